@@ -1,0 +1,1 @@
+"""Slides in, shards out. Imports no torch."""
