@@ -1,0 +1,1 @@
+"""The parts of `python -m data_prep check`: each looks at one kind of file and yields what is wrong with it."""

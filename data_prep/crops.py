@@ -1,0 +1,129 @@
+"""Spot and niche images: micrometres in, pixels of the slide's own image out, never enlarged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from data_prep.slide import Slide, SlideError
+from stalign_pl.shard_format import LOSSLESS_BELOW_PX, MAX_SIDE_PX
+
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class CropSize:
+    """A square crop of a slide: `side_px` image pixels are cut, `stored_px` are stored (at most MAX_SIDE_PX)."""
+
+    side_um: float
+    side_px: int
+    stored_px: int
+
+    @property
+    def format(self) -> str:
+        return "png" if self.stored_px < LOSSLESS_BELOW_PX else "jpg"
+
+    @property
+    def shrink(self) -> float:
+        """Stored pixels per image pixel, at most 1."""
+        return self.stored_px / self.side_px
+
+
+def crop_size(side_um: float, image_um_per_px: float) -> CropSize:
+    """The crop nearest to `side_um`: a whole number of image pixels, at least one."""
+    side_px = max(1, round(side_um / image_um_per_px))
+    return CropSize(side_um, side_px, min(side_px, MAX_SIDE_PX))
+
+
+def border_colour(image: np.ndarray) -> np.ndarray:
+    """uint8 [3]: the median of the image's outermost pixels, the glass around the tissue as this scanner shows it.
+
+    White instead would draw an edge that the model can read, wherever the background is grey.
+    """
+    frame = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    return np.median(frame, axis=0).astype(np.uint8)
+
+
+def corner(centre_xy_px: np.ndarray, side_px: int) -> np.ndarray:
+    """int64 [..., 2]: the crop's upper left pixel (x, y). Pixel i covers [i, i + 1)."""
+    return np.floor(np.asarray(centre_xy_px) - side_px / 2 + 0.5).astype(np.int64)
+
+
+def crop(image: np.ndarray, centre_xy_px: np.ndarray, size: CropSize, fill: np.ndarray) -> tuple[np.ndarray, float]:
+    """Cut a square around a point; what lies outside the image is filled with `fill`, never dropped.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        centre_xy_px: [2] float, (x, y) in pixels of `image`.
+        fill: uint8 [3], see `border_colour`.
+
+    Returns:
+        uint8 [stored_px, stored_px, 3], reduced by Pillow's antialiased bicubic filter where larger than that; and the
+        share of the crop, 0 to 1, that was outside.
+    """
+    x, y = (int(value) for value in corner(centre_xy_px, size.side_px))
+    height, width = image.shape[:2]
+    x0, x1 = np.clip([x, x + size.side_px], 0, width)
+    y0, y1 = np.clip([y, y + size.side_px], 0, height)
+    inside = int(x1 - x0) * int(y1 - y0)
+    if inside == size.side_px**2:
+        patch = image[y0:y1, x0:x1]
+    else:
+        patch = np.broadcast_to(fill, (size.side_px, size.side_px, 3)).copy()
+        patch[y0 - y : y1 - y, x0 - x : x1 - x] = image[y0:y1, x0:x1]
+    if size.stored_px < size.side_px:
+        side = (size.stored_px, size.stored_px)
+        patch = np.asarray(Image.fromarray(np.ascontiguousarray(patch)).resize(side, Image.Resampling.BICUBIC))
+    return np.ascontiguousarray(patch), 1 - inside / size.side_px**2
+
+
+def niche_boxes(members_xy_px: np.ndarray, corner_xy_px: np.ndarray, spot: CropSize, niche: CropSize) -> np.ndarray:
+    """The paper's niche images: bounding boxes over the spot-sized patches of the target and its K nearest.
+
+    Args:
+        members_xy_px: [K + 1, 2], centres in image pixels, the target first, then by distance.
+        corner_xy_px: [2], the niche crop's upper left pixel.
+
+    Returns:
+        float64 [K + 1, 4], row k = (x0, y0, x1, y1) over the first k + 1 members, in pixels of the stored niche crop,
+        rounded to .1 and clipped to the crop.
+    """
+    centre = members_xy_px - corner_xy_px
+    low = np.minimum.accumulate(centre - spot.side_px / 2, axis=0) * niche.shrink
+    high = np.maximum.accumulate(centre + spot.side_px / 2, axis=0) * niche.shrink
+    return np.clip(np.round(np.concatenate([low, high], axis=1), 1), 0, niche.stored_px)
+
+
+def check_spots_on_image(slide: Slide, image: np.ndarray) -> None:
+    """Refuse a slide whose spots lie off its image, which is what a wrong scale or a swapped x and y look like.
+
+    Raises:
+        SlideError: a spot centre is outside by more than a spot's radius.
+    """
+    xy = slide.xy * slide.image.scale
+    radius = slide.spot_um / 2 / (slide.um_per_px / slide.image.scale)
+    height, width = image.shape[:2]
+    off = np.flatnonzero(((xy < -radius) | (xy > np.array([width, height]) + radius)).any(axis=1))
+    if len(off):
+        x, y = xy[off[0]]
+        raise SlideError(
+            slide.name,
+            f"{len(off)} of {len(slide)} spots lie outside {slide.image.path} ({width} x {height} px), such as "
+            f"{str(slide.barcodes[off[0]])!r} at x {x:.1f}, y {y:.1f}. Is the image's scale ({slide.image.scale:g} "
+            f"image pixels per full-resolution pixel) right, and is x the column?",
+        )
+
+
+def encode(patch: np.ndarray, file_format: str) -> bytes:
+    """PNG (lossless) or JPEG 4:4:4 of quality 92; the same bytes for the same pixels."""
+    import io
+
+    import simplejpeg
+
+    if file_format == "jpg":
+        return simplejpeg.encode_jpeg(patch, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444")
+    stream = io.BytesIO()
+    Image.fromarray(patch).save(stream, "PNG")
+    return stream.getvalue()

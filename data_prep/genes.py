@@ -1,0 +1,123 @@
+"""Symbols, identifiers and the one gene table that all slides of a build share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from stalign_pl.shard_format import GeneTable
+
+ENSEMBL_GENE = re.compile(r"^(ENS[A-Z]*G\d+)(\.\d+)?$")
+
+
+@dataclass(frozen=True)
+class GeneNames:
+    """The columns of a slide: per column an Ensembl id without version and a symbol, '' where unknown."""
+
+    ids: tuple[str, ...]
+    symbols: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def gene_names(names: Sequence[str], symbols: Sequence[str] | None = None) -> GeneNames:
+    """Sort column names into ids and symbols.
+
+    Args:
+        names: [G] one name a column: one that looks like ENSG00000141510 or ENSMUSG00000059552.8 is an id (the version
+            is cut off), any other a symbol.
+        symbols: [G] symbols to go with the ids, where a slide carries both. A "symbol" that is an id is no symbol.
+    """
+    ids, own_symbols = [], []
+    for number, name in enumerate(names):
+        match = ENSEMBL_GENE.match(str(name))
+        second = "" if symbols is None else str(symbols[number])
+        ids.append(match.group(1) if match else "")
+        own_symbols.append("" if ENSEMBL_GENE.match(second) else second)
+        if not match and not own_symbols[-1]:
+            own_symbols[-1] = str(name)
+    return GeneNames(tuple(ids), tuple(own_symbols))
+
+
+@dataclass(frozen=True)
+class GeneAxis:
+    """The gene table of a build, and how a slide's columns meet it."""
+
+    table: GeneTable
+    id_of_symbol: dict[str, str]
+
+    def columns(self, names: GeneNames) -> np.ndarray:
+        """int64 [G]: the gene index of each of a slide's columns; columns of one gene share an index.
+
+        Raises:
+            KeyError: a name that was not in any slide the axis was made from.
+        """
+        rows = {key: number for number, key in enumerate(_keys(self.table))}
+        keys = [_key(gene, symbol, self.id_of_symbol) for gene, symbol in zip(names.ids, names.symbols, strict=True)]
+        return np.array([rows[key] for key in keys], dtype=np.int64)
+
+
+def gene_axis(slides: Iterable[GeneNames]) -> GeneAxis:
+    """One gene table for slides that name their genes differently. Independent of the order of the slides.
+
+    A symbol becomes an Ensembl id where some slide carries both; a symbol with several ids takes the smallest. What
+    cannot be resolved stays a symbol. Rows: first the genes with an id, by id; then the others, by symbol. A gene
+    with several symbols (two annotations) shows the smallest.
+    """
+    slides = tuple(slides)
+    ids_of_symbol: dict[str, set[str]] = {}
+    symbols_of_id: dict[str, set[str]] = {}
+    for names in slides:
+        for gene, symbol in zip(names.ids, names.symbols, strict=True):
+            if gene:
+                symbols_of_id.setdefault(gene, set()).update({symbol} - {""})
+            if gene and symbol:
+                ids_of_symbol.setdefault(symbol, set()).add(gene)
+    id_of_symbol = {symbol: min(ids) for symbol, ids in sorted(ids_of_symbol.items())}
+    every = {
+        _key(gene, symbol, id_of_symbol)
+        for names in slides
+        for gene, symbol in zip(names.ids, names.symbols, strict=True)
+    }
+    with_id = sorted(name for kind, name in every if kind == "id")
+    without = sorted(name for kind, name in every if kind == "symbol")
+    table = GeneTable(
+        ids=(*with_id, *([""] * len(without))),
+        symbols=(*(min(symbols_of_id[gene], default="") for gene in with_id), *without),
+    )
+    return GeneAxis(table, id_of_symbol)
+
+
+def counts_on(measured: np.ndarray, columns: np.ndarray, counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """A slide's counts over its measured genes; columns of one gene are summed, genes without a column are zero.
+
+    Args:
+        measured: int [n], sorted gene indices; holds every value of `columns`.
+        columns: int [G], the gene index of each column of `counts`.
+        counts: [N, G] CSR int32.
+
+    Returns:
+        [N, n] CSR int32, columns sorted within rows.
+    """
+    place = np.searchsorted(measured, columns)
+    assert np.array_equal(measured[place], columns), "a column's gene is not among the measured genes"
+    spread = sparse.csr_matrix(
+        (np.ones(len(columns), np.int32), (np.arange(len(columns)), place)), shape=(len(columns), len(measured))
+    )
+    summed = sparse.csr_matrix(counts @ spread)
+    summed.sort_indices()
+    return summed
+
+
+def _key(gene: str, symbol: str, id_of_symbol: dict[str, str]) -> tuple[str, str]:
+    found = gene or id_of_symbol.get(symbol, "")
+    return ("id", found) if found else ("symbol", symbol)
+
+
+def _keys(table: GeneTable) -> Iterable[tuple[str, str]]:
+    return (("id", gene) if gene else ("symbol", symbol) for gene, symbol in zip(table.ids, table.symbols, strict=True))

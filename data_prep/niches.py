@@ -1,0 +1,121 @@
+"""Spots to neighbour indices: who stands in which ring around a spot, in an order that never depends on rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from data_prep.slide import Lattice, Slide
+
+LATTICE_SLACK = 0.05
+"""Ring r of a lattice holds distances in (r - 1 + .05, r + .05] pitches: 6, 12, 18, 24 spots of a hexagonal array."""
+
+FREE_SLACK = 0.25
+"""Off the lattice positions scatter, so a ring reaches a quarter of a pitch further."""
+
+FREE_STEP = 0.05
+"""Off the lattice, distances that differ by less than this share of a pitch count as equal."""
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """Neighbours of every spot of a slide.
+
+    Attributes:
+        indices: int32 [N, M], spot indices from near to far, padded with -1 at the end; never the spot itself.
+        ring_ends: int32 [N, rings], cumulative: `indices[i, :ring_ends[i, r]]` is rings 1 .. r + 1 of spot i.
+    """
+
+    indices: np.ndarray
+    ring_ends: np.ndarray
+
+
+def neighbor_table(slide: Slide, rings: int = 4) -> Neighbors:
+    """Neighbours within `rings` pitches, in order of distance; ties in a balanced order.
+
+    Equal distances are ordered by angle, measured on the array clockwise (y down) from +x. The places of one distance
+    are numbered by angle, 0, 1, 2, ...; the even numbers come first, then the odd ones. So the nearest three of a
+    hexagon's six stand at 0, 120 and 240 degrees, which encloses the spot, where rounding would take any three. The
+    numbers belong to the places of the full array: a missing spot does not change the order of those that exist.
+    Off the lattice the places of one distance are six sectors of 60 degrees, centred on 0, 60, ...
+
+    Args:
+        slide: its `lattice_xy` gives positions in pitches.
+        rings: how many rings, at least 1. Ring r of a lattice holds the distances in (r - 1 + .05, r + .05] pitches.
+
+    Returns:
+        Neighbors. A spot with nobody near, or a slide's only spot, has none.
+    """
+    if rings < 1:
+        raise ValueError(f"rings is {rings}; it should be 1 or more")
+    if len(slide) == 1:
+        return Neighbors(np.empty((1, 0), np.int32), np.zeros((1, rings), np.int32))
+    if slide.grid is None:
+        return _free_neighbors(slide.lattice_xy, rings)
+    return _lattice_neighbors(slide.grid, slide.lattice, rings)
+
+
+def lattice_offsets(lattice: Lattice, rings: int) -> tuple[np.ndarray, np.ndarray]:
+    """The full array's places around a spot, in the order of `neighbor_table`.
+
+    Returns:
+        int64 [P, 2], (column, row) steps from the spot; int64 [P], the ring of each, counted from 0.
+    """
+    reach = 2 * rings + 2
+    steps = [(c, r) for c, r in product(range(-reach, reach + 1), repeat=2) if lattice != "hex" or (c + r) % 2 == 0]
+    step = np.array([place for place in steps if place != (0, 0)])
+    # Squared distance in whole numbers (hex: times four), so that equal distances are equal.
+    squared = step[:, 0] ** 2 + step[:, 1] ** 2 * (3 if lattice == "hex" else 1)
+    distance = np.sqrt(squared / (4 if lattice == "hex" else 1))
+    step, squared, distance = (array[distance <= rings + LATTICE_SLACK] for array in (step, squared, distance))
+    angle = np.arctan2(step[:, 1] * (np.sqrt(3) if lattice == "hex" else 1), step[:, 0]) % (2 * np.pi)
+    by_angle = np.lexsort((angle, squared))
+    step, squared, distance = step[by_angle], squared[by_angle], distance[by_angle]
+    slot = np.arange(len(step)) - np.searchsorted(squared, squared)
+    order = np.lexsort((slot // 2, slot % 2, squared))
+    return step[order], np.ceil(distance[order] - LATTICE_SLACK).astype(np.int64) - 1
+
+
+def _lattice_neighbors(grid: np.ndarray, lattice: Lattice, rings: int) -> Neighbors:
+    steps, ring_of_step = lattice_offsets(lattice, rings)
+    margin = np.abs(steps).max()
+    place = grid.astype(np.int64) - grid.min(axis=0) + margin
+    spot_at = np.full(place.max(axis=0) + margin + 1, -1, np.int32)
+    spot_at[place[:, 0], place[:, 1]] = np.arange(len(grid))
+    around = place[:, None, :] + steps[None, :, :]
+    found = spot_at[around[..., 0], around[..., 1]]
+    ring_of_spot = np.where(found >= 0, ring_of_step[None, :], rings)
+    return _packed(found, ring_of_spot, rings)
+
+
+def _free_neighbors(xy_pitches: np.ndarray, rings: int) -> Neighbors:
+    pairs = cKDTree(xy_pitches).query_pairs(rings + FREE_SLACK + FREE_STEP, output_type="ndarray")
+    spot = np.concatenate([pairs[:, 0], pairs[:, 1]])
+    other = np.concatenate([pairs[:, 1], pairs[:, 0]])
+    offset = xy_pitches[other] - xy_pitches[spot]
+    step = np.round(np.hypot(offset[:, 0], offset[:, 1]) / FREE_STEP).astype(np.int64)
+    angle = np.arctan2(offset[:, 1], offset[:, 0]) % (2 * np.pi)
+    sector = np.round(angle / (np.pi / 3)).astype(np.int64) % 6
+    order = np.lexsort((other, np.round(angle, 6), sector // 2, sector % 2, step, spot))
+    spot, other, step = spot[order], other[order], step[order]
+    # From the rounded distance, so that the rings follow the order; ring 1 holds everything nearer, too.
+    ring = np.maximum(np.ceil(step * FREE_STEP - FREE_SLACK - 1e-9).astype(np.int64) - 1, 0)
+    inside = ring < rings
+    spot, other, ring = spot[inside], other[inside], ring[inside]
+    column = np.arange(len(spot)) - np.searchsorted(spot, spot)
+    shape = (len(xy_pitches), int(column.max()) + 1 if len(column) else 0)
+    indices, ring_of_spot = np.full(shape, -1, np.int32), np.full(shape, rings, np.int64)
+    indices[spot, column], ring_of_spot[spot, column] = other, ring
+    return _packed(indices, ring_of_spot, rings)
+
+
+def _packed(found: np.ndarray, ring: np.ndarray, rings: int) -> Neighbors:
+    """Move the empty places to the end of each row, keep the order of the rest, cut columns that nobody fills."""
+    order = np.argsort(found < 0, axis=1, kind="stable")
+    found = np.take_along_axis(found, order, axis=1)
+    width = int((found >= 0).sum(axis=1).max(initial=0))
+    ends = np.stack([(ring <= number).sum(axis=1) for number in range(rings)], axis=1)
+    return Neighbors(np.ascontiguousarray(found[:, :width], np.int32), ends.astype(np.int32))

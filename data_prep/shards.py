@@ -1,0 +1,119 @@
+"""Slide -> tar(s), h5ad, counts, index, panel and record. Each file appears whole or not at all, the record last."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.crops import check_spots_on_image
+from data_prep.genes import GeneAxis, GeneNames, counts_on
+from data_prep.images import read_image
+from data_prep.niches import neighbor_table
+from data_prep.samples import SlideSamples, npy_bytes, slide_samples
+from data_prep.settings import BuildSettings, CropSettings
+from data_prep.slide import Slide
+from data_prep.slide_h5ad import write_h5ad
+from data_prep.tars import sample_order, write_tars
+from data_prep.validation import validate
+from stalign_pl.shard_format import SlideRecord, file_stem, replacing, write_json
+
+
+def write_slide(
+    out: Path,
+    number: int,
+    slide: Slide,
+    axis: GeneAxis,
+    study_panel: np.ndarray,
+    settings: BuildSettings,
+    crops: CropSettings,
+) -> SlideRecord:
+    """Write one slide's files into a set. The same slide and settings give the same bytes.
+
+    Args:
+        number: the slide's number in the set.
+        axis: the set's gene table; knows every column of the slide.
+        study_panel: int [n], sorted gene indices of all slides of the same source entry: what a slide measured
+            whose files leave out genes that were not seen (`absent_is_zero`).
+
+    Raises:
+        SlideError: the slide or its image cannot be used.
+    """
+    validate(slide)
+    image = read_image(slide.name, slide.image)
+    check_spots_on_image(slide, image)
+    columns = axis.columns(GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols)))
+    measured = np.asarray(study_panel if slide.absent_is_zero else np.unique(columns), np.int32)
+    counts = counts_on(measured, columns, slide.counts)
+    neighbors = neighbor_table(slide, settings.rings)
+    samples = slide_samples(slide, image, counts, measured, neighbors, crops)
+
+    stem = file_stem(slide.name)
+    panel = write_panel(out, measured)
+    order = sample_order(len(slide), settings.seed, slide.name)
+    tars, index = write_tars(out, stem, number, samples, order, settings.part_spots)
+    record = _record(slide, number, stem, samples, panel, len(measured), tars)
+    _write_bytes(out / record.counts, npy_bytes(samples.pairs))
+    _write_bytes(out / record.index, npy_bytes(index))
+    write_h5ad(out / record.h5ad, slide, image, counts, measured, axis.table, neighbors)
+    names = (*tars, record.h5ad, record.counts, record.index, panel)
+    record = replace(record, files={name: describe(out / name) for name in names})
+    write_json(out / f"{stem}.json", record.to_json())
+    return record
+
+
+def write_panel(out: Path, measured: np.ndarray) -> str:
+    """Write the measured gene indices, named by their hash, unless they are there: slides on one panel share a file."""
+    payload = npy_bytes(np.asarray(measured, np.int32))
+    name = f"panel-{hashlib.sha256(payload).hexdigest()[:12]}.npy"
+    path = out / name
+    if not path.is_file() or path.read_bytes() != payload:
+        _write_bytes(path, payload)
+    return name
+
+
+def describe(path: Path) -> dict[str, int | str]:
+    """Size and SHA-256 of a file, as a record lists them."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def _write_bytes(path: Path, payload: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(payload)
+
+
+def _record(
+    slide: Slide, number: int, stem: str, samples: SlideSamples, panel: str, measured: int, tars: tuple[str, ...]
+) -> SlideRecord:
+    return SlideRecord(
+        number=number,
+        name=slide.name,
+        stem=stem,
+        source=slide.source,
+        patient=slide.patient,
+        study=slide.study,
+        species=slide.species,
+        tissue=slide.tissue,
+        technology=slide.technology,
+        licence=slide.licence,
+        spots=len(slide),
+        measured_genes=measured,
+        panel=panel,
+        labels={column: len(set(values) - {""}) for column, values in slide.labels.items()},
+        lattice=slide.lattice,
+        pitch_um=slide.pitch_um,
+        um_per_px=slide.um_per_px,
+        image=slide.image.kind,
+        image_um_per_px=slide.um_per_px / slide.image.scale,
+        spot_um=samples.spot.side_um,
+        niche_um=samples.niche.side_um,
+        spot_px=samples.spot.stored_px,
+        niche_px=samples.niche.stored_px,
+        spot_format=samples.spot.format,
+        niche_format=samples.niche.format,
+        tars=tars,
+    )
