@@ -1,0 +1,21 @@
+"""The model and its parts: plain torch modules over torch and timm, which know no Lightning."""
+
+from stalign_pl.models.frozen import Frozen, frozen_prefixes, has_train_mode_batchnorm
+from stalign_pl.models.fusion import ABFN, Concat
+from stalign_pl.models.genes import GeneMLP, MissingGenes, NicheGeneTransformer
+from stalign_pl.models.image import TimmStream
+from stalign_pl.models.stalign import Embeddings, STAlign
+
+__all__ = [
+    "ABFN",
+    "Concat",
+    "Embeddings",
+    "Frozen",
+    "GeneMLP",
+    "MissingGenes",
+    "NicheGeneTransformer",
+    "STAlign",
+    "TimmStream",
+    "frozen_prefixes",
+    "has_train_mode_batchnorm",
+]

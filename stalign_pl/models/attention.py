@@ -1,0 +1,61 @@
+"""Multi-head attention whose inner width need not be the token width, and the pre-norm Transformer block over it."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `query` tokens over `context` tokens; no normalisation, no residual.
+
+    torch.nn.MultiheadAttention cuts the token width itself into heads; here heads x head_dim is free (8 x 64 over
+    tokens of width 548). Maps to queries, keys and values have no bias (Vaswani et al. 2017), the output has one.
+    """
+
+    def __init__(self, width: int, heads: int, head_dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.heads = heads
+        self.dropout = dropout
+        self.to_query = nn.Linear(width, inner, bias=False)
+        self.to_key_value = nn.Linear(width, 2 * inner, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(inner, width), nn.Dropout(dropout))
+
+    def forward(self, query: Tensor, context: Tensor) -> Tensor:
+        """query [B, T, W], context [B, S, W] -> [B, T, W]."""
+        key, value = self.to_key_value(context).chunk(2, dim=-1)
+        attended = F.scaled_dot_product_attention(
+            self._split(self.to_query(query)),
+            self._split(key),
+            self._split(value),
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.to_out(attended.transpose(1, 2).flatten(2))
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """[B, T, heads * head_dim] -> [B, heads, T, head_dim]."""
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(LN x), then x + MLP(LN x): the pre-norm block (Xiong et al. 2020)."""
+
+    def __init__(self, width: int, heads: int, head_dim: int, mlp: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = Attention(width, heads, head_dim, dropout)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, mlp),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(mlp, width),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, T, W] -> [B, T, W]."""
+        normed = self.norm_attention(tokens)
+        tokens = tokens + self.attention(normed, normed)
+        return tokens + self.mlp(tokens)

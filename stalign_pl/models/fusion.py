@@ -1,0 +1,83 @@
+"""Fuse a scale's image and gene tokens into one vector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stalign_pl.errors import ConfigError
+from stalign_pl.models.attention import Attention
+
+
+class ABFN(nn.Module):
+    """The attention-based fusion network of the paper.
+
+    Image tokens attend to gene tokens and gene tokens to image tokens, after LayerNorm and without residual; each
+    result goes through its own bottleneck (width -> bottleneck -> GELU -> width / 2); the two halves, side by side, are
+    normalised, flattened and read by an MLP (tokens * width -> hidden -> out). One LayerNorm a modality serves both
+    attentions: a second one's gain and shift would be absorbed by the linear map behind it.
+
+    Args:
+        tokens: T, tokens of each modality.
+        width: W, width of a token; even.
+        heads, head_dim: of both attentions.
+        bottleneck, hidden, out: widths as above.
+
+    Raises:
+        ConfigError: an odd width.
+    """
+
+    def __init__(
+        self,
+        tokens: int,
+        width: int,
+        heads: int = 8,
+        head_dim: int = 64,
+        bottleneck: int = 64,
+        hidden: int = 2048,
+        out: int = 1024,
+    ) -> None:
+        super().__init__()
+        if width % 2:
+            raise ConfigError(
+                f"ABFN: width {width} is odd; the two modalities take half each: {width - 1} or {width + 1}"
+            )
+        self.norm_image = nn.LayerNorm(width)
+        self.norm_gene = nn.LayerNorm(width)
+        self.image_to_gene = Attention(width, heads, head_dim)
+        self.gene_to_image = Attention(width, heads, head_dim)
+        self.narrow_image = _bottleneck(width, bottleneck)
+        self.narrow_gene = _bottleneck(width, bottleneck)
+        self.norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Flatten(), nn.Linear(tokens * width, hidden), nn.GELU(), nn.Linear(hidden, out))
+
+    def forward(self, image_tokens: Tensor, gene_tokens: Tensor) -> Tensor:
+        """[B, T, W], [B, T, W] -> [B, out]."""
+        image, gene = self.norm_image(image_tokens), self.norm_gene(gene_tokens)
+        halves = (
+            self.narrow_image(self.image_to_gene(image, gene)),
+            self.narrow_gene(self.gene_to_image(gene, image)),
+        )
+        return self.mlp(self.norm(torch.cat(halves, dim=-1)))
+
+
+def _bottleneck(width: int, bottleneck: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, bottleneck), nn.GELU(), nn.Linear(bottleneck, width // 2))
+
+
+class Concat(nn.Module):
+    """The simple control: the two modalities' mean tokens side by side, LayerNorm, one linear map.
+
+    Args:
+        tokens: T, not used by a mean; taken so that every fusion is made alike.
+        width: W, width of a token.
+        out: width of the result.
+    """
+
+    def __init__(self, tokens: int, width: int, out: int = 1024) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, out))
+
+    def forward(self, image_tokens: Tensor, gene_tokens: Tensor) -> Tensor:
+        """[B, T, W], [B, T, W] -> [B, out]."""
+        return self.project(torch.cat((image_tokens.mean(1), gene_tokens.mean(1)), dim=-1))

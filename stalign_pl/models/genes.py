@@ -1,0 +1,112 @@
+"""Gene streams: a measured expression vector as tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stalign_pl.errors import ConfigError
+from stalign_pl.models.attention import TransformerBlock
+
+PROJECTION = (1024, 512)
+"""Widths between the genes and the tokens of `NicheGeneTransformer`, as in the paper's code."""
+
+READ_OUT = 256
+"""Width of the MLP between its tokens and the stream's."""
+
+
+class MissingGenes(nn.Module):
+    """Put a learned value where a slide did not measure a gene: absence of a probe is not absence of a transcript.
+
+    The value starts at 0, one number a gene.
+    """
+
+    def __init__(self, n_genes: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(n_genes))
+
+    def forward(self, expression: Tensor, measured: Tensor) -> Tensor:
+        """expression [B, G] float, log-normalised; measured [B, G] bool -> [B, G].
+
+        What stands in `expression` where `measured` is False has no effect.
+
+        Raises:
+            ConfigError: other shapes than [B, G], or a mask that is not bool.
+        """
+        n_genes = len(self.value)
+        if expression.shape[1:] != (n_genes,) or measured.shape != expression.shape or measured.dtype != torch.bool:
+            raise ConfigError(
+                f"expression {list(expression.shape)} and measured {list(measured.shape)} ({measured.dtype}): both "
+                f"should be [B, {n_genes}], the gene panel the model was built for, and measured bool"
+            )
+        return torch.where(measured, expression, self.value.to(expression.dtype))
+
+
+class GeneMLP(nn.Module):
+    """One hidden layer: genes -> hidden, LayerNorm, GELU, dropout, hidden -> tokens x width.
+
+    Args:
+        n_genes: G, size of the gene panel.
+        tokens: T, number of tokens.
+        width: W, width of a token.
+    """
+
+    def __init__(self, n_genes: int, tokens: int, width: int, hidden: int = 1024, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.missing = MissingGenes(n_genes)
+        self.mlp = nn.Sequential(
+            nn.Linear(n_genes, hidden),
+            nn.LayerNorm(hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, tokens * width),
+            nn.Unflatten(-1, (tokens, width)),
+        )
+
+    def forward(self, expression: Tensor, measured: Tensor) -> Tensor:
+        """expression [B, G] float, log-normalised; measured [B, G] bool -> [B, T, W]."""
+        return self.mlp(self.missing(expression, measured))
+
+
+class NicheGeneTransformer(nn.Module):
+    """The paper's adaptive gene encoder: genes -> 1024 -> 512 -> tokens x dim, Transformer, dim -> 256 -> width.
+
+    Args:
+        n_genes: G, size of the gene panel (4,384 in the paper's code).
+        tokens: T, number of tokens.
+        width: W, width of an output token.
+        dim: width of a token inside the Transformer.
+        depth, heads, head_dim, mlp, dropout: of the pre-norm Transformer; heads x head_dim need not be `dim`.
+    """
+
+    def __init__(
+        self,
+        n_genes: int,
+        tokens: int,
+        width: int,
+        dim: int = 548,
+        depth: int = 6,
+        heads: int = 8,
+        head_dim: int = 64,
+        mlp: int = 1024,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        first, second = PROJECTION
+        self.missing = MissingGenes(n_genes)
+        self.project = nn.Sequential(
+            nn.Linear(n_genes, first),
+            nn.GELU(),
+            nn.Linear(first, second),
+            nn.GELU(),
+            nn.Linear(second, tokens * dim),
+            nn.Unflatten(-1, (tokens, dim)),
+        )
+        self.blocks = nn.Sequential(*(TransformerBlock(dim, heads, head_dim, mlp, dropout) for _ in range(depth)))
+        self.read_out = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, READ_OUT), nn.GELU(), nn.Linear(READ_OUT, width)
+        )
+
+    def forward(self, expression: Tensor, measured: Tensor) -> Tensor:
+        """expression [B, G] float, log-normalised; measured [B, G] bool -> [B, T, W]."""
+        return self.read_out(self.blocks(self.project(self.missing(expression, measured))))

@@ -1,0 +1,78 @@
+"""Load an image backbone's weights from a local file, and name every key that does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stalign_pl.errors import ConfigError
+
+WRAPPERS = ("state_dict", "model")
+"""Keys under which training programs file the weights in a checkpoint."""
+
+SHOWN = 5
+"""Keys named in a message; the rest are counted."""
+
+
+def load_weights(backbone: nn.Module, path: Path, classifiers: tuple[str, ...] = ()) -> None:
+    """Load `path` into `backbone`, strictly.
+
+    Args:
+        backbone: a timm model without classifier.
+        path: a `.safetensors`, `.pth`, `.pt` or `.bin` file of the backbone's own key names.
+        classifiers: names of the classification layers that the published file may hold and `backbone` has not;
+            they are left out.
+
+    Raises:
+        ConfigError: no such file, unknown suffix, not a file of tensors, or keys or shapes that differ from those of
+            the backbone.
+    """
+    state = {
+        key: value for key, value in _read(path).items() if not any(key.startswith(f"{name}.") for name in classifiers)
+    }
+    wanted = backbone.state_dict()
+    faults = [
+        _listed("missing keys", sorted(wanted.keys() - state.keys())),
+        _listed("extra keys", sorted(state.keys() - wanted.keys())),
+        _listed(
+            "wrong shapes",
+            [
+                f"{key} is {list(state[key].shape)}, should be {list(wanted[key].shape)}"
+                for key in sorted(wanted.keys() & state.keys())
+                if state[key].shape != wanted[key].shape
+            ],
+        ),
+    ]
+    if any(faults):
+        raise ConfigError(
+            f"weights {path}: does not fit {type(backbone).__name__}: {'; '.join(fault for fault in faults if fault)}. "
+            f"Name the architecture that wrote the file, or give its arguments in model_args."
+        )
+    backbone.load_state_dict(state, strict=True)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ConfigError(f"weights {path}: no such file. Give the path of a .safetensors or .pth file")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    if path.suffix not in (".pth", ".pt", ".bin"):
+        raise ConfigError(f"weights {path}: unknown suffix {path.suffix!r}; known: .safetensors, .pth, .pt, .bin")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ConfigError(f"weights {path}: should hold a dictionary of tensors by key, or one under {list(WRAPPERS)}")
+    return state
+
+
+def _listed(what: str, items: list[str]) -> str:
+    if not items:
+        return ""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return f"{what} {', '.join(items[:SHOWN])}{more}"

@@ -1,0 +1,82 @@
+"""Several gloo processes under DDP against one process on the concatenated batch: values and every gradient."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from stalign_pl.objectives import ThreeLevelLoss
+from stalign_pl.objectives.three_level import CONTRASTS
+from tests.objectives.reference import batch_ids, part
+
+FEATURES = 6
+LOCAL = 5
+FIELDS = [field for pair in CONTRASTS.values() for field in pair]
+
+
+class Towers(nn.Module):
+    """Six linear towers and the loss, in float64."""
+
+    def __init__(self, same_slide_only):
+        super().__init__()
+        torch.manual_seed(0)
+        self.towers = nn.ModuleDict({field: nn.Linear(FEATURES, 4) for field in FIELDS})
+        self.loss = ThreeLevelLoss(temperature=0.3, same_slide_only=same_slide_only)
+        self.double()
+
+    def forward(self, features, ids):
+        return self.loss(SimpleNamespace(**{name: tower(features) for name, tower in self.towers.items()}), ids)
+
+
+def global_batch(size, padding):
+    generator = torch.Generator().manual_seed(7)
+    features = torch.randn(size * LOCAL, FEATURES, generator=generator, dtype=torch.float64)
+    return features, batch_ids(size * LOCAL, 7, padding=padding)
+
+
+def outcome(model, terms):
+    terms.total.backward()
+    values = {name: getattr(terms, name).detach() for name in ("total", "spot", "niche", "cross")}
+    gradients = {name.removeprefix("module."): parameter.grad for name, parameter in model.named_parameters()}
+    return {"values": values, "diagnostics": terms.diagnostics, "gradients": gradients}
+
+
+def run_rank(rank, size, folder, cases):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    rows = slice(rank * LOCAL, (rank + 1) * LOCAL)
+    for number, (padding, same_slide_only) in enumerate(cases):
+        features, ids = global_batch(size, padding)
+        model = nn.parallel.DistributedDataParallel(Towers(same_slide_only))
+        torch.save(outcome(model, model(features[rows], part(ids, rows))), Path(folder) / f"{number}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("size", "cases"),
+    [
+        (2, [((1, 7, 8), False), ((5, 6, 7, 8, 9), True)]),  # in the second case rank 1 holds nothing but padding
+        pytest.param(4, [((0, 18, 19), False)], marks=pytest.mark.long),
+    ],
+)
+def test_ranks_equal_one_process_on_the_global_batch(size, cases, tmp_path):
+    context = mp.spawn(run_rank, (size, str(tmp_path), cases), nprocs=size, join=False)
+    while not context.join(timeout=120):
+        pass
+    assert [process.exitcode for process in context.processes] == [0] * size
+    assert len(list(tmp_path.glob("*.pt"))) == size * len(cases)
+    for number, (padding, same_slide_only) in enumerate(cases):
+        model = Towers(same_slide_only)
+        expected = outcome(model, model(*global_batch(size, padding)))
+        assert "loss.log_scale" in expected["gradients"]
+        assert all(gradient.abs().max() > 1e-6 for gradient in expected["gradients"].values())
+        for rank in range(size):
+            got = torch.load(tmp_path / f"{number}-{rank}.pt", weights_only=True)
+            assert got["gradients"].keys() == expected["gradients"].keys()
+            torch.testing.assert_close(got["gradients"], expected["gradients"], rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(got["values"], expected["values"], rtol=1e-12, atol=0)
+            torch.testing.assert_close(got["diagnostics"], expected["diagnostics"], rtol=1e-5, atol=1e-6)
