@@ -1,0 +1,82 @@
+"""How training pictures are varied. What each row draws is decided by counter_random, never by a generator's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stalign_pl.data.counter_random import uniform
+from stalign_pl.errors import ConfigError
+
+STREAM = 1
+DRAWS = 16
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random changes; 0 or false turns one off. Spot and niche picture of a row are changed alike.
+
+    Attributes:
+        flips: mirror and turn by quarter turns (tissue has no upright).
+        zoom: the shown box grows or shrinks by up to this share.
+        shift: the shown box moves by up to this share of its side.
+        brightness, contrast: factors within 1 +- this.
+        stain: per-channel factors within 1 +- this.
+        shuffle_pairs: control: give every spot's picture the genes of another spot of its slide in the batch.
+    """
+
+    flips: bool = True
+    zoom: float = 0.1
+    shift: float = 0.05
+    brightness: float = 0.1
+    contrast: float = 0.1
+    stain: float = 0.05
+    shuffle_pairs: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("zoom", "shift", "brightness", "contrast", "stain"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"augmentation.{name} is {getattr(self, name)}; it must be in [0, 1)")
+
+    def draws(self, seed: int):
+        """(epoch, slide [B], spot [B]) -> float32 [B, DRAWS], for BatchReader."""
+
+        def draw(epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
+            return uniform(seed, epoch, slide, spot, STREAM, DRAWS)
+
+        return draw
+
+    def boxes(self, box: Tensor, draws: Tensor) -> Tensor:
+        """Zoomed and shifted boxes [B, 4]."""
+        side = box[:, 2:] - box[:, :2]
+        centre = (box[:, 2:] + box[:, :2]) / 2 + self.shift * (2 * draws[:, 0:2] - 1) * side
+        half = side / 2 * (1 + self.zoom * (2 * draws[:, 2:3] - 1))
+        return torch.cat([centre - half, centre + half], dim=1)
+
+    def turns(self, draws: Tensor) -> Tensor:
+        """bool [B, 3]: swap axes, mirror x, mirror y."""
+        return (draws[:, 3:6] < 0.5) & self.flips
+
+    def colours(self, image: Tensor, draws: Tensor) -> Tensor:
+        """Brightness, contrast and channel factors on [B, 3, H, W] in [0, 1]."""
+        sway = 2 * draws[:, 6:11] - 1
+        mean = image.mean(dim=(1, 2, 3), keepdim=True)
+        contrast = (1 + self.contrast * sway[:, 0])[:, None, None, None]
+        gain = (1 + self.brightness * sway[:, 1:2]) * (1 + self.stain * sway[:, 2:5])
+        return (((image - mean) * contrast + mean) * gain[:, :, None, None]).clamp(0, 1)
+
+
+def shuffled_within_slide(table: Tensor, valid: Tensor, draws: Tensor) -> Tensor:
+    """int64 [B]: for each row another row of the same slide (itself where it is the slide's only one)."""
+    group = torch.where(valid, table, -1).double()
+    original = torch.argsort(group, stable=True)
+    key = draws[:, 12].double() * 0.5
+    shuffled = torch.argsort(group + key)
+    sizes = torch.unique_consecutive(group[original], return_counts=True)[1]
+    moved = torch.cat([part.roll(1) for part in shuffled.split(sizes.tolist())])  # a cycle: nobody keeps its own
+    partner = torch.empty_like(moved)
+    partner[shuffled] = moved
+    return partner

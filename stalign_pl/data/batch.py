@@ -1,0 +1,70 @@
+"""What travels from the reader to the device: one batch of spots, fixed in shape, images as stored, genes sparse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CountPairs:
+    """Raw counts of B rows as (row, gene, count) triples; a gene may come several times in a row and is then summed.
+
+    row, gene: int32 [n]; gene is an index of the set's gene table. count: int32 [n].
+    """
+
+    row: Tensor
+    gene: Tensor
+    count: Tensor
+
+
+@dataclass(frozen=True)
+class SpotBatch:
+    """B rows of a batch, host or device. Rows with `valid` False (padding) carry zeros and count for nothing.
+
+    Attributes:
+        slide: int64 [B], slide number in the set, -1 in padding.
+        spot: int64 [B], spot index in its slide, -1 in padding.
+        table: int64 [B], the slide's row in per-slide tables (panels, stains); 0 in padding.
+        valid: bool [B].
+        spot_image, niche_image: uint8 [B, side, side, 3], the picture in the upper left corner of each.
+        spot_box, niche_box: float32 [B, 4], (x0, y0, x1, y1) of what to show, in pixels of that picture.
+        spot_px, niche_px: float32 [B], the side of the stored picture.
+        spot_counts: the spot's own genes. niche_counts: those of its niche's members, one after another.
+        excluded: int32 [B, E], spot indices of the same slide that are no negatives; -1 fills up.
+        draws: float32 [B, n] in [0, 1), the row's random numbers for augmentation (n = 0 without).
+    """
+
+    slide: Tensor
+    spot: Tensor
+    table: Tensor
+    valid: Tensor
+    spot_image: Tensor
+    spot_box: Tensor
+    spot_px: Tensor
+    spot_counts: CountPairs
+    niche_image: Tensor
+    niche_box: Tensor
+    niche_px: Tensor
+    niche_counts: CountPairs
+    excluded: Tensor
+    draws: Tensor
+
+    def __len__(self) -> int:
+        return len(self.slide)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> SpotBatch:
+        """The same batch on a device. Lightning moves batches by this method."""
+        return _map(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> SpotBatch:
+        return _map(self, Tensor.pin_memory)
+
+
+def _map(value, change):
+    """Apply `change` to every tensor of a dataclass of tensors."""
+    if isinstance(value, Tensor):
+        return change(value)
+    return type(value)(**{item.name: _map(getattr(value, item.name), change) for item in fields(value)})

@@ -1,0 +1,66 @@
+"""Which neighbours make a niche, and which spots are too near to be negatives: training-time choices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stalign_pl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class NicheConfig:
+    """The niche of a spot.
+
+    Attributes:
+        k: nearest spots in it, target not counted (the paper: 3); null takes the whole rings; 0 is the spot alone.
+        rings: the k are sought within this many rings (one pitch each), so that a spot at the edge reaches no further.
+        exclude_rings: spots this near are no negatives of each other; null is 2 x rings, which covers every
+            two niches that share a member.
+        leave_target_out: sum the niche's genes without the target's own, so that cross-scale matching is not identity.
+        image: "box" is the bounding box over the patches of the target and its niche (the paper's niche image),
+            "view" the whole stored field of view.
+    """
+
+    k: int | None = 3
+    rings: int = 1
+    exclude_rings: int | None = None
+    leave_target_out: bool = False
+    image: str = "box"
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.k is not None and self.k < 0:
+            problems.append(f"niche.k is {self.k}; it must be 0 or more, or null for whole rings")
+        if self.rings < 1:
+            problems.append(f"niche.rings is {self.rings}; it must be at least 1")
+        if self.exclude_rings is not None and self.exclude_rings < 0:
+            problems.append(f"niche.exclude_rings is {self.exclude_rings}; it must be 0 or more, or null")
+        if self.leave_target_out and self.k == 0:
+            problems.append("niche.leave_target_out with niche.k = 0 leaves an empty niche")
+        if self.image not in ("box", "view"):
+            problems.append(f"niche.image is {self.image!r}; known: box, view")
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+    @property
+    def excluded_rings(self) -> int:
+        return 2 * self.rings if self.exclude_rings is None else self.exclude_rings
+
+    def members(self, neighbors: np.ndarray, ring_ends: list[int]) -> np.ndarray:
+        """Spot indices of the niche, target not counted, from a sample's neighbours and cumulative ring ends."""
+        within = neighbors[: _ring_end(ring_ends, self.rings, "niche.rings")]
+        return within if self.k is None else within[: self.k]
+
+    def excluded(self, neighbors: np.ndarray, ring_ends: list[int]) -> np.ndarray:
+        """Spot indices that are no negatives of the target."""
+        if self.excluded_rings == 0:
+            return neighbors[:0]
+        return neighbors[: _ring_end(ring_ends, self.excluded_rings, "niche.exclude_rings (2 x niche.rings)")]
+
+
+def _ring_end(ring_ends: list[int], rings: int, name: str) -> int:
+    if rings > len(ring_ends):
+        raise ConfigError(f"{name} asks for {rings} rings; the shards hold {len(ring_ends)}")
+    return ring_ends[rings - 1]

@@ -1,0 +1,177 @@
+"""A shard set opened for reading: its manifest, gene table, and slides as memory-mapped arrays and tar bytes."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stalign_pl.errors import ShardError
+from stalign_pl.shard_format import INDEX, INDEX_COLUMN, MEMBERS, GeneTable, Manifest, SlideRecord
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+OPEN_TARS = 256
+
+
+class TarBytes:
+    """Byte ranges of tar files by `pread`; the most recently used files stay open."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[Path, int] = OrderedDict()
+
+    def read(self, path: Path, offset: int, length: int) -> bytes:
+        """Raises ShardError where the file ends early."""
+        descriptor = self._open.pop(path, None)
+        if descriptor is None:
+            descriptor = os.open(path, os.O_RDONLY)
+        self._open[path] = descriptor
+        if len(self._open) > OPEN_TARS:
+            os.close(self._open.popitem(last=False)[1])
+        data = os.pread(descriptor, length, offset)
+        if len(data) != length:
+            size = os.fstat(descriptor).st_size
+            raise ShardError(
+                f"{path} is truncated: {size} bytes, but the index names bytes {offset} to {offset + length}. "
+                f"Run: python -m data_prep check {path.parent}"
+            )
+        return data
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def __getstate__(self) -> dict:
+        return {"_open": OrderedDict()}  # descriptors do not survive a spawn
+
+
+class SlideShard:
+    """One slide of a set, opened.
+
+    Attributes:
+        record: its line of the manifest.
+        table: its row in per-slide tables.
+    """
+
+    def __init__(self, folder: Path, record: SlideRecord, table: int) -> None:
+        self.folder, self.record, self.table = folder, record, table
+
+    def __len__(self) -> int:
+        return self.record.spots
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """uint16|uint32 [2, nnz], memory-mapped."""
+        return self._load(self.record.counts, 2, 0)
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """int64 [N, len(INDEX)]. Read whole: 120 bytes a spot."""
+        return np.array(self._load(self.record.index, len(INDEX), 1))
+
+    @cached_property
+    def spot_of_rank(self) -> np.ndarray:
+        """int64 [N]: the spot index at each place of the tar order."""
+        return np.argsort(self.index[:, INDEX_COLUMN["rank"]])
+
+    @cached_property
+    def panel(self) -> np.ndarray:
+        """int32, sorted: gene indices that the slide measured."""
+        return np.load(self.folder / self.record.panel, allow_pickle=False)
+
+    def _load(self, name: str, width: int, axis: int) -> np.ndarray:
+        path = self.folder / name
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ShardError(f"{path} of slide {self.record.name!r} cannot be read: {error}") from error
+        if array.ndim != 2 or array.shape[axis] != width or (axis == 1 and len(array) != self.record.spots):
+            raise ShardError(f"{path} of slide {self.record.name!r} has shape {array.shape}, not as the manifest says")
+        return array
+
+    def column(self, name: str) -> np.ndarray:
+        return self.index[:, INDEX_COLUMN[name]]
+
+    def pairs(self, spots: np.ndarray) -> list[np.ndarray]:
+        """For each spot [2, nnz]: gene indices and counts, views of the memory map."""
+        start, stop = self.column("counts_start"), self.column("counts_stop")
+        return [self.counts[:, start[spot] : stop[spot]] for spot in spots]
+
+    def csr(self, genes: int, spots: np.ndarray | None = None) -> sparse.csr_matrix:
+        """Raw counts of spots (all by default) as CSR [n, genes of the set], int64."""
+        from scipy import sparse
+
+        spots = np.arange(len(self)) if spots is None else spots
+        pairs = [np.zeros((2, 0), np.uint16), *self.pairs(spots)]
+        indptr = np.cumsum([part.shape[1] for part in pairs])
+        gene, count = np.concatenate(pairs, axis=1).astype(np.int64)
+        return sparse.csr_matrix((count, gene, indptr), (len(spots), genes))
+
+    def samples(self, ranks: np.ndarray, tars: TarBytes) -> list[dict[str, memoryview]]:
+        """The members of the samples at the given places; neighbours in the tar are fetched by one read."""
+        spots = self.spot_of_rank[ranks]
+        part = self.column("part")[spots]
+        members = self.index[spots, INDEX_COLUMN[f"{MEMBERS[0]}_offset"] :].reshape(len(spots), len(MEMBERS), 2)
+        starts = [0, *(np.flatnonzero((np.diff(ranks) != 1) | (np.diff(part) != 0)) + 1).tolist(), len(spots)]
+        found: list[dict[str, memoryview]] = []
+        for start, stop in pairwise(starts):
+            run = members[start:stop].tolist()  # Python integers: slicing by numpy's costs more than the read
+            first, (last, length) = run[0][0][0], run[-1][-1]
+            path = self.folder / self.record.tars[part[start]]
+            data = memoryview(tars.read(path, first, last + length - first))
+            found += [
+                {
+                    name: data[offset - first : offset - first + size]
+                    for name, (offset, size) in zip(MEMBERS, sample, strict=True)
+                }
+                for sample in run
+            ]
+        return found
+
+
+class ShardSet:
+    """A folder of shards.
+
+    Raises:
+        ShardError: no manifest, another format version, or a gene table that is not the manifest's.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.manifest = Manifest.read(self.folder)
+        self.genes = GeneTable.read(self.folder / "genes.tsv")
+        if self.genes.digest() != self.manifest.gene_table:
+            raise ShardError(
+                f"{self.folder / 'genes.tsv'} is not the gene table that {self.folder / 'manifest.json'} was written "
+                f"with (digest {self.genes.digest()[:12]} against {self.manifest.gene_table[:12]}): build the set again"
+            )
+        self.slides = {
+            record.number: SlideShard(self.folder, record, row) for row, record in enumerate(self.manifest.slides)
+        }
+
+    def digest(self) -> str:
+        """Names the data: changes with any file of any slide."""
+        import hashlib
+
+        sums = [file["sha256"] for record in self.manifest.slides for file in record.files.values()]
+        return hashlib.sha256("".join([self.manifest.gene_table, *sums]).encode()).hexdigest()
+
+    def of_patients(self, patients: list[str], what: str) -> dict[int, SlideShard]:
+        """The slides of the named patients.
+
+        Raises:
+            ShardError: a patient whom the set does not hold.
+        """
+        known = sorted({record.patient for record in self.manifest.slides})
+        unknown = sorted(set(patients) - set(known))
+        if unknown:
+            raise ShardError(
+                f"{what}: no patient {', '.join(map(repr, unknown))} in {self.folder}; known: {', '.join(known)}"
+            )
+        return {number: slide for number, slide in self.slides.items() if slide.record.patient in patients}

@@ -1,0 +1,166 @@
+"""SpotBatch on the device -> ModelInputs: crop, resize, stain, augment; add up, normalise and mask genes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stalign_pl.data.augmentation import Augmentation, shuffled_within_slide
+from stalign_pl.data.batch import CountPairs, SpotBatch
+from stalign_pl.data.shards import SlideShard
+from stalign_pl.data.stain import slide_colour
+from stalign_pl.data.vocabulary import Vocabulary
+from stalign_pl.objectives.ids import SpotIds
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """What the model and the loss take.
+
+    Attributes:
+        ids: who the rows are.
+        spot_image, niche_image: float32 [B, 3, size, size] in [0, 1].
+        spot_genes, niche_genes: float32 [B, G], log-normalised, standardised a gene.
+        measured: bool [B, G].
+    """
+
+    ids: SpotIds
+    spot_image: Tensor
+    spot_genes: Tensor
+    niche_image: Tensor
+    niche_genes: Tensor
+    measured: Tensor
+
+
+def show(image: Tensor, box: Tensor, px: Tensor, size: int, turns: Tensor | None = None) -> Tensor:
+    """Cut boxes out of pictures and resize them with a triangle filter (bilinear, antialiased when shrinking).
+
+    The filter is separable, so each picture is multiplied by two small matrices: exact at any scale, one pass over the
+    pixels, and on a GPU a batched matrix product.
+
+    Args:
+        image: uint8 [B, S, S, 3], each picture in the upper left corner.
+        box: [B, 4] (x0, y0, x1, y1) in pixels; what lies outside the picture repeats its border.
+        px: [B] side of each picture.
+        turns: bool [B, 3], swap axes, mirror x, mirror y.
+
+    Returns:
+        float32 [B, 3, size, size] in [0, 1].
+    """
+    side = image.shape[1]
+    across = _triangle_filter(box[:, 0], box[:, 2], px, side, size)
+    down = _triangle_filter(box[:, 1], box[:, 3], px, side, size)
+    if turns is not None:
+        across = torch.where(turns[:, 1, None, None], across.flip(1), across)
+        down = torch.where(turns[:, 2, None, None], down.flip(1), down)
+    rows = torch.bmm(down, image.view(len(image), side, side * 3).to(torch.float32))  # [B, size, S * 3]
+    rows = rows.view(-1, size, side, 3).permute(0, 3, 1, 2)  # [B, 3, size, S]
+    shown = torch.matmul(rows, across.transpose(1, 2)[:, None]) / 255
+    if turns is not None:
+        shown = torch.where(turns[:, 0, None, None, None], shown.transpose(2, 3), shown)
+    return shown
+
+
+def _triangle_filter(low: Tensor, high: Tensor, px: Tensor, side: int, size: int) -> Tensor:
+    """[B, size, side]: weights of the pixels of one axis in each output point; rows sum to 1, none beyond `px`."""
+    step = (high - low) / size
+    point = torch.arange(size, device=low.device) + 0.5
+    centre = (low[:, None] + point * step[:, None]).clamp(min=0.5).minimum(px[:, None] - 0.5)
+    pixel = torch.arange(side, device=low.device) + 0.5
+    distance = (pixel[None, None, :] - centre[:, :, None]).abs() / step.clamp(min=1)[:, None, None]
+    weight = (1 - distance).clamp(min=0) * (pixel < px[:, None])[:, None, :]
+    return weight / weight.sum(dim=2, keepdim=True)
+
+
+class BatchTransform(nn.Module):
+    """The device's half of reading. Knows the per-slide tables; draws nothing itself.
+
+    Args:
+        slides: all slides that a batch may name, by number; the batch's `table` counts the set's slides.
+        vocabulary: the genes.
+        spot_size, niche_size: sides of the pictures that the encoders take, px.
+        stain: "slide" moves every slide's colours to the mean and sd of all slides listed in `reference`;
+            "none" leaves them.
+        reference: the training slides.
+        tables: number of slides in the set.
+    """
+
+    def __init__(
+        self,
+        slides: dict[int, SlideShard],
+        vocabulary: Vocabulary,
+        genes: int,
+        spot_size: int,
+        niche_size: int,
+        stain: str,
+        reference: list[int],
+        tables: int,
+    ) -> None:
+        super().__init__()
+        self.spot_size, self.niche_size = spot_size, niche_size
+        column = torch.full((genes,), -1, dtype=torch.int64)
+        column[torch.from_numpy(vocabulary.genes)] = torch.arange(len(vocabulary))
+        measured = torch.zeros(tables, len(vocabulary), dtype=torch.bool)
+        target = torch.ones(tables)
+        colour = torch.tensor([0.0, 1.0]).repeat(tables, 3, 1)  # [tables, channel, (mean, sd)]
+        for slide in slides.values():
+            known = vocabulary.measured(slide)
+            measured[slide.table] = torch.from_numpy(known)
+            target[slide.table] = vocabulary.target_sum(known)
+            if stain == "slide":
+                own = slide_colour(slide)
+                colour[slide.table] = torch.stack([torch.from_numpy(own.mean), torch.from_numpy(own.sd)], dim=1)
+        common = colour[[slides[number].table for number in reference]].mean(dim=0)
+        self.register_buffer("column", column, persistent=False)
+        self.register_buffer("measured", measured, persistent=False)
+        self.register_buffer("target", target, persistent=False)
+        self.register_buffer("colour", colour, persistent=False)
+        self.register_buffer("common_colour", common, persistent=False)
+        self.register_buffer("mean", torch.from_numpy(vocabulary.mean), persistent=False)
+        self.register_buffer("sd", torch.from_numpy(vocabulary.sd), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, batch: SpotBatch, augmentation: Augmentation | None = None) -> ModelInputs:
+        """Without augmentation the result depends on the spot alone."""
+        measured = self.measured[batch.table]
+        spot_genes = self._expression(batch.spot_counts, batch.table, measured)
+        niche_genes = self._expression(batch.niche_counts, batch.table, measured)
+        if augmentation is not None and augmentation.shuffle_pairs:
+            partner = shuffled_within_slide(batch.table, batch.valid, batch.draws)
+            spot_genes, niche_genes = spot_genes[partner], niche_genes[partner]
+        images = []
+        for image, box, px, size in (
+            (batch.spot_image, batch.spot_box, batch.spot_px, self.spot_size),
+            (batch.niche_image, batch.niche_box, batch.niche_px, self.niche_size),
+        ):
+            if augmentation is None:
+                images.append(self._stained(show(image, box, px, size), batch.table))
+            else:
+                box, turns = augmentation.boxes(box, batch.draws), augmentation.turns(batch.draws)
+                shown = self._stained(show(image, box, px, size, turns), batch.table)
+                images.append(augmentation.colours(shown, batch.draws))
+        ids = SpotIds(batch.slide.clamp(min=0), batch.spot.clamp(min=0), batch.excluded.long(), batch.valid)
+        return ModelInputs(ids, images[0], spot_genes, images[1], niche_genes, measured)
+
+    def _stained(self, image: Tensor, table: Tensor) -> Tensor:
+        """Move each slide's colours to the common mean and sd."""
+        mean, sd = self.colour[table].unbind(dim=2)
+        gain = self.common_colour[:, 1] / sd
+        shift = self.common_colour[:, 0] - mean * gain
+        return (image * gain[:, :, None, None] + shift[:, :, None, None]).clamp(0, 1)
+
+    def _expression(self, pairs: CountPairs, table: Tensor, measured: Tensor) -> Tensor:
+        """Sum the pairs, scale to the slide's target sum, log1p, standardise; unmeasured genes are 0. [B, G]
+
+        Whole counts below 2^24 add up exactly in fp32 in any order, so atomics on a GPU do no harm.
+        """
+        column = self.column[pairs.gene.long()]
+        kept = column >= 0
+        place = pairs.row.long()[kept] * measured.shape[1] + column[kept]
+        counts = torch.zeros(measured.numel(), device=measured.device)
+        counts = counts.index_add_(0, place, pairs.count[kept].float()).view(measured.shape)
+        library = counts.sum(dim=1, keepdim=True).clamp(min=1)
+        log = torch.log1p(counts * (self.target[table][:, None] / library))
+        return torch.where(measured, ((log - self.mean) / self.sd).clamp(-10, 10), 0.0)

@@ -1,0 +1,153 @@
+"""A batch as read by runs of bytes, against the same spots taken by tarfile and anndata."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import anndata
+import numpy as np
+import pytest
+from PIL import Image
+
+from stalign_pl.data.loader import BatchLoader
+from stalign_pl.data.niche import NicheConfig
+from stalign_pl.data.plan import Composition, training_plan
+from stalign_pl.data.reader import BatchReader
+from stalign_pl.data.shards import ShardSet
+from stalign_pl.errors import ConfigError, ShardError
+from stalign_pl.shard_format import sample_key
+
+
+@pytest.fixture(scope="module")
+def shards(tiny_shards) -> ShardSet:
+    return ShardSet(tiny_shards)
+
+
+def read_tar(shards: ShardSet, number: int) -> dict[str, bytes]:
+    record = shards.slides[number].record
+    with tarfile.open(shards.folder / record.tars[0]) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar}
+
+
+def plan_of(shards: ShardSet):
+    sizes = {number: len(slide) for number, slide in shards.slides.items()}
+    return training_plan(sizes, Composition(3, 20, 8), seed=0, epoch=0)
+
+
+def test_pictures_are_those_of_the_tar(shards):
+    plan = plan_of(shards)
+    reader = BatchReader(shards.slides, NicheConfig(k=6))
+    batch = reader.read(plan.slide[0], plan.rank[0], epoch=0)
+    members = {number: read_tar(shards, number) for number in shards.slides}
+    for row in range(len(batch)):
+        number, spot = int(batch.slide[row]), int(batch.spot[row])
+        record, key = shards.slides[number].record, sample_key(int(batch.slide[row]), spot)
+        for kind, image, side in (
+            (f"spot.{record.spot_format}", batch.spot_image, record.spot_px),
+            (f"niche.{record.niche_format}", batch.niche_image, record.niche_px),
+        ):
+            wanted = np.asarray(Image.open(io.BytesIO(members[number][f"{key}.{kind}"])).convert("RGB"), int)
+            found = image[row, :side, :side].numpy().astype(int)
+            assert np.abs(found - wanted).max() <= (0 if kind.endswith("png") else 3)  # two JPEG decoders
+
+
+@pytest.mark.parametrize(
+    "niche", [NicheConfig(k=0), NicheConfig(k=3), NicheConfig(k=None, rings=1), NicheConfig(k=6, leave_target_out=True)]
+)
+def test_niche_counts_are_the_members_sums(shards, niche):
+    plan = plan_of(shards)
+    batch = BatchReader(shards.slides, niche).read(plan.slide[-1], plan.rank[-1], epoch=0)
+    genes = len(shards.genes)
+    dense = np.zeros((len(batch), genes), int)
+    np.add.at(
+        dense, (batch.niche_counts.row.numpy(), batch.niche_counts.gene.numpy()), batch.niche_counts.count.numpy()
+    )
+    own = np.zeros_like(dense)
+    np.add.at(own, (batch.spot_counts.row.numpy(), batch.spot_counts.gene.numpy()), batch.spot_counts.count.numpy())
+    checked = 0
+    for row in np.flatnonzero(batch.valid.numpy()):
+        slide = shards.slides[int(batch.slide[row])]
+        data = anndata.read_h5ad(shards.folder / slide.record.h5ad)
+        counts = np.zeros((len(data), genes), int)
+        counts[:, data.var["gene_index"].to_numpy()] = data.X.toarray()
+        spot = int(batch.spot[row])
+        members = read_tar(shards, slide.record.number)
+        key = sample_key(slide.record.number, spot)
+        neighbors = np.load(io.BytesIO(members[f"{key}.neighbors.npy"]))
+        ring = json.loads(members[f"{key}.meta.json"])["rings"][0]
+        chosen = neighbors[:ring][: niche.k].tolist() + ([] if niche.leave_target_out else [spot])
+        np.testing.assert_array_equal(dense[row], counts[chosen].sum(axis=0))
+        np.testing.assert_array_equal(own[row], counts[spot])
+        checked += 1
+    assert checked > 0
+
+
+def test_excluded_spots_cover_every_pair_of_niches_that_share_a_member(shards):
+    niche = NicheConfig(k=6, rings=1)
+    slide = shards.slides[min(shards.slides)]
+    ranks = np.arange(len(slide))
+    reader = BatchReader({slide.record.number: slide}, niche)
+    batch = reader.read(np.full(len(slide), slide.record.number), ranks, epoch=0)
+    members = read_tar(shards, slide.record.number)
+    sets = {}
+    for spot in range(len(slide)):
+        key = sample_key(slide.record.number, spot)
+        neighbors = np.load(io.BytesIO(members[f"{key}.neighbors.npy"]))
+        meta = json.loads(members[f"{key}.meta.json"])
+        sets[spot] = {spot, *niche.members(neighbors, meta["rings"]).tolist()}
+    for row in range(len(batch)):
+        spot = int(batch.spot[row])
+        away = set(batch.excluded[row].tolist())
+        sharing = {other for other in sets if other != spot and sets[other] & sets[spot]}
+        assert sharing
+        assert sharing <= away
+
+
+def test_padding_rows_are_empty_and_marked(shards):
+    plan = plan_of(shards)
+    batch = BatchReader(shards.slides, NicheConfig()).read(plan.slide[-1], plan.rank[-1], epoch=0)
+    padding = ~batch.valid
+    assert padding.sum() == (plan.slide[-1] < 0).sum() > 0
+    assert (batch.slide[padding] == -1).all()
+    assert not batch.spot_image[padding].any()
+    assert not np.isin(batch.spot_counts.row.numpy(), np.flatnonzero(padding.numpy())).any()
+
+
+def test_rings_beyond_the_stored_ones_are_refused(shards):
+    plan = plan_of(shards)
+    with pytest.raises(ConfigError, match="rings; the shards hold 4"):
+        BatchReader(shards.slides, NicheConfig(k=3, rings=3)).read(plan.slide[0], plan.rank[0], epoch=0)
+
+
+def test_a_loader_resumes_at_any_batch_and_raises_what_the_reading_thread_raised(shards):
+    plan = plan_of(shards)
+    assert len(plan) >= 3
+    reader = BatchReader(shards.slides, NicheConfig())
+    whole = [(batch.slide.tolist(), batch.spot.tolist()) for batch in BatchLoader(reader, lambda epoch: plan)]
+    assert len(whole) == len(plan)
+    for position in range(len(plan)):
+        loader = BatchLoader(reader, lambda epoch: plan)
+        loader.load_state_dict({"epoch": 0, "position": position, "batches": len(plan)})
+        loader.set_epoch(0)
+        rest = [(batch.slide.tolist(), batch.spot.tolist()) for batch in loader]
+        assert rest == whole[position:]
+    other = BatchLoader(reader, lambda epoch: plan)
+    with pytest.raises(ConfigError, match="7 global batches"):
+        other.load_state_dict({"epoch": 0, "position": 1, "batches": 7})
+
+    broken = BatchReader(shards.slides, NicheConfig())
+    broken.spot_side = 1  # as if the manifest named a smaller picture
+    with pytest.raises(ShardError, match=r"tiny_\d spot \d+: the image is"):
+        list(BatchLoader(broken, lambda epoch: plan))
+
+
+def test_ranks_read_the_slices_of_the_same_batches(shards):
+    plan = plan_of(shards)
+    reader = BatchReader(shards.slides, NicheConfig())
+    whole = list(BatchLoader(reader, lambda epoch: plan))
+    parts = [list(BatchLoader(reader, lambda epoch: plan, process, 2)) for process in (0, 1)]
+    for number, batch in enumerate(whole):
+        joined = np.concatenate([part[number].spot.numpy() for part in parts])
+        np.testing.assert_array_equal(joined, batch.spot.numpy())

@@ -1,0 +1,129 @@
+"""The device's half of reading against Pillow and numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stalign_pl.data.augmentation import Augmentation, shuffled_within_slide
+from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.data.niche import NicheConfig
+from stalign_pl.data.reader import BatchReader
+from stalign_pl.data.transform import show
+
+
+def picture(side: int, seed: int = 0) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def in_corner(pixels: np.ndarray, side: int) -> torch.Tensor:
+    canvas = np.zeros((1, side, side, 3), np.uint8)
+    canvas[0, : len(pixels), : len(pixels)] = pixels
+    return torch.from_numpy(canvas)
+
+
+@pytest.mark.parametrize("size", [20, 48, 60, 96])
+def test_resizing_a_box_is_what_pillow_does(size):
+    pixels = picture(60)
+    box = (10, 6, 50, 46)
+    wanted = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box=box), float)
+    found = show(in_corner(pixels, 75), torch.tensor([box]).float(), torch.tensor([60.0]), size)[0]
+    inside = slice(2, -2)  # Pillow sees no pixel beyond the box, we do
+    difference = np.abs(found.permute(1, 2, 0).numpy() * 255 - wanted)[inside, inside]
+    assert difference.max() < 2.5
+
+
+def test_the_whole_picture_at_its_own_size_is_itself():
+    pixels = picture(40)
+    found = show(in_corner(pixels, 64), torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([40.0]), 40)[0]
+    np.testing.assert_allclose(found.permute(1, 2, 0).numpy() * 255, pixels, atol=1e-3)
+
+
+def test_a_box_beyond_the_picture_repeats_its_border():
+    pixels = np.full((10, 10, 3), 200, np.uint8)
+    found = show(in_corner(pixels, 32), torch.tensor([[-5.0, -5, 30, 30]]), torch.tensor([10.0]), 16)
+    np.testing.assert_allclose(found.numpy() * 255, 200, atol=1e-3)
+
+
+@pytest.mark.parametrize("turn", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)])
+def test_turns_are_those_of_the_dihedral_group(turn):
+    pixels = picture(24)
+    image, box, px = in_corner(pixels, 24), torch.tensor([[0.0, 0, 24, 24]]), torch.tensor([24.0])
+    plain = show(image, box, px, 24)[0]
+    wanted = plain
+    if turn[1]:
+        wanted = wanted.flip(2)
+    if turn[2]:
+        wanted = wanted.flip(1)
+    if turn[0]:
+        wanted = wanted.transpose(1, 2)
+    found = show(image, box, px, 24, torch.tensor([turn]).bool())[0]
+    torch.testing.assert_close(found, wanted)
+    assert not torch.allclose(found, plain)
+
+
+def test_shuffled_pairs_stay_in_their_slide_and_move_everybody():
+    table = torch.tensor([2, 0, 2, 0, 1, 2, 0, 0])
+    valid = torch.ones(8, dtype=torch.bool)
+    partner = shuffled_within_slide(table, valid, torch.rand(8, 16, generator=torch.manual_seed(0)))
+    assert sorted(partner.tolist()) == list(range(8))
+    assert (table[partner] == table).all()
+    moved = partner != torch.arange(8)
+    assert moved.tolist() == [True, True, True, True, False, True, True, True]  # slide 1 has a single spot
+
+
+@pytest.fixture(scope="module")
+def data(tiny_shards) -> STAlignData:
+    return STAlignData(
+        str(tiny_shards), 32, 48, val_patients=["P2"], test_patients=["P3"], niche=NicheConfig(k=6), fit_spots=40
+    )
+
+
+def test_expression_is_log_cp10k_standardised_by_training_statistics(data):
+    slide = next(iter(data.val_slides.values()))
+    reader = BatchReader({slide.record.number: slide}, data.niche)
+    batch = reader.read(np.full(len(slide), slide.record.number), np.arange(len(slide)), epoch=0)
+    inputs = data.transform(batch)
+    counts = slide.csr(len(data.shard_set.genes)).toarray()[:, data.vocabulary.genes].astype(float)
+    library = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    wanted = (np.log1p(counts * 1e4 / library) - data.vocabulary.mean) / data.vocabulary.sd
+    np.testing.assert_allclose(inputs.spot_genes.numpy(), wanted[batch.spot.numpy()].clip(-10, 10), atol=2e-4)
+    assert inputs.measured.all()
+    assert inputs.spot_image.shape == (len(slide), 3, 32, 32)
+    assert inputs.niche_image.shape == (len(slide), 3, 48, 48)
+    assert float(inputs.niche_image.min()) >= 0
+    assert float(inputs.niche_image.max()) <= 1
+
+
+def test_without_augmentation_a_row_depends_on_its_spot_alone(data):
+    slide = next(iter(data.val_slides.values()))
+    reader = BatchReader({slide.record.number: slide}, data.niche)
+    numbers = np.full(12, slide.record.number)
+    one = data.transform(reader.read(numbers, np.arange(12), epoch=0))
+    other = data.transform(reader.read(numbers[:5], np.array([11, 3, 7, 0, 1]), epoch=9))
+    rows = [11, 3, 7, 0, 1]
+    torch.testing.assert_close(other.spot_image, one.spot_image[rows])
+    torch.testing.assert_close(other.niche_genes, one.niche_genes[rows])
+
+
+def test_augmentation_is_drawn_by_spot_and_epoch(data):
+    slide = next(iter(data.train_slides.values()))
+    augmentation = Augmentation()
+    reader = BatchReader(data.train_slides, data.niche, augmentation.draws(0))
+    numbers = np.full(12, slide.record.number)
+    one = data.transform(reader.read(numbers, np.arange(12), epoch=0), augmentation)
+    again = data.transform(reader.read(numbers[:3], np.array([4, 5, 6]), epoch=0), augmentation)
+    later = data.transform(reader.read(numbers[:3], np.array([4, 5, 6]), epoch=1), augmentation)
+    torch.testing.assert_close(again.spot_image, one.spot_image[4:7])
+    assert not torch.allclose(later.spot_image, again.spot_image, atol=1e-2)
+
+
+def test_the_vocabulary_knows_training_slides_alone(data, tiny_shards):
+    fewer = STAlignData(str(tiny_shards), train_patients=["P1"], val_patients=["P2"])
+    np.testing.assert_array_equal(fewer.vocabulary.mean, data.vocabulary.mean)
+    assert fewer.vocabulary.digest() == data.vocabulary.digest()
+    swapped = STAlignData(str(tiny_shards), train_patients=["P2"], val_patients=["P1"])
+    assert not np.array_equal(swapped.vocabulary.mean, data.vocabulary.mean)
