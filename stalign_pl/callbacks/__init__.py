@@ -1,0 +1,18 @@
+"""Lightning callbacks: every epoch's figures, the run's report, what `predict` writes."""
+
+from stalign_pl.callbacks.gene_prediction import GenePredictionCallback
+from stalign_pl.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
+from stalign_pl.callbacks.prediction_writer import PredictionWriter
+from stalign_pl.callbacks.run_report import RunReport
+from stalign_pl.callbacks.spatial_domains import SpatialDomainCallback
+from stalign_pl.callbacks.throughput import Throughput
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "GenePredictionCallback",
+    "LastCheckpoint",
+    "PredictionWriter",
+    "RunReport",
+    "SpatialDomainCallback",
+    "Throughput",
+]

@@ -1,0 +1,179 @@
+"""GenePredictionCallback: image -> gene expression on held-out patients, beside what simple predictors reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stalign_pl.callbacks.collected import Table
+from stalign_pl.callbacks.evaluation_pass import EvaluationCallback, SlideReport
+from stalign_pl.callbacks.oracle import read_oracle
+from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.data.section import read_section
+from stalign_pl.data.shards import SlideShard
+from stalign_pl.errors import ConfigError
+from stalign_pl.evaluation.canvas import save_figure
+from stalign_pl.evaluation.expression import (
+    GeneScores,
+    constant_prediction,
+    log_cp10k,
+    score_genes,
+    shared_panel,
+)
+from stalign_pl.evaluation.figures import expression_figure
+from stalign_pl.evaluation.results import Row
+from stalign_pl.evaluation.ridge import fit_ridge
+
+FIGURE_GENES = 4
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is predicted on one slide.
+
+    Attributes:
+        genes: [T] gene indices. names: [T].
+        fit_slides: training slides that the ridge is fitted on.
+        fit: [F, T] and measured: [N, T], log1p(CP10K over the panel that these slides and this one share).
+    """
+
+    genes: np.ndarray
+    names: list[str]
+    fit_slides: list[int]
+    fit: np.ndarray
+    measured: np.ndarray
+
+
+class GenePredictionCallback(EvaluationCallback):
+    """MSE and Pearson r of a ridge from the image embeddings to log1p(CP10K), for every held-out slide.
+
+    The ridge is fitted on training spots alone, closed form; the genes are listed from training slides alone: the
+    first of the vocabulary's ranking (`rank_genes`), or those named.
+
+    Args:
+        genes: target genes by symbol or Ensembl id; null takes the first `n_genes` of the ranking.
+        n_genes: how many.
+        coverage: a training slide joins the fit if it measured at least this share of the held-out slide's
+            vocabulary genes.
+        oracle: folder of a simulated cohort, for the oracle's row; null has none.
+    """
+
+    trained_fields = ("image",)
+    untrained_fields = ("image", "spot_features", "niche_features")
+    logged = {"mse": "gene_mse", "pearson": "gene_pearson"}
+    primary = "ridge"
+
+    def __init__(
+        self, genes: list[str] | None = None, n_genes: int = 50, coverage: float = 0.9, oracle: str | None = None
+    ) -> None:
+        super().__init__()
+        self.genes, self.n_genes, self.coverage, self.oracle = genes, n_genes, coverage, oracle
+        self._targets: dict[int, Targets | None] = {}
+
+    def report(
+        self, data: STAlignData, slide: int, trained: Table | None, untrained: Table | None, figures: Path, when: str
+    ) -> SlideReport:
+        shard = data.shard_set.slides[slide]
+        if slide not in self._targets:
+            self._targets[slide] = find_targets(data, shard, self.genes, self.n_genes, self.coverage)
+        targets = self._targets[slide]
+        if targets is None:
+            return SlideReport(notes=[f"{shard.record.name}: no training slide measured its genes; no gene prediction"])
+        report = SlideReport()
+        for name, prediction in self._predictions(data, slide, targets, trained, untrained):
+            scores = score_genes(prediction, targets.measured, targets.names, shard.record.name)
+            readout = "mean" if name == "constant" else "formula" if name == "oracle" else "ridge"
+            for metric, value in (("mse", scores.mse), ("pearson", scores.pearson)):
+                split = data.split_of(slide)
+                report.rows.append(
+                    Row("gene_prediction", split, shard.record.name, name, readout, metric, value, float("nan"), 1)
+                )
+            if name == "stalign":
+                report.figures.append(self._draw(shard, targets, prediction, scores, figures, when))
+        return report
+
+    def _predictions(
+        self, data: STAlignData, slide: int, targets: Targets, trained: Table | None, untrained: Table | None
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """(row name, [N, T] or [T]) of the model and of everything beside it."""
+        if trained is not None:
+            yield "stalign", ridge_prediction(trained, ("image",), slide, targets)
+        if untrained is not None:
+            yield "untrained", ridge_prediction(untrained, ("image",), slide, targets)
+            yield "image", ridge_prediction(untrained, ("spot_features", "niche_features"), slide, targets)
+            yield "constant", constant_prediction(targets.fit)
+            if self.oracle is not None:
+                shard = data.shard_set.slides[slide]
+                barcodes = read_section(shard).barcodes
+                oracle = read_oracle(self.oracle, shard.record.name, barcodes, targets.genes, data.shard_set.genes)
+                yield "oracle", oracle.expected
+
+    @staticmethod
+    def _draw(
+        shard: SlideShard, targets: Targets, prediction: np.ndarray, scores: GeneScores, figures: Path, when: str
+    ) -> Path:
+        section = read_section(shard)
+        shown = slice(0, FIGURE_GENES)  # the first of the list made from training spots: never the best predicted
+        figure = expression_figure(
+            section.xy_um,
+            targets.measured[:, shown],
+            prediction[:, shown],
+            targets.names[shown],
+            title=f"{section.name}: expression from the image embeddings, {when}",
+            scores=scores.gene_pearson[shown],
+        )
+        path = figures / f"{shard.record.stem}-genes-{when}.png"
+        save_figure(figure, path)
+        return path
+
+
+def find_targets(
+    data: STAlignData, shard: SlideShard, genes: list[str] | None, n_genes: int, coverage: float
+) -> Targets | None:
+    """Decide what is predicted on a slide; None where no training slide measured enough of its genes.
+
+    Raises:
+        ConfigError: a named gene that the slide and the training slides do not share.
+    """
+    vocabulary, table = data.vocabulary.genes, data.shard_set.genes
+    wanted = np.intersect1d(vocabulary, shard.panel)
+    fit_slides = [
+        number
+        for number, slide in sorted(data.train_slides.items())
+        if len(wanted) and np.isin(wanted, slide.panel).mean() >= coverage and len(data.fit_ranks[number])
+    ]
+    if not fit_slides:
+        return None
+    panel = shared_panel([shard.panel, *(data.train_slides[number].panel for number in fit_slides)])
+    ranked = data.vocabulary.ranked
+    chosen = ranked[np.isin(ranked, panel)][:n_genes]
+    spots = {number: _fit_spots(data, number) for number in fit_slides}
+    if genes is not None:
+        indices = [table.lookup(name) for name in genes]
+        absent = [name for name, index in zip(genes, indices, strict=True) if index not in panel]
+        if absent:
+            raise ConfigError(
+                f"gene_prediction.genes: {', '.join(absent)} not measured by slide {shard.record.name!r} and its "
+                f"training slides alike ({len(panel)} genes are)"
+            )
+        chosen = np.array(indices)
+    fit = np.concatenate(
+        [log_cp10k(data.train_slides[number].csr(len(table), spots[number]), panel, chosen) for number in fit_slides]
+    )
+    measured = log_cp10k(shard.csr(len(table)), panel, chosen)
+    return Targets(chosen, [table.names[gene] for gene in chosen], fit_slides, fit, measured)
+
+
+def _fit_spots(data: STAlignData, number: int) -> np.ndarray:
+    """Spot indices of a training slide's fitting spots, sorted: the order of `Table.of`."""
+    return np.sort(data.train_slides[number].spot_of_rank[data.fit_ranks[number]])
+
+
+def ridge_prediction(table: Table, names: tuple[str, ...], slide: int, targets: Targets) -> np.ndarray:
+    """Fit on the training slides' rows of a pass, predict a held-out slide's: [N, T]."""
+    features = [np.concatenate([table.of(number, name) for number in targets.fit_slides]) for name in names]
+    held_out = [table.of(slide, name) for name in names]
+    return fit_ridge(np.concatenate(features, axis=1), targets.fit).predict(np.concatenate(held_out, axis=1))

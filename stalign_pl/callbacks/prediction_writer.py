@@ -1,0 +1,85 @@
+"""PredictionWriter: `predict` -> one .h5ad a slide, the shard set's own with the model's view added."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from lightning import Callback, Trainer
+
+from stalign_pl.callbacks.collected import Collected, Table
+from stalign_pl.callbacks.gene_prediction import find_targets, ridge_prediction
+from stalign_pl.callbacks.run_results import provenance
+from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.data.section import read_section
+from stalign_pl.data.shards import SlideShard
+from stalign_pl.errors import ConfigError
+from stalign_pl.evaluation.domains import spatial_domains
+from stalign_pl.module import Evaluated, STAlignModule
+from stalign_pl.shard_format import replacing
+
+
+class PredictionWriter(Callback):
+    """Writes `<run>/predictions/<slide>.h5ad` for every held-out slide.
+
+    obsm X_stalign_spot, X_stalign_niche: fused embeddings. layers stalign_predicted: log1p(CP10K) predicted from the
+    image by a ridge fitted on the training spots, NaN for genes that no training slide shares. obs stalign_domain:
+    clusters of the niche embedding. uns stalign: where all this came from.
+
+    Args:
+        domains: number of domains; null takes the slide's number of annotated classes, and 7 without annotation.
+        label: label column that gives that number; null takes a slide's first.
+        coverage: as in `gene_prediction`: a training slide joins the fit if it measured at least this share of the
+            held-out slide's vocabulary genes.
+    """
+
+    def __init__(self, domains: int | None = None, label: str | None = None, coverage: float = 0.9) -> None:
+        if domains is not None and domains < 2:
+            raise ConfigError(f"predictions.domains is {domains}; at least 2 are needed")
+        self.domains, self.label, self.coverage = domains, label, coverage
+
+    def on_predict_epoch_start(self, trainer: Trainer, pl_module: STAlignModule) -> None:
+        self._collected = Collected(("niche", "spot_fused", "image"))
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: STAlignModule, outputs: Evaluated, batch, batch_idx, dataloader_idx=0
+    ) -> None:
+        self._collected.add(outputs)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: STAlignModule) -> None:
+        table = self._collected.gather(pl_module)
+        folder = Path(trainer.default_root_dir) / "predictions"
+        folder.mkdir(parents=True, exist_ok=True)
+        data: STAlignData = trainer.datamodule
+        source = provenance(data, Path(trainer.default_root_dir)) | {"checkpoint": str(trainer.ckpt_path)}
+        for slide in sorted(data.held_out)[trainer.global_rank :: trainer.world_size]:
+            path = folder / data.shard_set.slides[slide].record.h5ad
+            self._write(path, data, data.shard_set.slides[slide], table, source)
+            print(f"wrote {path}")
+
+    def _write(self, path: Path, data: STAlignData, shard: SlideShard, table: Table, source: dict[str, str]) -> None:
+        import anndata
+
+        slide = shard.record.number
+        section = anndata.read_h5ad(shard.folder / shard.record.h5ad)
+        section.obsm["X_stalign_spot"] = table.of(slide, "spot_fused")
+        section.obsm["X_stalign_niche"] = table.of(slide, "niche")
+        labels = read_section(shard, self.label).labels
+        classes = 0 if labels is None else len(set(labels) - {""})
+        k = self.domains or (classes if classes > 1 else 7)
+        ignored = np.array(["a", "b"] * len(section))[
+            : len(section)
+        ]  # the read-out wants labels; its scores are unused
+        result = spatial_domains(table.of(slide, "niche"), ignored, k, seeds=1, slide=shard.record.name)
+        section.obs["stalign_domain"] = [f"domain{number + 1}" for number in result.predicted]
+        section.obs["stalign_domain"] = section.obs["stalign_domain"].astype("category")
+        predicted = np.full(section.shape, np.nan, np.float32)
+        targets = find_targets(data, shard, None, len(data.vocabulary), self.coverage)
+        if targets is not None:
+            column = {int(gene): number for number, gene in enumerate(section.var["gene_index"])}
+            columns = [column[int(gene)] for gene in targets.genes]
+            predicted[:, columns] = ridge_prediction(table, ("image",), slide, targets)
+        section.layers["stalign_predicted"] = predicted
+        section.uns["stalign"] = {**source, "domains": k, "predicted_genes": int(np.isfinite(predicted[0]).sum())}
+        with replacing(path) as temporary:
+            section.write_h5ad(temporary, compression="gzip")

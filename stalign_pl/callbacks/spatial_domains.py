@@ -1,0 +1,136 @@
+"""SpatialDomainCallback: zero-shot spatial domains of held-out slides, beside what simple methods reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stalign_pl.callbacks.collected import Table
+from stalign_pl.callbacks.evaluation_pass import EvaluationCallback, SlideReport
+from stalign_pl.callbacks.oracle import read_oracle
+from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.data.niche import NicheConfig
+from stalign_pl.data.reader import BatchReader
+from stalign_pl.data.section import Section, read_section
+from stalign_pl.data.shards import SlideShard
+from stalign_pl.evaluation.baselines import coordinates, raw_image_features, smoothed_pca
+from stalign_pl.evaluation.canvas import save_figure
+from stalign_pl.evaluation.domains import DomainResult, Readout, spatial_domains
+from stalign_pl.evaluation.figures import domains_figure
+from stalign_pl.evaluation.results import Row, Split
+
+
+class SpatialDomainCallback(EvaluationCallback):
+    """ARI and NMI of clusters of the fused niche embedding, for every held-out slide that has labels.
+
+    The primary figure, `val/ari`: fused niche embedding, standardise, PCA-30, tied Gaussian mixture, k = number of
+    annotated classes, mean over seeds. The floors share the read-out and are computed once.
+
+    Args:
+        label: label column; null takes a slide's first.
+        seeds: seeds of the clustering.
+        smooth: PCA is smoothed over the first ring 0 to this many rounds.
+        secondary: further read-outs for the same rows, in `test` and before training.
+        oracle: folder of a simulated cohort, for the oracle's row; null has none.
+    """
+
+    trained_fields = ("niche", "spot_fused")
+    untrained_fields = ("niche", "niche_features")
+    logged = {"ari": "ari", "nmi": "nmi"}
+    primary = "tied_gmm"
+
+    def __init__(
+        self,
+        label: str | None = None,
+        seeds: int = 5,
+        smooth: int = 6,
+        secondary: list[Readout] | None = None,
+        oracle: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.label, self.seeds, self.smooth, self.oracle = label, seeds, smooth, oracle
+        self.secondary = ["kmeans"] if secondary is None else secondary
+
+    def report(
+        self, data: STAlignData, slide: int, trained: Table | None, untrained: Table | None, figures: Path, when: str
+    ) -> SlideReport:
+        shard, split = data.shard_set.slides[slide], data.split_of(slide)
+        section = read_section(shard, self.label)
+        if section.labels is None:
+            return SlideReport()
+        report = SlideReport()
+        if trained is not None:
+            result = self._score(trained.of(slide, "niche"), section)
+            report.rows += _rows(split, section.name, "stalign", "tied_gmm", result)
+            spot = self._score(trained.of(slide, "spot_fused"), section)
+            report.rows += _rows(split, section.name, "stalign_spot", "tied_gmm", spot)
+            report.figures.append(self._draw(section, shard, result, figures, when))
+        if untrained is not None:
+            for name, features in self._floors(data, shard, section, untrained):
+                for readout in ("tied_gmm", *self.secondary):
+                    result = self._score(features, section, readout)
+                    report.rows += _rows(split, section.name, name, readout, result)
+        if trained is not None and untrained is not None:
+            for readout in self.secondary:
+                result = self._score(trained.of(slide, "niche"), section, readout)
+                report.rows += _rows(split, section.name, "stalign", readout, result)
+        return report
+
+    def _score(self, features: np.ndarray, section: Section, readout: Readout = "tied_gmm") -> DomainResult:
+        column = self.label or "first label column"
+        return spatial_domains(features, section.labels, None, self.seeds, readout, section.name, column)
+
+    def _floors(
+        self, data: STAlignData, shard: SlideShard, section: Section, untrained: Table
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """(row name, [N, D]) of everything that stands beside the model."""
+        yield "untrained", untrained.of(shard.record.number, "niche")
+        yield "image", untrained.of(shard.record.number, "niche_features")
+        counts = shard.csr(len(data.shard_set.genes))
+        for rounds in range(self.smooth + 1):
+            name = "pca" if rounds == 0 else f"pca_smooth{rounds}"
+            yield name, smoothed_pca(counts, section.neighbours, rounds)
+        yield "pixels", raw_image_features(niche_pictures(shard))
+        yield "coordinates", coordinates(section.xy_um)
+        if self.oracle is not None:
+            none = np.zeros(0, np.int64)
+            yield (
+                "oracle",
+                read_oracle(self.oracle, section.name, section.barcodes, none, data.shard_set.genes).noise_free,
+            )
+
+    @staticmethod
+    def _draw(section: Section, shard: SlideShard, result: DomainResult, figures: Path, when: str) -> Path:
+        figure = domains_figure(
+            section.xy_um,
+            section.labels,
+            result.predicted,
+            section.thumbnail,
+            section.extent_um,
+            title=f"{section.name}: domains from the fused niche embedding, {when}",
+            ari=result.mean,
+        )
+        path = figures / f"{shard.record.stem}-domains-{when}.png"
+        save_figure(figure, path)
+        return path
+
+
+def niche_pictures(shard: SlideShard) -> np.ndarray:
+    """uint8 [N, side, side, 3]: the stored niche pictures of a slide, in spot order."""
+    reader = BatchReader({shard.record.number: shard}, NicheConfig(k=0), threads=2)
+    ranks = np.arange(len(shard))
+    batch = reader.read(np.full(len(shard), shard.record.number), ranks, epoch=0)
+    reader.close()
+    pictures = np.empty_like(batch.niche_image.numpy())
+    pictures[batch.spot.numpy()] = batch.niche_image.numpy()
+    return pictures
+
+
+def _rows(split: Split, slide: str, name: str, readout: Readout, result: DomainResult) -> list[Row]:
+    seeds = len(result.ari)
+    return [
+        Row("spatial_domains", split, slide, name, readout, "ari", result.mean, result.sd, seeds),
+        Row("spatial_domains", split, slide, name, readout, "nmi", result.nmi_mean, result.nmi_sd, seeds),
+    ]

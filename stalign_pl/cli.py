@@ -1,0 +1,175 @@
+"""The command line: LightningCLI with our module, data, callbacks and a run's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities import rank_zero_only
+
+from stalign_pl.callbacks import (
+    AtomicCheckpointIO,
+    GenePredictionCallback,
+    LastCheckpoint,
+    PredictionWriter,
+    RunReport,
+    SpatialDomainCallback,
+    Throughput,
+)
+from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.errors import ConfigError
+from stalign_pl.models import has_train_mode_batchnorm
+from stalign_pl.module import STAlignModule
+from stalign_pl.run_folder import find_checkpoint, resume_point, set_aside_earlier_run
+from stalign_pl.run_loggers import MetricsCSV, WandbMode, wandb_logger
+from stalign_pl.shard_format import replacing
+
+EVALUATIONS = (SpatialDomainCallback, GenePredictionCallback)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run's folder `<folder>/<name>/`: config.yaml, metrics.csv, results.json, figures, checkpoints, wandb.
+
+    Attributes:
+        name: of the run and of its folder.
+        folder: where runs live.
+        wandb: auto (online if you are logged in, else offline), online, offline or off.
+        project: wandb project.
+    """
+
+    name: str = "stalign"
+    folder: str = "runs"
+    wandb: WandbMode = "auto"
+    project: str = "stalign"
+
+
+class RunConfigFile(SaveConfigCallback):
+    """`<run>/config.yaml`, the resolved configuration of `fit`; `test` and `predict` leave it as it is."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            with replacing(Path(trainer.default_root_dir) / self.config_filename) as temporary:
+                temporary.write_text(self.parser.dump(self.config, skip_none=False))
+
+
+class STAlignCLI(LightningCLI):
+    """`python -m stalign_pl fit|validate|test|predict --config FILE`."""
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            STAlignModule,
+            STAlignData,
+            save_config_callback=RunConfigFile,
+            save_config_kwargs={"save_to_log_dir": False},
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "num_sanity_val_steps": -1,  # the pass before training is the untrained floor
+                "precision": None,
+                "log_every_n_steps": 5,
+            },
+            parser_kwargs={"parser_mode": "omegaconf", "exit_on_error": False},
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(RunConfig, "run")
+        parser.add_lightning_class_args(SpatialDomainCallback, "spatial_domains")
+        parser.add_lightning_class_args(GenePredictionCallback, "gene_prediction")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.save_on_train_epoch_end": None,
+            }
+        )
+        parser.link_arguments("data.n_genes", "model.model.init_args.n_genes", apply_on="instantiate")
+
+    @property
+    def _options(self):
+        return self.config[self.subcommand]
+
+    def before_instantiate_classes(self) -> None:
+        """Derive what the user need not type; refuse what cannot be right."""
+        options = self._options
+        run = Path(options.run.folder) / options.run.name
+        options.trainer.default_root_dir = str(run)
+        options.checkpoint.dirpath = str(run / "checkpoints")
+        if options.trainer.precision is None:
+            bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+            options.trainer.precision = "bf16-mixed" if bf16 else "32-true"
+        self._refuse(options)
+        options.weights_only = True  # a checkpoint is data: loading one runs none of its code
+        find = resume_point if self.subcommand == "fit" else find_checkpoint
+        checkpoint = find(options.ckpt_path, run)
+        options.ckpt_path = None if checkpoint is None else str(checkpoint)
+        if self.subcommand == "fit" and checkpoint is not None:
+            options.trainer.num_sanity_val_steps = 0  # the pass before training shows the untrained model, once
+        if self.subcommand == "predict":
+            options.return_predictions = False  # PredictionWriter has them
+
+    @staticmethod
+    def _refuse(options) -> None:
+        """What would only show later: a loss that is not the one asked for, a figure that is never logged."""
+        if (options.trainer.accumulate_grad_batches or 1) != 1:
+            raise ConfigError(
+                f"trainer.accumulate_grad_batches is {options.trainer.accumulate_grad_batches}: accumulating batches "
+                f"does not enlarge the pool of negatives, so it is not the loss of the larger batch. Leave it at 1 and "
+                f"set data.composition instead"
+            )
+        known = [f"val/{name}" for callback in EVALUATIONS for name in callback.logged.values()]
+        slides, monitor = [f"{name}/" for name in known], options.checkpoint.monitor
+        if monitor is not None and monitor not in known and not monitor.startswith(("train/", *slides)):
+            raise ConfigError(f"checkpoint.monitor is {monitor!r}; known: {', '.join(known)}, and train/...")
+
+    def instantiate_trainer(self, **kwargs):
+        """Add the loggers and the callbacks that no configuration names."""
+        options = self._options
+        self._refuse_inexact(options)
+        run = Path(options.trainer.default_root_dir)
+        extra: dict[str, Any] = {
+            "logger": False,
+            "callbacks": [Throughput(), RunReport()],
+            "plugins": [AtomicCheckpointIO()],
+        }
+        if options.trainer.enable_progress_bar is not False:
+            extra["callbacks"].append(TQDMProgressBar(refresh_rate=5))
+        if self.subcommand == "fit":
+            self._set_aside(run, options.ckpt_path)
+            run.mkdir(parents=True, exist_ok=True)
+            loggers = [MetricsCSV(run), wandb_logger(run, options.run.wandb, options.run.project)]
+            extra["logger"] = [logger for logger in loggers if logger is not None]
+        if SLURMEnvironment.detect():
+            extra["plugins"].append(SLURMEnvironment(auto_requeue=False))
+        return super().instantiate_trainer(**extra, **kwargs)
+
+    @staticmethod
+    def _set_aside(run: Path, checkpoint: str | None) -> None:
+        """Unless this goes on with the folder's own run, move that out of the way. Once, whatever the processes."""
+        goes_on = checkpoint is not None and (run / "checkpoints").resolve() in Path(checkpoint).resolve().parents
+        if goes_on or rank_zero_only.rank != 0:
+            return
+        earlier = set_aside_earlier_run(run)
+        if earlier is not None:
+            print(f"{run} held an earlier run, moved to {earlier}. To go on with a run: --ckpt_path last")
+
+    def _refuse_inexact(self, options) -> None:
+        """`deterministic` asks for the same numbers on any number of processes; BatchNorm in training has others."""
+        if self.subcommand == "fit" and options.trainer.deterministic and not options.trainer.sync_batchnorm:
+            streams = [name for name, part in self.model.model.named_children() if has_train_mode_batchnorm(part)]
+            if streams:
+                raise ConfigError(
+                    f"trainer.deterministic with BatchNorm in train mode in model.model.{', '.join(streams)}: it "
+                    f"normalises by each process's own rows. Take an encoder with GroupNorm or LayerNorm, or freeze it"
+                )

@@ -1,0 +1,195 @@
+"""The LightningModule: optimiser, schedules, logging. No science: the model and the objective are given."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from stalign_pl.data.transform import ModelInputs
+from stalign_pl.errors import ConfigError
+from stalign_pl.models import STAlign
+from stalign_pl.objectives.three_level import ThreeLevelLoss
+from stalign_pl.schedules import OptimizerConfig, learning_rate, weight_decay
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A model's view of one evaluation batch; all detached, fp32.
+
+    Attributes:
+        slide, spot: int64 [B]. valid: bool [B].
+        niche: [B, D] fused niche embedding: what spatial domains are read from.
+        spot_fused: [B, D] fused spot embedding.
+        image: [B, 2 * dim] spot and niche image embedding: what genes are predicted from.
+        spot_features, niche_features: [B, F] the image encoders' own pooled features; of the untrained model only.
+    """
+
+    slide: Tensor
+    spot: Tensor
+    valid: Tensor
+    niche: Tensor
+    spot_fused: Tensor
+    image: Tensor
+    spot_features: Tensor | None = None
+    niche_features: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationStep:
+    """What an evaluation step hands to the callbacks: the model's view, the untrained model's (a floor), or both."""
+
+    trained: Evaluated | None
+    untrained: Evaluated | None
+
+
+class STAlignModule(LightningModule):
+    """Trains `model` on `objective`.
+
+    Args:
+        model: four streams, two fusions.
+        objective: embeddings and ids -> loss terms, over the global batch.
+        optimizer: AdamW and its schedules.
+    """
+
+    def __init__(
+        self,
+        model: STAlign,
+        objective: ThreeLevelLoss,
+        optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__()
+        self.model, self.objective, self.optimizer_config = model, objective, optimizer
+        self._as_built: tuple[STAlign, ...] = ()
+
+    def training_step(self, inputs: ModelInputs, batch_idx: int) -> Tensor:
+        embeddings = self.model(
+            inputs.spot_image, inputs.spot_genes, inputs.niche_image, inputs.niche_genes, inputs.measured
+        )
+        terms = self.objective(embeddings, inputs.ids)
+        # All terms are those of the global batch, the same on every rank: nothing to reduce.
+        self.log("train/loss", terms.total.detach(), prog_bar=True)
+        self.log_dict({f"train/loss_{name}": getattr(terms, name) for name in ("spot", "niche", "cross")})
+        self.log_dict({f"train/{name}": value for name, value in terms.diagnostics.items()})
+        return terms.total
+
+    def evaluate(self, inputs: ModelInputs, model: STAlign, features: bool) -> Evaluated:
+        """Embed a batch with `model`; `features` adds the image encoders' own."""
+        embeddings = model(
+            inputs.spot_image, inputs.spot_genes, inputs.niche_image, inputs.niche_genes, inputs.measured
+        )
+        image = torch.cat([embeddings.spot_image, embeddings.niche_image], dim=1)
+        return Evaluated(
+            slide=inputs.ids.slide,
+            spot=inputs.ids.spot,
+            valid=inputs.ids.valid,
+            niche=embeddings.niche.float(),
+            spot_fused=embeddings.spot.float(),
+            image=image.float(),
+            spot_features=model.spot_image.features(inputs.spot_image).float() if features else None,
+            niche_features=model.niche_image.features(inputs.niche_image).float() if features else None,
+        )
+
+    def setup(self, stage: str) -> None:
+        """Outside `fit` keep a copy of the weights as built: checkpoints are loaded after this, the floor stays."""
+        if stage in ("test", "validate"):
+            # In a tuple, so that it is no submodule: not in the state dict, not wrapped by DDP.
+            self._as_built = (copy.deepcopy(self.model).eval(),)
+
+    def validation_step(self, inputs: ModelInputs, batch_idx: int) -> EvaluationStep:
+        """Before training (the sanity pass, over everything) the model *is* the untrained floor."""
+        if self.trainer.sanity_checking:
+            return EvaluationStep(None, self.evaluate(inputs, self.model, features=True))
+        if self._as_built:
+            return self.test_step(inputs, batch_idx)
+        return EvaluationStep(self.evaluate(inputs, self.model, features=False), None)
+
+    def test_step(self, inputs: ModelInputs, batch_idx: int) -> EvaluationStep:
+        as_built = self._as_built[0].to(self.device)
+        untrained = self.evaluate(inputs, as_built, features=True)
+        return EvaluationStep(self.evaluate(inputs, self.model, features=False), untrained)
+
+    def predict_step(self, inputs: ModelInputs, batch_idx: int) -> Evaluated:
+        return self.evaluate(inputs, self.model, features=False)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW over what is trained; timm's rule of what is decayed: matrices, not vectors."""
+        from timm.optim import param_groups_weight_decay
+
+        config = self.optimizer_config
+        groups = param_groups_weight_decay(self, weight_decay=config.weight_decay)
+        groups = [{**group, "decays": group["weight_decay"] > 0} for group in groups if group["params"]]
+        if not groups:
+            raise ConfigError("nothing is trained: every encoder is frozen and the fusion has no parameters")
+        fused = self.device.type == "cuda"
+        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
+        steps = self._steps()
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate(config, step, steps) / config.lr
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _steps(self) -> int:
+        """Steps of the whole run.
+
+        Not by `trainer.estimated_stepping_batches`: that opens the training loader before a checkpoint's loops are
+        restored, and Lightning then never hands the loader its place in the epoch.
+        """
+        trainer, batches = self.trainer, self.trainer.datamodule.batches_per_epoch
+        limit = trainer.limit_train_batches
+        batches = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
+        ends = [steps for steps in (trainer.max_steps, batches * (trainer.max_epochs or -1)) if steps > 0]
+        if not ends:
+            raise ConfigError("the schedules need an end: set trainer.max_epochs or trainer.max_steps")
+        return min(ends)
+
+    def on_fit_start(self) -> None:
+        self._seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: ModelInputs, batch_idx: int) -> None:
+        assert self.trainer.train_dataloader.position == batch_idx + 1, "the loader is not where the training loop is"
+        # Dropout draws from a generator whose state no checkpoint holds: seeded by the step, a resumed run draws alike.
+        torch.manual_seed(_mixed(self._seed, self.global_step, self.global_rank))
+        decay = weight_decay(self.optimizer_config, self.global_step, self._steps())
+        for group in self.optimizers().param_groups:
+            if group["decays"]:
+                group["weight_decay"] = decay
+        self.log("train/weight_decay", decay)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Frozen encoders have a source of their own: their weights stay out of every checkpoint."""
+        frozen = tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
+        if frozen:
+            weights = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {key: weights[key] for key in weights if not key.startswith(frozen)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Fill the frozen weights back in from the encoders, so that loading stays strict about all others.
+
+        Raises:
+            ConfigError: the checkpoint is of another vocabulary or of another model.
+        """
+        self.trainer.datamodule.load_state_dict(checkpoint[type(self.trainer.datamodule).__qualname__])
+        frozen = tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
+        ours = self.state_dict()
+        if frozen:
+            own = {key: value for key, value in ours.items() if key.startswith(frozen)}
+            checkpoint["state_dict"] = {**own, **checkpoint["state_dict"]}
+        theirs = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
+        for key in sorted(ours.keys() | theirs.keys()):
+            mine = list(ours[key].shape) if key in ours else "absent"
+            if theirs.get(key, "absent") != mine:
+                raise ConfigError(
+                    f"the checkpoint is of another model: {key} is {theirs.get(key, 'absent')} in it and {mine} in "
+                    f"this configuration. The run's config.yaml beside it has the right one"
+                )
+
+
+def _mixed(*numbers: int) -> int:
+    """One seed from several numbers, such that no two steps or ranks share one."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])

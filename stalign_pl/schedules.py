@@ -1,0 +1,54 @@
+"""Learning rate and weight decay over the steps of a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from stalign_pl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW as the paper uses it: cosine learning rate, weight decay rising 0.04 -> 0.4 along a cosine.
+
+    Attributes:
+        lr: peak learning rate. Never rescaled behind your back.
+        final_lr: at the end.
+        warmup: share of the steps in which the rate rises linearly from 0.
+        weight_decay, final_weight_decay: first and last; norms, biases and other vectors are not decayed.
+        betas: of Adam.
+    """
+
+    lr: float = 5e-4
+    final_lr: float = 1e-6
+    warmup: float = 0.05
+    weight_decay: float = 0.04
+    final_weight_decay: float = 0.4
+    betas: tuple[float, float] = (0.9, 0.95)
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or not 0 <= self.final_lr <= self.lr:
+            raise ConfigError(
+                f"optimizer: lr is {self.lr}, final_lr {self.final_lr}; should be 0 <= final_lr <= lr, lr > 0"
+            )
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"optimizer.warmup is {self.warmup}; it is a share of the steps, in [0, 1)")
+
+
+def cosine(start: float, end: float, step: int, steps: int) -> float:
+    """From `start` at step 0 to `end` at the last of `steps` steps, along half a cosine."""
+    progress = min(max(step / max(steps - 1, 1), 0.0), 1.0)
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then cosine."""
+    warmup = round(config.warmup * steps)
+    if step < warmup:
+        return config.lr * (step + 1) / (warmup + 1)
+    return cosine(config.lr, config.final_lr, step - warmup, steps - warmup)
+
+
+def weight_decay(config: OptimizerConfig, step: int, steps: int) -> float:
+    return cosine(config.weight_decay, config.final_weight_decay, step, steps)

@@ -1,0 +1,146 @@
+"""What a user can get wrong: one line on stderr that names the thing, an exit status that is not 0, no traceback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import pytest
+
+from tests.training.runs import QUICK, arguments, run_here
+
+Fails = Callable[..., str]
+
+
+@pytest.fixture
+def shards(tiny_shards: Path, tmp_path: Path) -> Path:
+    """A shard set of one's own, to damage."""
+    return Path(shutil.copytree(tiny_shards, tmp_path / "set"))
+
+
+@pytest.fixture
+def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fails:
+    """Run a command that must fail; its error line."""
+
+    def run(command: str, shards: Path, *more: str, folder: Path = tmp_path) -> str:
+        status = run_here(*arguments(command, shards, folder, *QUICK, *more))
+        printed = capsys.readouterr().err
+        assert status in (1, 2), printed
+        lines = [line for line in printed.splitlines() if line.startswith("stalign_pl: error: ")]
+        assert len(lines) == 1, printed
+        assert printed.splitlines()[-1] == lines[0]
+        assert "Traceback" not in printed
+        assert "usage:" not in printed
+        return lines[0]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (["--data.nonsense", "3"], ["--data.nonsense"]),
+        (["--data.composition.slides", "many"], ["data.composition.slides", "many"]),
+        (["--data.composition.slides", "0"], ["composition.slides is 0", "at least 1"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["--data.shards", "nowhere"], ["nowhere is not a shard set", "data_prep build"]),
+        (["--data.val_patients", "[P9]"], ["data.val_patients", "'P9'", "P1, P2, P3"]),
+        (["--data.val_patients", "[P2,P3]"], ["patient P3", "data.val_patients", "data.test_patients"]),
+        (["--data.niche.rings", "9"], ["niche.rings", "9 rings", "hold"]),
+        (["--data.stain", "reinhard"], ["data.stain is 'reinhard'", "slide, none"]),
+        (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches is 2", "data.composition"]),
+        (["--spatial_domains.label", "layer"], ["tiny_2", "'layer'", "known: domain"]),
+        (["--spatial_domains.oracle", "nowhere"], ["oracle", "nowhere/tiny_2/oracle.npz"]),
+        (["--gene_prediction.genes", "[GENE1,TP53]"], ["TP53", "tiny_2"]),
+        (["--data.genes.always", "[TP53]"], ["data.genes.always", "'TP53'"]),
+        (["--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt", "best, last"]),
+        (["--last_checkpoint.every_n_train_steps", "0"], ["last_checkpoint.every_n_train_steps is 0"]),
+        (["--run.wandb", "online"], ["run.wandb is online", "wandb login"]),
+        (["--checkpoint.monitor", "val/arI"], ["val/arI", "val/ari"]),
+        (["--trainer.max_epochs", "-1"], ["trainer.max_epochs", "trainer.max_steps"]),
+        (
+            ["--model.model.init_args.spot_image.init_args.name", "test_resnet"],
+            ["BatchNorm", "spot_image", "GroupNorm"],
+        ),
+        (["--model.model.init_args.spot_image.init_args.name", "resnet51"], ["resnet51", "resnet50"]),
+    ],
+    ids=lambda value: " ".join(value).removeprefix("--") if value[0].startswith("--") else "",
+)
+def test_a_wrong_setting_is_named(
+    given: list[str], named: list[str], tiny_shards: Path, fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    line = fails("fit", tiny_shards, *given)
+    for text in named:
+        assert text in line
+
+
+def test_a_set_of_another_format_version(shards: Path, fails: Fails) -> None:
+    manifest = json.loads((shards / "manifest.json").read_text())
+    (shards / "manifest.json").write_text(json.dumps({**manifest, "format_version": 99}))
+    line = fails("fit", shards)
+    assert "version 99" in line
+    assert "reads version 1" in line
+
+
+def test_a_label_column_of_one_class(shards: Path, fails: Fails) -> None:
+    slide = anndata.read_h5ad(shards / "tiny_2.h5ad")
+    slide.obs["domain"] = "core"
+    slide.write_h5ad(shards / "tiny_2.h5ad")
+    line = fails("fit", shards)
+    for text in ("tiny_2", "domain", "core"):
+        assert text in line
+
+
+def test_a_truncated_tar(shards: Path, fails: Fails) -> None:
+    """The colours are read off the first places of the tar; what is missing is met by the reading thread."""
+    tar = shards / "tiny_1.tar"
+    tar.write_bytes(tar.read_bytes()[: tar.stat().st_size * 9 // 10])
+    line = fails("fit", shards, "--data.stain", "none", "--trainer.num_sanity_val_steps", "0")
+    assert "tiny_1.tar is truncated" in line
+    assert "data_prep check" in line
+
+
+def test_a_global_batch_that_the_processes_cannot_share(tiny_shards: Path) -> None:
+    from stalign_pl.data.plan import Composition, training_plan
+    from stalign_pl.errors import ConfigError
+
+    plan = training_plan({0: 64}, Composition(2, 8, 4), seed=0, epoch=0)
+    with pytest.raises(ConfigError, match=r"16 spots does not divide by 3 processes; nearest that do: 15, 18"):
+        plan.rows_of(0, 3)
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "predict"])
+def test_a_checkpoint_of_another_vocabulary(command: str, trained: Path, tiny_shards: Path, fails: Fails) -> None:
+    checkpoint = trained / "tiny" / "checkpoints" / "last.ckpt"
+    line = fails(command, tiny_shards, "--data.genes.n", "20", "--ckpt_path", str(checkpoint))
+    for text in ("vocabulary", "30 genes", "20 genes"):
+        assert text in line
+
+
+def test_a_checkpoint_of_another_model(trained: Path, tiny_shards: Path, fails: Fails) -> None:
+    checkpoint = trained / "tiny" / "checkpoints" / "last.ckpt"
+    line = fails("test", tiny_shards, "--model.model.init_args.width", "8", "--ckpt_path", str(checkpoint))
+    assert "another model" in line
+    assert "model." in line
+
+
+def test_test_without_a_run(tiny_shards: Path, fails: Fails) -> None:
+    line = fails("test", tiny_shards)
+    assert "no checkpoint best or last" in line
+    assert "run `fit` first" in line
+
+
+def test_test_without_test_patients(trained: Path, tiny_shards: Path, fails: Fails) -> None:
+    line = fails("test", tiny_shards, "--data.test_patients", "[]", "--data.train_patients", "[P1]", folder=trained)
+    assert "data.test_patients is empty" in line
+
+
+def test_deterministic_takes_batchnorm_that_is_frozen(tiny_shards: Path, tmp_path: Path) -> None:
+    stream = "--model.model.init_args.spot_image.init_args"
+    given = [f"{stream}.name", "test_resnet", f"{stream}.frozen", "true", "--trainer.max_steps", "1", *QUICK]
+    assert run_here(*arguments("fit", tiny_shards, tmp_path, *given, "--checkpoint.monitor", "null")) == 0
