@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import stalign_pl.cli  # noqa: F401  (here, not in a test: Lightning's log handler keeps the stderr of its import)
 from stalign_pl.__main__ import main
@@ -32,8 +33,11 @@ def run_here(*given: str) -> int:
 
 
 def start(*given: str) -> subprocess.Popen[str]:
-    """Start `python -m stalign_pl` in a process group of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    """Start `python -m stalign_pl` in a process group of its own, with as many threads as this process has.
+
+    Sums over another number of threads round otherwise: a run that went on here would not end bit for bit alike.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.Popen(
         [sys.executable, "-m", "stalign_pl", *given],
         stdout=subprocess.PIPE,
