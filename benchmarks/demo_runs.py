@@ -51,7 +51,6 @@ def fit_and_test(cohort: Cohort, runs: str, name: str, options: Iterable[str] = 
     common = ["--config", "configs/demo.yaml", "--data.shards", f"shards/{cohort.name}", "--run.folder", runs]
     common += ["--run.name", name, "--run.wandb", "off", *options]
     common += ["--spatial_domains.oracle", f"cohorts/{cohort.name}"]
-    common += ["--gene_prediction.oracle", f"cohorts/{cohort.name}"]
     run = Path(runs) / name
     if not (run / "table.txt").exists():
         call("stalign_pl", "fit", *common, "--trainer.limit_val_batches", "0", "--checkpoint.monitor", "null")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import set_parsing_settings
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -63,6 +64,8 @@ class STAlignCLI(LightningCLI):
     """`python -m stalign_pl fit|validate|test|predict --config FILE`."""
 
     def __init__(self, args: ArgsType = None) -> None:
+        # A file's ${data.spot_size} stands for what is in force at the end, options of the command line included.
+        set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
         super().__init__(
             STAlignModule,
             STAlignData,
@@ -76,7 +79,7 @@ class STAlignCLI(LightningCLI):
                 "precision": None,
                 "log_every_n_steps": 5,
             },
-            parser_kwargs={"parser_mode": "omegaconf", "exit_on_error": False},
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
             args=args,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,7 +26,9 @@ class Augmentation:
         shift: the shown box moves by up to this share of its side.
         brightness, contrast: factors within 1 +- this.
         stain: per-channel factors within 1 +- this.
-        shuffle_pairs: control: give every spot's picture the genes of another spot of its slide in the batch.
+        shuffle_pairs: control. "image_gene": every spot's pictures get the genes, its own and its niche's, of another
+            spot of its slide in the batch; spot and niche still belong together by both. "all": spot picture, spot
+            genes, niche picture and niche genes come from four spots, so that none of the three levels holds a pair.
     """
 
     flips: bool = True
@@ -34,7 +37,7 @@ class Augmentation:
     brightness: float = 0.1
     contrast: float = 0.1
     stain: float = 0.05
-    shuffle_pairs: bool = False
+    shuffle_pairs: Literal["none", "image_gene", "all"] = "none"
 
     def __post_init__(self) -> None:
         for name in ("zoom", "shift", "brightness", "contrast", "stain"):
@@ -69,14 +72,18 @@ class Augmentation:
         return (((image - mean) * contrast + mean) * gain[:, :, None, None]).clamp(0, 1)
 
 
-def shuffled_within_slide(table: Tensor, valid: Tensor, draws: Tensor) -> Tensor:
-    """int64 [B]: for each row another row of the same slide (itself where it is the slide's only one)."""
+def shuffled_within_slide(table: Tensor, valid: Tensor, draws: Tensor, step: int = 1) -> Tensor:
+    """int64 [B]: for each row another row of the same slide, `step` places on in one random cycle through its rows.
+
+    So two steps give a row two different partners (where its slide has more rows than steps; its only row keeps
+    itself).
+    """
     group = torch.where(valid, table, -1).double()
     original = torch.argsort(group, stable=True)
     key = draws[:, 12].double() * 0.5
     shuffled = torch.argsort(group + key)
     sizes = torch.unique_consecutive(group[original], return_counts=True)[1]
-    moved = torch.cat([part.roll(1) for part in shuffled.split(sizes.tolist())])  # a cycle: nobody keeps its own
+    moved = torch.cat([part.roll(step) for part in shuffled.split(sizes.tolist())])
     partner = torch.empty_like(moved)
     partner[shuffled] = moved
     return partner

@@ -22,12 +22,14 @@ class CountPairs:
 
 @dataclass(frozen=True)
 class SpotBatch:
-    """B rows of a batch, host or device. Rows with `valid` False (padding) carry zeros and count for nothing.
+    """B rows of a batch, host or device. Rows with `valid` False (padding) count for nothing.
+
+    Padding shows the pictures of valid rows (black where there is none), without their counts.
 
     Attributes:
         slide: int64 [B], slide number in the set, -1 in padding.
         spot: int64 [B], spot index in its slide, -1 in padding.
-        table: int64 [B], the slide's row in per-slide tables (panels, stains); 0 in padding.
+        table: int64 [B], the slide's row in per-slide tables (panels, stains).
         valid: bool [B].
         spot_image, niche_image: uint8 [B, side, side, 3], the picture in the upper left corner of each.
         spot_box, niche_box: float32 [B, 4], (x0, y0, x1, y1) of what to show, in pixels of that picture.

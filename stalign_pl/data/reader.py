@@ -120,6 +120,10 @@ class BatchReader:
         niche_counts = _pairs([(row.at, row.slide, members) for row, members in zip(rows, niches, strict=True)])
         for job in jobs:
             job.result()
+        if valid.any():  # padding shows what valid rows show: black squares would move a BatchNorm's statistics
+            shown = np.resize(np.flatnonzero(valid), int((~valid).sum()))
+            for column in (spot_image, niche_image, spot_box, niche_box, spot_px, niche_px, table):
+                column[~valid] = column[shown]
         return SpotBatch(
             slide=torch.from_numpy(np.where(valid, slide, -1).astype(np.int64)),
             spot=torch.from_numpy(spots),

@@ -127,9 +127,10 @@ class BatchTransform(nn.Module):
         measured = self.measured[batch.table]
         spot_genes = self._expression(batch.spot_counts, batch.table, measured)
         niche_genes = self._expression(batch.niche_counts, batch.table, measured)
-        if augmentation is not None and augmentation.shuffle_pairs:
-            partner = shuffled_within_slide(batch.table, batch.valid, batch.draws)
-            spot_genes, niche_genes = spot_genes[partner], niche_genes[partner]
+        shuffle = "none" if augmentation is None else augmentation.shuffle_pairs
+        if shuffle != "none":
+            partner = [shuffled_within_slide(batch.table, batch.valid, batch.draws, step) for step in (1, 2, 3)]
+            spot_genes, niche_genes = spot_genes[partner[0]], niche_genes[partner[0 if shuffle == "image_gene" else 1]]
         images = []
         for image, box, px, size in (
             (batch.spot_image, batch.spot_box, batch.spot_px, self.spot_size),
@@ -141,6 +142,8 @@ class BatchTransform(nn.Module):
                 box, turns = augmentation.boxes(box, batch.draws), augmentation.turns(batch.draws)
                 shown = self._stained(show(image, box, px, size, turns), batch.table)
                 images.append(augmentation.colours(shown, batch.draws))
+        if shuffle == "all":
+            images[1] = images[1][partner[2]]
         ids = SpotIds(batch.slide.clamp(min=0), batch.spot.clamp(min=0), batch.excluded.long(), batch.valid)
         return ModelInputs(ids, images[0], spot_genes, images[1], niche_genes, measured)
 

@@ -105,13 +105,15 @@ def test_excluded_spots_cover_every_pair_of_niches_that_share_a_member(shards):
         assert sharing <= away
 
 
-def test_padding_rows_are_empty_and_marked(shards):
+def test_padding_rows_are_marked_and_show_what_valid_rows_show(shards):
     plan = plan_of(shards)
     batch = BatchReader(shards.slides, NicheConfig()).read(plan.slide[-1], plan.rank[-1], epoch=0)
     padding = ~batch.valid
     assert padding.sum() == (plan.slide[-1] < 0).sum() > 0
     assert (batch.slide[padding] == -1).all()
-    assert not batch.spot_image[padding].any()
+    shown = {picture.numpy().tobytes() for picture in batch.spot_image[~padding]}
+    assert {picture.numpy().tobytes() for picture in batch.spot_image[padding]} <= shown
+    assert batch.spot_image[padding].any()
     assert not np.isin(batch.spot_counts.row.numpy(), np.flatnonzero(padding.numpy())).any()
 
 

@@ -75,6 +75,26 @@ def test_shuffled_pairs_stay_in_their_slide_and_move_everybody():
     assert moved.tolist() == [True, True, True, True, False, True, True, True]  # slide 1 has a single spot
 
 
+@pytest.mark.parametrize(("shuffle", "partners"), [("none", 0), ("image_gene", 1), ("all", 3)])
+def test_shuffled_levels_hold_no_pair(data, shuffle, partners):
+    """Which spot each of a row's four members comes from, told by its values, without other changes to the pictures."""
+    slide = next(iter(data.train_slides.values()))
+    still = dict.fromkeys(("zoom", "shift", "brightness", "contrast", "stain"), 0.0)
+    reader = BatchReader(data.train_slides, data.niche, Augmentation().draws(0))
+    batch = reader.read(np.full(16, slide.record.number), np.arange(16), epoch=0)
+    plain = data.transform(batch)
+    found = data.transform(batch, Augmentation(flips=False, **still, shuffle_pairs=shuffle))
+    origin = []
+    for name in ("spot_image", "spot_genes", "niche_genes", "niche_image"):
+        rows, known = (getattr(inputs, name).flatten(1) for inputs in (found, plain))
+        distance = torch.cdist(rows, known)
+        assert distance.min(dim=1).values.max() < 1e-3
+        origin.append(distance.argmin(dim=1).tolist())
+    assert origin[0] == list(range(16))
+    assert all(len(set(row)) == partners + 1 for row in zip(*origin, strict=True))
+    assert (origin[1] == origin[2]) == (shuffle != "all")
+
+
 @pytest.fixture(scope="module")
 def data(tiny_shards) -> STAlignData:
     return STAlignData(
