@@ -42,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         return parsed.run(parsed)
+    except OSError as error:  # a folder that cannot be made or read, a full disk: the message names it
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except STAlignError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

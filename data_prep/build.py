@@ -172,6 +172,7 @@ def _outcomes(
             yield slide, _attempt(out, plan, slide)
         return
     places = {slide.number: place for place, slide in enumerate(plan.slides)}
+    unfinished: list[PlannedSlide] = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(todo)), context, initializer=_start_worker, initargs=(plan,)) as pool:
         waiting: dict[Future[SlideRecord | str], PlannedSlide] = {
@@ -181,10 +182,13 @@ def _outcomes(
             try:
                 yield waiting[future], future.result()
             except BrokenProcessPool:
-                yield (
-                    waiting[future],
-                    "a worker process died (out of memory?), and with it this slide's turn: run again",
-                )
+                unfinished.append(waiting[future])
+    for slide in unfinished:  # a process died over one of them; which one shows when each has a process to itself
+        with ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=(plan,)) as pool:
+            try:
+                yield slide, pool.submit(_attempt_in_worker, out, places[slide.number]).result()
+            except BrokenProcessPool:
+                yield slide, "the process that built it died: out of memory, or a damaged file"
 
 
 def _bar(total: int, done: int, progress: bool):

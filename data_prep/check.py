@@ -27,6 +27,8 @@ def check(folder: Path, deep: bool = False) -> Iterator[Problem]:
     """
     manifest = Manifest.read(folder)
     yield from _gene_table(folder, manifest)
+    if not manifest.slides:
+        yield Problem("manifest.json", "lists no slide")
     for what in ("number", "name", "stem"):
         for value, times in Counter(getattr(slide, what) for slide in manifest.slides).items():
             if times > 1:

@@ -91,13 +91,15 @@ def read_config(path: Path) -> BuildConfig:
     known = (*(item.name for item in fields(BuildSettings)), "slide_as_patient")
     settings = dict(_mapping(value.get("settings") or {}, f"{path}: settings", known))
     slide_as_patient = settings.pop("slide_as_patient", False)
+    if not isinstance(slide_as_patient, bool):
+        raise ConfigError(f"{path}: settings: slide_as_patient is {slide_as_patient!r}; true or false is wanted")
     for name, number in settings.items():
         _number(number, f"{path}: settings: {name}", whole=name in ("seed", "part_spots", "rings"))
     entries = value.get("sources")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path}: `sources:` should be a list of entries with the keys {', '.join(ENTRY_KEYS)}")
     sources = tuple(_entry(entry, path, f"{path}: sources[{number}]") for number, entry in enumerate(entries))
-    return BuildConfig(sources, BuildSettings(**settings), bool(slide_as_patient))
+    return BuildConfig(sources, BuildSettings(**settings), slide_as_patient)
 
 
 def _entry(value: Any, path: Path, where: str) -> SourceEntry:

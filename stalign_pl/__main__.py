@@ -19,7 +19,7 @@ def main() -> int:
 
     try:
         STAlignCLI()
-    except (STAlignError, MisconfigurationException) as error:
+    except (STAlignError, MisconfigurationException, OSError) as error:
         print(f"stalign_pl: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except argparse.ArgumentError as error:

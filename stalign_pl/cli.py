@@ -52,12 +52,21 @@ class RunConfig:
 
 
 class RunConfigFile(SaveConfigCallback):
-    """`<run>/config.yaml`, the resolved configuration of `fit`; `test` and `predict` leave it as it is."""
+    """`<run>/config.yaml`, the resolved configuration of `fit`; `test` and `predict` leave it as it is.
+
+    Written when the checkpoint to go on from, if any, has been taken: a refused one leaves the run's file alone.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Nothing yet."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":
-            with replacing(Path(trainer.default_root_dir) / self.config_filename) as temporary:
-                temporary.write_text(self.parser.dump(self.config, skip_none=False))
+        with replacing(Path(trainer.default_root_dir) / self.config_filename) as temporary:
+            temporary.write_text(self.parser.dump(self.config, skip_none=False))
 
 
 class STAlignCLI(LightningCLI):
@@ -99,6 +108,9 @@ class STAlignCLI(LightningCLI):
         )
         parser.link_arguments("data.n_genes", "model.model.init_args.n_genes", apply_on="instantiate")
 
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would take hyper-parameters from the checkpoint here; config.yaml is the record."""
+
     @property
     def _options(self):
         return self.config[self.subcommand]
@@ -131,6 +143,8 @@ class STAlignCLI(LightningCLI):
                 f"does not enlarge the pool of negatives, so it is not the loss of the larger batch. Leave it at 1 and "
                 f"set data.composition instead"
             )
+        if not options.run.name.strip("./ "):
+            raise ConfigError(f"run.name is {options.run.name!r}; it names the run's folder in {options.run.folder}")
         known = [f"val/{name}" for callback in EVALUATIONS for name in callback.logged.values()]
         slides, monitor = [f"{name}/" for name in known], options.checkpoint.monitor
         if monitor is not None and monitor not in known and not monitor.startswith(("train/", *slides)):
@@ -148,14 +162,15 @@ class STAlignCLI(LightningCLI):
         }
         if options.trainer.enable_progress_bar is not False:
             extra["callbacks"].append(TQDMProgressBar(refresh_rate=5))
-        if self.subcommand == "fit":
+        if SLURMEnvironment.detect():
+            extra["plugins"].append(SLURMEnvironment(auto_requeue=False))
+        trainer = super().instantiate_trainer(**extra, **kwargs)
+        if self.subcommand == "fit":  # model, data and trainer exist: what is left to go wrong is not the configuration
             self._set_aside(run, options.ckpt_path)
             run.mkdir(parents=True, exist_ok=True)
             loggers = [MetricsCSV(run), wandb_logger(run, options.run.wandb, options.run.project)]
-            extra["logger"] = [logger for logger in loggers if logger is not None]
-        if SLURMEnvironment.detect():
-            extra["plugins"].append(SLURMEnvironment(auto_requeue=False))
-        return super().instantiate_trainer(**extra, **kwargs)
+            trainer.loggers = [logger for logger in loggers if logger is not None]
+        return trainer
 
     @staticmethod
     def _set_aside(run: Path, checkpoint: str | None) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -53,7 +55,19 @@ def parse_parameters(changes: list[str]) -> CohortParameters:
             values[name] = kinds[name](value)
         except ValueError as error:
             raise ConfigError(f"--set {change}: {value!r} is not {kinds[name].__name__}") from error
+    for name, least in (("patients", 1), ("columns", 6), ("rows", 6)):
+        if values.get(name, least) < least:
+            raise ConfigError(f"--set {name}={values[name]}: at least {least} is wanted")
     return CohortParameters(**values)
+
+
+def _refuse_another_cohort(out: Path, names: list[str], record: dict[str, Any]) -> None:
+    """Raises ConfigError where the folder holds slides or the record of another cohort: they would mix."""
+    path = out / "cohort.json"
+    others = sorted(folder.name for folder in out.iterdir() if folder.is_dir() and folder.name not in names)
+    if others or (path.is_file() and json.loads(path.read_text()) != record):
+        held = f"slides {', '.join(others[:3])}" if others else "its cohort.json has another seed or other parameters"
+        raise ConfigError(f"{out} holds another cohort ({held}). Give another --out, or remove it")
 
 
 def _write_patient(job: tuple[CohortParameters, int, int, Path]) -> str:
@@ -70,13 +84,15 @@ def _write_patient(job: tuple[CohortParameters, int, int, Path]) -> str:
 def simulate(parameters: CohortParameters, seed: int, out: Path, workers: int = 1) -> Iterator[str]:
     """Write the slides of a cohort, yielding each one's name as it is done; the sheet and the record come last."""
     out.mkdir(parents=True, exist_ok=True)
+    names = [f"sim{seed}_P{patient:02d}" for patient in range(1, parameters.patients + 1)]
+    record = {"seed": seed, "parameters": asdict(parameters)}
+    _refuse_another_cohort(out, names, record)
     jobs = [(parameters, seed, patient, out) for patient in range(1, parameters.patients + 1)]
     if workers > 1:
         with get_context("spawn").Pool(min(workers, len(jobs))) as pool:
             yield from pool.imap(_write_patient, jobs)
     else:
         yield from map(_write_patient, jobs)
-    names = [f"sim{seed}_P{patient:02d}" for patient in range(1, parameters.patients + 1)]
     sheet = pd.DataFrame({"slide": names, "patient": [name.split("_")[1] for name in names]})
     sheet["study"], sheet["species"], sheet["tissue"], sheet["technology"] = (
         f"cohort {seed}",
@@ -87,7 +103,7 @@ def simulate(parameters: CohortParameters, seed: int, out: Path, workers: int = 
     sheet["labels"] = [f"{name}/labels.csv" for name in names]
     with replacing(out / "slides.csv") as temporary:
         sheet.to_csv(temporary, index=False)
-    write_json(out / "cohort.json", {"seed": seed, "parameters": asdict(parameters)})
+    write_json(out / "cohort.json", record)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 from data_prep.genes import GeneNames, gene_names
 from data_prep.slide import Slide, SlideError, SlideImage
@@ -85,7 +86,9 @@ class AnnDataSlide:
 
         try:
             table = anndata.read_h5ad(self.path)
-        except (OSError, KeyError) as error:
+            if sparse.issparse(table.X):
+                table.X.check_format(full_check=True)  # scipy dies in C over indices beyond the matrix
+        except (OSError, KeyError, ValueError) as error:
             raise SlideError(self.name, f"{self.path} cannot be read as h5ad: {error}") from error
         if "in_tissue" in table.obs:
             table = table[table.obs["in_tissue"].to_numpy() == 1].copy()

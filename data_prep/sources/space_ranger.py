@@ -84,6 +84,7 @@ class SpaceRangerSlide:
     def read(self) -> Slide:
         import scanpy
 
+        self._check_matrix()
         try:
             table = scanpy.read_10x_h5(self._matrix(), gex_only=True)
         except (OSError, KeyError) as error:
@@ -93,7 +94,8 @@ class SpaceRangerSlide:
         in_tissue = set(positions.index[positions.in_tissue == 1])
         kept = np.array([barcode in in_tissue for barcode in barcodes], dtype=bool)
         if not kept.any():
-            example = f"{barcodes[0]!r} against {positions.index[0]!r}" if len(barcodes) and len(positions) else "empty"
+            both = len(barcodes) and len(positions)
+            example = f"{str(barcodes[0])!r} against {str(positions.index[0])!r}" if both else "empty"
             raise SlideError(
                 self.name,
                 f"no barcode of {MATRIX} is among the positions file's {len(in_tissue)} in-tissue spots ({example})",
@@ -116,6 +118,26 @@ class SpaceRangerSlide:
             grid=spots[["array_col", "array_row"]].to_numpy(np.int32),
             technology="Visium",
         )
+
+    def _check_matrix(self) -> None:
+        """Refuse arrays that do not make a sparse matrix: scipy takes them unasked, and the process dies in C."""
+        import h5py
+
+        try:
+            with h5py.File(self._matrix(), "r") as file:
+                indptr, indices = file["matrix/indptr"][()], file["matrix/indices"][()]
+                genes, spots = (int(side) for side in file["matrix/shape"][()])
+                values = len(file["matrix/data"])
+        except (OSError, KeyError) as error:
+            raise SlideError(self.name, f"{self._matrix()} cannot be read: {error}") from error
+        bounds = len(indptr) == spots + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
+        if not bounds or int(indptr[-1]) != values or len(indices) != values:
+            raise SlideError(self.name, f"{self._matrix()}: indptr, indices and data do not fit {spots} spots")
+        if values and not 0 <= int(indices.min()) <= int(indices.max()) < genes:
+            raise SlideError(
+                self.name,
+                f"{self._matrix()}: indices run from {indices.min()} to {indices.max()}; there are {genes} genes",
+            )
 
     def _matrix(self) -> Path:
         path = self.outs / MATRIX

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -75,6 +76,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Lightning's own writes to the system's temporary folder and moves: across file systems that is a copy, and a
     machine that dies in it leaves half a checkpoint.
     """
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Raises ConfigError for a file that is damaged or no checkpoint of this program."""
+        try:
+            checkpoint = super().load_checkpoint(path, *args, **kwargs)
+        except (RuntimeError, KeyError, EOFError, UnpicklingError) as error:
+            what = str(error).strip().splitlines()[0]
+            raise ConfigError(f"{path} cannot be read as a checkpoint, or is cut off ({what})") from error
+        if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
+            raise ConfigError(f"{path} is no checkpoint of `fit`; wanted one of <run>/checkpoints/")
+        return checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         if storage_options is not None:

@@ -66,6 +66,9 @@ class STAlignData(LightningDataModule):
         self.selection, self.stain, self.fit_spots = genes, stain, fit_spots
         self.spot_size, self.niche_size = spot_size, niche_size
         self.seed, self.threads = seed, threads
+        for name, size in (("spot_size", spot_size), ("niche_size", niche_size)):
+            if size < 1:
+                raise ConfigError(f"data.{name} is {size}; a side in px, at least 1, is wanted")
         if stain not in ("slide", "none"):
             raise ConfigError(f"data.stain is {stain!r}; known: slide, none")
         self.val_slides, self.test_slides, self.train_slides = self._split(

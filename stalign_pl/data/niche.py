@@ -35,6 +35,9 @@ class NicheConfig:
             problems.append(f"niche.k is {self.k}; it must be 0 or more, or null for whole rings")
         if self.rings < 1:
             problems.append(f"niche.rings is {self.rings}; it must be at least 1")
+        within = 3 * self.rings * (self.rings + 1)
+        if self.k is not None and self.rings >= 1 and self.k > within:
+            problems.append(f"niche.k is {self.k}; within niche.rings = {self.rings} there are {within} at most")
         if self.exclude_rings is not None and self.exclude_rings < 0:
             problems.append(f"niche.exclude_rings is {self.exclude_rings}; it must be 0 or more, or null")
         if self.leave_target_out and self.k == 0:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from data_prep.build import build
+from data_prep.build import _outcomes, build
 from data_prep.config import BuildConfig, SourceEntry
+from data_prep.plan import make_plan
 from data_prep.slide import Slide, SlideError
 from data_prep.sources import ReaderOptions, find_source
 from data_prep.validation import validate, whole_counts
 from stalign_pl.errors import ConfigError, ShardError
+from stalign_pl.shard_format import SlideRecord
 
 
 def edit_matrix(folder: Path, change: Callable[[h5py.Group], None]) -> None:
@@ -34,6 +37,32 @@ def with_first_count(value: float) -> Callable[[Path], None]:
         matrix["data"] = data
 
     return lambda folder: edit_matrix(folder, change)
+
+
+def with_index(value: int) -> Callable[[Path], None]:
+    def change(matrix: h5py.Group) -> None:
+        matrix["indices"][5] = value
+
+    return lambda folder: edit_matrix(folder, change)
+
+
+def without_last_bounds(folder: Path) -> None:
+    def change(matrix: h5py.Group) -> None:
+        bounds = matrix["indptr"][()][:-3]
+        del matrix["indptr"]
+        matrix["indptr"] = bounds
+
+    edit_matrix(folder, change)
+
+
+@dataclass(frozen=True)
+class DyingSlide:
+    """A slide whose reading ends the process, as a fault in a C library does."""
+
+    name: str
+
+    def read(self) -> Slide:
+        os._exit(11)
 
 
 def repeat_barcode(folder: Path) -> None:
@@ -64,6 +93,8 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "nan_count": (with_first_count(np.nan), r"1 values are not counts; the first is nan at spot row 0"),
     "negative_count": (with_first_count(-1), r"the first is -1\.0"),
     "fractional_count": (with_first_count(0.5), r"the first is 0\.5"),
+    "index_beyond": (with_index(10**6), r"indices run from 0 to 1000000; there are 40 genes"),
+    "cut_bounds": (without_last_bounds, "indptr, indices and data do not fit 64 spots"),
     "repeated_barcode": (repeat_barcode, "1 barcodes occur more than once, such as '1000ACGT-1'"),
     "position_not_finite": (
         edit_positions(lambda lines: [lines[0], re.sub(r"[^,]+$", "nan", lines[1]), *lines[2:]]),
@@ -153,6 +184,18 @@ def test_a_bad_slide_in_a_worker_process_is_named_too(tiny_cohort: Path, tmp_pat
     report = build(config, tmp_path / "set", workers=2)
     assert list(report.failed) == ["tiny_2"]
     assert [slide.number for slide in report.manifest.slides] == [0, 2]
+
+
+def test_a_slide_that_ends_its_process_is_named_and_the_others_are_built(tiny_cohort: Path, tmp_path: Path) -> None:
+    config = BuildConfig((SourceEntry("space_ranger", tiny_cohort),))
+    plan = make_plan(config)
+    slides = [replace(slide, job=DyingSlide("tiny_2")) if slide.number == 1 else slide for slide in plan.slides]
+    plan = replace(plan, slides=tuple(slides))
+    (tmp_path / "set").mkdir()
+    found = {slide.job.name: outcome for slide, outcome in _outcomes(slides, plan, tmp_path / "set", workers=2)}
+    assert sorted(found) == ["tiny_1", "tiny_2", "tiny_3"]
+    assert "process that built it died" in found.pop("tiny_2")
+    assert all(isinstance(outcome, SlideRecord) for outcome in found.values())
 
 
 def test_names_that_clash_or_do_not_exist_are_refused(tiny_cohort: Path, tmp_path: Path) -> None:

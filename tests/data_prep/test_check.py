@@ -144,6 +144,12 @@ def test_samples_in_another_order_are_found(spoiled: Path) -> None:
     assert any("should be" in problem.what and problem.file == "tiny_2.tar" for problem in check(spoiled))
 
 
+def test_a_set_without_slides_is_a_problem(spoiled: Path) -> None:
+    manifest = json.loads((spoiled / "manifest.json").read_text())
+    (spoiled / "manifest.json").write_text(json.dumps({**manifest, "slides": []}))
+    assert [str(problem) for problem in check(spoiled)] == ["manifest.json: lists no slide"]
+
+
 def test_another_format_version_is_refused(spoiled: Path) -> None:
     value = json.loads((spoiled / "manifest.json").read_text())
     (spoiled / "manifest.json").write_text(json.dumps({**value, "format_version": 99}))

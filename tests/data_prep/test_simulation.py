@@ -98,7 +98,10 @@ def test_the_picture_shows_tissue_on_a_white_slide():
     assert image[row, column].mean() < 205
 
 
-@pytest.mark.parametrize(("change", "message"), [("colour=3", "no parameter 'colour'"), ("rows=many", "'many' is not")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("colour=3", "no parameter 'colour'"), ("rows=many", "'many' is not"), ("patients=0", "at least 1")],
+)
 def test_a_wrong_parameter_is_named(change, message):
     with pytest.raises(ConfigError, match=message):
         parse_parameters([change])
@@ -110,3 +113,13 @@ def test_the_command_writes_the_sheet(tmp_path, capsys):
     assert run_command(args) == 0
     assert "1 slides in" in capsys.readouterr().out
     assert (tmp_path / "c" / "slides.csv").read_text().splitlines()[1].startswith("sim5_P01,P01,cohort 5")
+
+
+def test_two_cohorts_are_not_mixed_in_one_folder(tmp_path):
+    changes = ["patients=1", "columns=6", "rows=6", "oracle_draws=2", "islands=0", "flat_genes=10"]
+    given = {"out": tmp_path / "c", "workers": 1}
+    assert run_command(argparse.Namespace(seed=5, set=changes, **given)) == 0
+    assert run_command(argparse.Namespace(seed=5, set=changes, **given)) == 0
+    for seed, other in ((6, changes), (5, [*changes, "pair_mix=0.9"])):
+        with pytest.raises(ConfigError, match="holds another cohort"):
+            run_command(argparse.Namespace(seed=seed, set=other, **given))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anndata
 import pytest
+import torch
 
 from tests.training.runs import QUICK, arguments, run_here
 
@@ -49,6 +50,9 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fails:
         (["--data.shards", "nowhere"], ["nowhere is not a shard set", "data_prep build"]),
         (["--data.val_patients", "[P9]"], ["data.val_patients", "'P9'", "P1, P2, P3"]),
         (["--data.val_patients", "[P2,P3]"], ["patient P3", "data.val_patients", "data.test_patients"]),
+        (["--data.spot_size", "-3"], ["data.spot_size is -3"]),
+        (["--data.niche.k", "7"], ["niche.k is 7", "niche.rings = 1", "6 at most"]),
+        (["--run.name", ""], ["run.name is ''"]),
         (["--data.niche.rings", "9"], ["niche.rings", "9 rings", "hold"]),
         (["--data.stain", "reinhard"], ["data.stain is 'reinhard'", "slide, none"]),
         (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches is 2", "data.composition"]),
@@ -120,6 +124,36 @@ def test_a_checkpoint_of_another_vocabulary(command: str, trained: Path, tiny_sh
     line = fails(command, tiny_shards, "--data.genes.n", "20", "--ckpt_path", str(checkpoint))
     for text in ("vocabulary", "30 genes", "20 genes"):
         assert text in line
+
+
+@pytest.mark.parametrize(("damage", "named"), [("cut", "cut off"), ("text", "cannot be read"), ("other", "of `fit`")])
+def test_a_damaged_checkpoint(
+    damage: str, named: str, trained: Path, tiny_shards: Path, fails: Fails, tmp_path: Path
+) -> None:
+    path = tmp_path / "damaged.ckpt"
+    whole = (trained / "tiny" / "checkpoints" / "last.ckpt").read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"no checkpoint")
+    if damage == "other":
+        torch.save({"weights": torch.zeros(2)}, path)
+    line = fails("test", tiny_shards, "--ckpt_path", str(path))
+    assert "damaged.ckpt" in line
+    assert named in line
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["--data.genes.n", "20", "--ckpt_path", "last"], ["--trainer.accelerator", "gpu"], ["--data.spot_size", "0"]],
+    ids=["refused checkpoint", "no such device", "wrong size"],
+)
+def test_a_fit_that_cannot_start_leaves_the_run_as_it_was(
+    given: list[str], trained: Path, tiny_shards: Path, fails: Fails, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained / "tiny", tmp_path / "tiny"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    if "gpu" in given and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU: asking for one is no mistake")
+    fails("fit", tiny_shards, *given)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_a_checkpoint_of_another_model(trained: Path, tiny_shards: Path, fails: Fails) -> None:
