@@ -1,4 +1,4 @@
-# make demo   simulate a cohort, shard it, pretrain on it, print the table          (about 7 minutes on two cores)
+# make demo   simulate a cohort, shard it, pretrain on it, print the table          (about 5 minutes on two cores)
 # make test   lint and test                                                         (under 15 minutes on two cores)
 # Both set up .venv first, from requirements.lock; nothing else has to be installed by hand.
 
