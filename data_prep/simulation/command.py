@@ -70,9 +70,13 @@ def _refuse_another_cohort(out: Path, names: list[str], record: dict[str, Any]) 
         raise ConfigError(f"{out} holds another cohort ({held}). Give another --out, or remove it")
 
 
+def _slide_name(seed: int, patient: int) -> str:
+    return f"sim{seed}_P{patient:02d}"
+
+
 def _write_patient(job: tuple[CohortParameters, int, int, Path]) -> str:
     parameters, seed, patient, out = job
-    name = f"sim{seed}_P{patient:02d}"
+    name = _slide_name(seed, patient)
     composition, genes = compose(parameters), draw_genes(parameters, seed)
     tissue = draw_tissue(parameters, seed, patient)
     expression = draw_expression(parameters, seed, patient, tissue, genes, composition)
@@ -84,7 +88,7 @@ def _write_patient(job: tuple[CohortParameters, int, int, Path]) -> str:
 def simulate(parameters: CohortParameters, seed: int, out: Path, workers: int = 1) -> Iterator[str]:
     """Write the slides of a cohort, yielding each one's name as it is done; the sheet and the record come last."""
     out.mkdir(parents=True, exist_ok=True)
-    names = [f"sim{seed}_P{patient:02d}" for patient in range(1, parameters.patients + 1)]
+    names = [_slide_name(seed, patient) for patient in range(1, parameters.patients + 1)]
     record = {"seed": seed, "parameters": asdict(parameters)}
     _refuse_another_cohort(out, names, record)
     jobs = [(parameters, seed, patient, out) for patient in range(1, parameters.patients + 1)]
