@@ -79,6 +79,14 @@ def crop(image: np.ndarray, centre_xy_px: np.ndarray, size: CropSize, fill: np.n
     return np.ascontiguousarray(patch), 1 - inside / size.side_px**2
 
 
+def outside_share(centres_xy_px: np.ndarray, side_px: int, width: int, height: int) -> np.ndarray:
+    """float64 [N]: the share of each square crop that lies outside a width x height image, as `crop` pads it."""
+    low = corner(centres_xy_px, side_px)
+    edge = np.array([width, height])
+    inside = np.clip(low + side_px, 0, edge) - np.clip(low, 0, edge)
+    return 1 - inside.prod(axis=1) / side_px**2
+
+
 def niche_boxes(members_xy_px: np.ndarray, corner_xy_px: np.ndarray, spot: CropSize, niche: CropSize) -> np.ndarray:
     """The paper's niche images: bounding boxes over the spot-sized patches of the target and its K nearest.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.crops import check_spots_on_image
+from data_prep.crops import check_spots_on_image, outside_share
 from data_prep.genes import GeneAxis, GeneNames, counts_on
 from data_prep.images import read_image
 from data_prep.niches import neighbor_table
@@ -89,12 +89,15 @@ def _write_bytes(path: Path, payload: bytes) -> None:
 def _record(
     slide: Slide, number: int, stem: str, samples: SlideSamples, panel: str, measured: int, tars: tuple[str, ...]
 ) -> SlideRecord:
+    height, width = samples.image.shape[:2]
+    outside = outside_share(slide.xy * slide.image.scale, samples.niche.side_px, width, height)
     return SlideRecord(
         number=number,
         name=slide.name,
         stem=stem,
         source=slide.source,
         patient=slide.patient,
+        patient_from=slide.patient_from,
         study=slide.study,
         species=slide.species,
         tissue=slide.tissue,
@@ -107,6 +110,7 @@ def _record(
         lattice=slide.lattice,
         pitch_um=slide.pitch_um,
         um_per_px=slide.um_per_px,
+        um_per_px_claims=dict(slide.um_per_px_claims),
         image=slide.image.kind,
         image_um_per_px=slide.um_per_px / slide.image.scale,
         spot_um=samples.spot.side_um,
@@ -115,5 +119,7 @@ def _record(
         niche_px=samples.niche.stored_px,
         spot_format=samples.spot.format,
         niche_format=samples.niche.format,
+        outside=round(float(outside.mean()), 6),
+        notes=slide.notes,
         tars=tars,
     )

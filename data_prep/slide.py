@@ -31,9 +31,9 @@ class SlideImage:
     """The H&E image of a slide.
 
     Attributes:
-        path: an image file, or an HDF5 file (h5ad) that holds the image as an array.
+        path: an image file; an HDF5 file (h5ad) or a zarr folder that holds the image as an array.
         scale: image pixels per full-resolution pixel (1 for the full-resolution image).
-        member: the array's name inside `path` where that is an HDF5 file, else ''.
+        member: the array's name inside `path` where that is an HDF5 file or a zarr folder, else ''.
     """
 
     path: Path
@@ -61,6 +61,12 @@ class Slide:
         absent_is_zero: a gene without a column was looked for and not seen (legacy ST drops all-zero genes),
             so the slide measured every gene of its study.
         labels: column name -> [N] str, '' for a spot without a label.
+        patient_from: who named the patient, see shard_format.SlideRecord.
+        um_per_px_claims: what says so -> micrometres per full-resolution pixel, beside the lattice's own answer
+            (`um_per_px`): {"metadata": .5}. Compared with it, see geometry.py.
+        spot_px: the spots' diameter in full-resolution pixels as a file gives it, else None. A proxy of the scale
+            (Space Ranger's is a theoretical 65 um), never the scale.
+        notes: what a reader saw and a report should say: spots that only one of two tables has, columns left out.
     """
 
     name: str
@@ -83,6 +89,10 @@ class Slide:
     tissue: str = ""
     technology: str = ""
     licence: str = ""
+    patient_from: str = "source"
+    um_per_px_claims: dict[str, float] = field(default_factory=dict)
+    spot_px: float | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.barcodes)

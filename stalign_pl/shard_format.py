@@ -28,7 +28,7 @@ from typing import Any
 
 from stalign_pl.errors import ShardError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 MEMBERS = ("spot", "niche", "genes", "neighbors", "meta")
 """The members of a sample, in the order in which they stand in the tar (so that one read fetches a run of samples)."""
@@ -161,7 +161,8 @@ class SlideRecord:
     name: str
     stem: str
     source: str
-    patient: str
+    patient: str  # the unit of every split
+    patient_from: str  # who named it: "source", "sheet" or "config"; "study" or "slide" where that stands for it
     study: str
     species: str
     tissue: str
@@ -173,7 +174,8 @@ class SlideRecord:
     labels: dict[str, int]  # label column of the h5ad -> number of classes
     lattice: str  # "hex", "square" or "none"
     pitch_um: float  # distance of nearest spots
-    um_per_px: float  # of the full-resolution frame, in which positions are given
+    um_per_px: float  # of the full-resolution frame, in which positions are given: from the lattice
+    um_per_px_claims: dict[str, float]  # what else says so -> its answer
     image: str  # "fullres", "hires" or "lowres": which image the crops come from
     image_um_per_px: float
     spot_um: float  # side of the spot crop
@@ -182,6 +184,8 @@ class SlideRecord:
     niche_px: int
     spot_format: str  # "png" or "jpg"
     niche_format: str
+    outside: float  # mean share of the niche crops that lies outside the image, 0 to 1
+    notes: tuple[str, ...]  # what the reader and the curation saw
     tars: tuple[str, ...]
     files: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name -> {"bytes": int, "sha256": str}
 
@@ -205,7 +209,7 @@ class SlideRecord:
             raise ShardError(
                 f"{origin}: slide {value.get('name', '?')!r}: missing keys {missing}, unknown keys {extra}"
             )
-        return cls(**{**value, "tars": tuple(value["tars"])})
+        return cls(**{**value, "tars": tuple(value["tars"]), "notes": tuple(value["notes"])})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from data_prep.catalogue import CatalogueRow
 from data_prep.genes import GeneNames
 from data_prep.slide import Slide
 
@@ -36,10 +37,17 @@ class SlideJob(Protocol):
 
 @dataclass(frozen=True)
 class Discovery:
-    """The slides of a folder, by name, and what looked like a slide but cannot be one: name -> reason."""
+    """The slides of a folder.
+
+    Attributes:
+        jobs: one a slide, names unique.
+        left_out: what looked like a slide but cannot be one: name -> reason.
+        catalogue: name -> what the source's own catalogue says, of jobs and left-out slides; empty without one.
+    """
 
     jobs: tuple[SlideJob, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+    catalogue: dict[str, CatalogueRow] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,14 @@ class ReaderOptions:
 
     Attributes:
         labels: columns of obs that are labels (anndata); empty: the reader's own choice.
+        catalogue: the source's catalogue file (stimage, hest); None: where the source's layout has it.
+        bin_um: side of the bins that are read (space_ranger: Visium HD).
     """
 
     labels: tuple[str, ...] = ()
+    catalogue: Path | None = None
+    bin_um: int = 16
 
 
 Source = Callable[[Path, ReaderOptions], Discovery]
-"""Discovers the slides under a folder. Raises SourceError where there is none, saying what it looked for."""
+"""Discovers the slides under a folder. Raises ConfigError where there is none, saying what it looked for."""

@@ -153,7 +153,7 @@ def test_a_set_without_slides_is_a_problem(spoiled: Path) -> None:
 def test_another_format_version_is_refused(spoiled: Path) -> None:
     value = json.loads((spoiled / "manifest.json").read_text())
     (spoiled / "manifest.json").write_text(json.dumps({**value, "format_version": 99}))
-    with pytest.raises(ShardError, match="shard format version 99, this program reads version 1"):
+    with pytest.raises(ShardError, match="shard format version 99, this program reads version 2"):
         list(check(spoiled))
     with pytest.raises(ShardError, match="shard format version 99"):
         Manifest.read(spoiled)

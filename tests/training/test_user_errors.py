@@ -88,7 +88,7 @@ def test_a_set_of_another_format_version(shards: Path, fails: Fails) -> None:
     (shards / "manifest.json").write_text(json.dumps({**manifest, "format_version": 99}))
     line = fails("fit", shards)
     assert "version 99" in line
-    assert "reads version 1" in line
+    assert "reads version 2" in line
 
 
 def test_a_label_column_of_one_class(shards: Path, fails: Fails) -> None:
