@@ -184,7 +184,10 @@ class SlideRecord:
     niche_px: int
     spot_format: str  # "png" or "jpg"
     niche_format: str
+    ring_members: tuple[int, ...]  # per ring of neighbours the most that a spot has in it and within it
     outside: float  # mean share of the niche crops that lies outside the image, 0 to 1
+    on_tissue: float  # mean share of the spots' area that shows tissue, 0 to 1
+    sharpness: float  # of the image around the spots, see data_prep/quality.py
     notes: tuple[str, ...]  # what the reader and the curation saw
     tars: tuple[str, ...]
     files: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name -> {"bytes": int, "sha256": str}
@@ -209,7 +212,8 @@ class SlideRecord:
             raise ShardError(
                 f"{origin}: slide {value.get('name', '?')!r}: missing keys {missing}, unknown keys {extra}"
             )
-        return cls(**{**value, "tars": tuple(value["tars"]), "notes": tuple(value["notes"])})
+        lists = {name: tuple(value[name]) for name in ("tars", "notes", "ring_members")}
+        return cls(**{**value, **lists})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+from data_prep.catalogue import CatalogueRow
 from data_prep.sources import anndata_file, legacy_st, space_ranger
 from data_prep.sources.job import Discovery, ReaderOptions, SlideJob, Source
 from stalign_pl.errors import ConfigError
@@ -11,6 +15,9 @@ SOURCES: dict[str, Source] = {
     "legacy_st": legacy_st.discover,
     "anndata": anndata_file.discover,
 }
+
+CATALOGUES: dict[str, Callable[[Path, ReaderOptions], dict[str, CatalogueRow]]] = {}
+"""Sources whose slides are known by a catalogue, before any other file is there: (folder, options) -> its rows."""
 
 
 def find_source(name: str) -> Source:
@@ -24,4 +31,4 @@ def find_source(name: str) -> Source:
     return SOURCES[name]
 
 
-__all__ = ["SOURCES", "Discovery", "ReaderOptions", "SlideJob", "Source", "find_source"]
+__all__ = ["CATALOGUES", "SOURCES", "Discovery", "ReaderOptions", "SlideJob", "Source", "find_source"]
