@@ -27,7 +27,7 @@ from data_prep.slide import SlideError
 from data_prep.slide_job import build_slide
 from data_prep.state import SlideState, read_state, state_path
 from stalign_pl.errors import ConfigError, ShardError
-from stalign_pl.shard_format import Manifest, SlideRecord, file_stem, write_json
+from stalign_pl.shard_format import Manifest, SlideRecord, file_stem, sweep, write_json
 
 EXCLUSIONS = "exclusions.json"
 
@@ -106,6 +106,7 @@ def build(
     )
     exclusions = (*plan.exclusions, *(_exclusion(state) for _, state in sorted(states.items()) if _left_out(state)))
     if share is None:
+        sweep(out, "manifest.json", EXCLUSIONS, "plan.json", "genes.tsv", "panel-*.npy")
         write_json(out / EXCLUSIONS, [asdict(exclusion) for exclusion in exclusions])
         manifest.write(out)
         for state in states.values():

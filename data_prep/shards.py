@@ -17,7 +17,7 @@ from data_prep.settings import BuildSettings, CropSettings
 from data_prep.slide import Slide
 from data_prep.slide_h5ad import write_h5ad
 from data_prep.tars import sample_order, write_tars
-from stalign_pl.shard_format import SlideRecord, file_stem, replacing, write_json
+from stalign_pl.shard_format import SlideRecord, file_stem, replacing, sweep, write_json
 
 
 def write_slide(
@@ -48,6 +48,7 @@ def write_slide(
     samples = slide_samples(slide, image, counts, measured, neighbors, crops)
 
     stem = file_stem(slide.name)
+    sweep(out, *(f"{stem}{end}" for end in (".tar", "-part*.tar", ".h5ad", ".counts.npy", ".index.npy", ".json")))
     panel = write_panel(out, measured)
     order = sample_order(len(slide), settings.seed, slide.name)
     tars, index = write_tars(out, stem, number, samples, order, settings.part_spots)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from stalign_pl.shard_format import file_stem, write_json
+from stalign_pl.shard_format import file_stem, sweep, write_json
 
 STATES = "state"
 
@@ -44,6 +44,7 @@ class SlideState:
     def write(self, out: Path) -> None:
         path = state_path(out, self.slide)
         path.parent.mkdir(exist_ok=True)
+        sweep(path.parent, path.name)
         write_json(path, asdict(self))
 
 

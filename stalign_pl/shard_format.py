@@ -95,6 +95,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: Path, *names: str) -> None:
+    """Remove what killed writers of these files left: temporary files of `replacing`. For the files' only writer.
+
+    Args:
+        names: file names; `*` stands for any text, as in `<stem>-part*.tar`.
+    """
+    for name in names:
+        for left in sorted(folder.glob(f".{name}.*.tmp")):
+            left.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, keys in the order given, one trailing newline."""
     with replacing(path) as temporary:
