@@ -48,7 +48,9 @@ def test_the_array_is_found_with_noise_holes_and_any_rotation(lattice: str, degr
     fit = fit_lattice(xy, lattice)
     assert fit is not None
     assert neighbours(fit.grid, lattice) == neighbours(grid, lattice)
-    assert fit.grid.min() >= 0 and fit.pitch_px == pytest.approx(PITCH, rel=0.05) and fit.residual < 0.25
+    assert fit.grid.min() >= 0
+    assert fit.pitch_px == pytest.approx(PITCH, rel=0.05)
+    assert fit.residual < 0.25
     if lattice == "hex":
         assert set((fit.grid.sum(axis=1) % 2).tolist()) == {0}
     # never mirrored against the pixels: some turn brings the grid onto them
@@ -60,9 +62,11 @@ def test_the_array_is_found_with_noise_holes_and_any_rotation(lattice: str, degr
 def test_rows_follow_the_image_where_the_array_is_not_turned() -> None:
     grid, pitches = array("hex")
     fit = fit_lattice(turned(pitches, 1.0), "hex")
-    assert fit is not None and np.array_equal(fit.grid, grid)
+    assert fit is not None
+    assert np.array_equal(fit.grid, grid)
     upright = fit_lattice(turned(pitches, 91.0), "hex")
-    assert upright is not None and np.array_equal(upright.grid, grid)
+    assert upright is not None
+    assert np.array_equal(upright.grid, grid)
 
 
 def test_two_pieces_of_tissue_stand_on_one_array() -> None:
@@ -70,7 +74,8 @@ def test_two_pieces_of_tissue_stand_on_one_array() -> None:
     kept = (grid[:, 0] < 60) | (grid[:, 0] > 180)
     xy = np.round(turned(pitches[kept], 0.7))  # whole pixels of a thumbnail
     fit = fit_lattice(xy, "hex")
-    assert fit is not None and np.array_equal(fit.grid - fit.grid[0], grid[kept] - grid[kept][0])
+    assert fit is not None
+    assert np.array_equal(fit.grid - fit.grid[0], grid[kept] - grid[kept][0])
 
 
 def test_positions_on_no_such_array_are_refused() -> None:
@@ -101,7 +106,8 @@ def test_real_arrays_are_found_from_pixels_alone(real_data: Path) -> None:
         fit = fit_lattice(spots[["x", "y"]].to_numpy(), "hex")
         assert time.perf_counter() - started < 2
         truth = spots[["array_col", "array_row"]].to_numpy()
-        assert fit is not None and neighbours(fit.grid, "hex") == neighbours(truth, "hex")
+        assert fit is not None
+        assert neighbours(fit.grid, "hex") == neighbours(truth, "hex")
         assert grid_residual(truth * [0.5, np.sqrt(3) / 2], spots[["x", "y"]].to_numpy()) < 0.02
         shuffled = truth[np.random.default_rng(0).permutation(len(truth))]
         assert grid_residual(shuffled * [0.5, np.sqrt(3) / 2], spots[["x", "y"]].to_numpy()) > 5
