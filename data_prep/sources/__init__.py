@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_prep.sources import anndata_file, legacy_st, space_ranger, stimage
+from data_prep.sources import anndata_file, hest, legacy_st, space_ranger, stimage
 from data_prep.sources.job import Discovery, ReaderOptions, SlideJob, Source
 from stalign_pl.errors import ConfigError
 
@@ -11,6 +11,7 @@ SOURCES: dict[str, Source] = {
     "legacy_st": legacy_st.discover,
     "anndata": anndata_file.discover,
     "stimage": stimage.discover,
+    "hest": hest.discover,
 }
 
 
