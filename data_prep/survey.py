@@ -62,8 +62,8 @@ def survey(config: BuildConfig, files: bool = True) -> tuple[Candidate, ...]:
 
 def _look(entry: SourceEntry, files: bool) -> Discovery:
     if not files and entry.source in CATALOGUES:
-        catalogue = CATALOGUES[entry.source](entry.input, entry.options)
-        return Discovery((), {}, catalogue)
+        find, read = CATALOGUES[entry.source]
+        return Discovery((), {}, read(entry.options.catalogue or find(entry.input)))
     if not entry.input.exists():
         raise ConfigError(f"input {entry.input} of source {entry.source} does not exist")
     return find_source(entry.source)(entry.input, entry.options)

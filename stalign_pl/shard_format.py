@@ -187,7 +187,7 @@ class SlideRecord:
     pitch_um: float  # distance of nearest spots
     um_per_px: float  # of the full-resolution frame, in which positions are given: from the lattice
     um_per_px_claims: dict[str, float]  # what else says so -> its answer
-    image: str  # "fullres", "hires" or "lowres": which image the crops come from
+    image: str  # "fullres", "hires", "lowres" or "shipped" (slide.ImageKind): which image the crops come from
     image_um_per_px: float
     spot_um: float  # side of the spot crop
     niche_um: float  # side of the niche crop

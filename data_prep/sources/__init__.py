@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_prep.catalogue import CatalogueRow
-from data_prep.sources import anndata_file, legacy_st, space_ranger
+from data_prep.sources import anndata_file, hest, hest_catalogue, legacy_st, space_ranger, stimage, stimage_catalogue
 from data_prep.sources.job import Discovery, ReaderOptions, SlideJob, Source
 from stalign_pl.errors import ConfigError
 
@@ -14,10 +14,15 @@ SOURCES: dict[str, Source] = {
     "space_ranger": space_ranger.discover,
     "legacy_st": legacy_st.discover,
     "anndata": anndata_file.discover,
+    "stimage": stimage.discover,
+    "hest": hest.discover,
 }
 
-CATALOGUES: dict[str, Callable[[Path, ReaderOptions], dict[str, CatalogueRow]]] = {}
-"""Sources whose slides are known by a catalogue, before any other file is there: (folder, options) -> its rows."""
+CATALOGUES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], dict[str, CatalogueRow]]]] = {
+    "stimage": (stimage_catalogue.find_catalogue, stimage_catalogue.read_catalogue),
+    "hest": (hest_catalogue.find_catalogue, hest_catalogue.read_catalogue),
+}
+"""Sources whose slides a catalogue names before any other file is there: how it is found in a folder, and read."""
 
 
 def find_source(name: str) -> Source:

@@ -86,6 +86,16 @@ def unrepeated(columns: Sequence[str]) -> list[str]:
     return names
 
 
+def is_dense(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether places [N] on the array are those of a denser array, where x + y is even (or odd) everywhere."""
+    return len(np.unique((x + y) % 2)) == 1
+
+
+def square_grid(x: np.ndarray, y: np.ndarray, dense: bool) -> np.ndarray:
+    """[N, 2] (column, row) with nearest spots one step apart; a dense array's rows run along the diagonals."""
+    return np.stack([(x + y) // 2, (y - x) // 2] if dense else [x, y], axis=1)
+
+
 @dataclass(frozen=True)
 class LegacySection:
     """One section's files; see SlideJob."""
@@ -127,7 +137,7 @@ class LegacySection:
         wrong = [str(column) for column, kind in table.dtypes.items() if kind.kind not in "iuf"]
         if wrong:
             raise SlideError(self.name, f"{self.counts}: column {wrong[0]!r} does not hold numbers")
-        dense = len({*((spots.x + spots.y) % 2)}) == 1
+        dense = is_dense(spots.x.to_numpy(), spots.y.to_numpy())
         spots, names = spots.loc[common], self.genes()
         x, y = spots.x.to_numpy(np.int32), spots.y.to_numpy(np.int32)
         return Slide(
@@ -143,7 +153,7 @@ class LegacySection:
             pitch_um=PITCH_UM / math.sqrt(2) if dense else PITCH_UM,
             spot_um=SPOT_UM,
             lattice="square",
-            grid=np.stack([(x + y) // 2, (y - x) // 2] if dense else [x, y], axis=1),
+            grid=square_grid(x, y, dense),
             absent_is_zero=True,
             labels=self._labels(common),
             technology="Spatial Transcriptomics",
