@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial import cKDTree
 
 from data_prep.lattice_fit import fit_lattice, grid_residual
+from data_prep.sources import hest_array, stimage
 from data_prep.sources.spatial_folder import read_positions
 
 PITCH = 12.5  # px, as on a thumbnail
@@ -111,3 +113,12 @@ def test_real_arrays_are_found_from_pixels_alone(real_data: Path) -> None:
         assert grid_residual(truth * [0.5, np.sqrt(3) / 2], spots[["x", "y"]].to_numpy()) < 0.02
         shuffled = truth[np.random.default_rng(0).permutation(len(truth))]
         assert grid_residual(shuffled * [0.5, np.sqrt(3) / 2], spots[["x", "y"]].to_numpy()) > 5
+
+
+def test_real_printed_arrays_scatter_within_the_bound(real_data: Path) -> None:
+    files = sorted((real_data / "her2st" / "data" / "ST-spotfiles").glob("*.tsv"))
+    assert len(files) > 20
+    for path in files:
+        table = pd.read_csv(path, sep="\t")
+        places, xy = table[["x", "y"]].to_numpy(float), table[["pixel_x", "pixel_y"]].to_numpy(float)
+        assert grid_residual(places, xy) < 0.5 * stimage.MISFIT == 0.5 * hest_array.MISFIT, path.name

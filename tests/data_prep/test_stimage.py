@@ -376,3 +376,29 @@ def test_a_damaged_annotation_is_named(download: Path) -> None:
         path.write_text(text)
         with pytest.raises(SlideError, match=f"_anno.csv.*{message}"):
             job.read()
+
+
+def test_a_real_section_is_the_same_slide_in_both_layouts(real_data: Path, tmp_path: Path) -> None:
+    original = next(
+        job for job in find_source("legacy_st")(real_data / "her2st", ReaderOptions()).jobs if job.name == "C4"
+    )
+    legacy, name = original.read(), "Human_Breast_Andersson_10142021_ST_C4"
+    index = [f"{name}_{barcode}" for barcode in legacy.barcodes]
+    for part in ("coord", "gene_exp", "image"):
+        (tmp_path / "ST" / part).mkdir(parents=True)
+    y, x = legacy.xy[:, 1], legacy.xy[:, 0]
+    pd.DataFrame({"yaxis": y, "xaxis": x, "r": 54.3}, index).to_csv(tmp_path / "ST" / "coord" / f"{name}_coord.csv")
+    pd.DataFrame(legacy.counts.toarray(), index, legacy.gene_symbols).to_csv(
+        tmp_path / "ST" / "gene_exp" / f"{name}_count.csv"
+    )
+    (tmp_path / "ST" / "image" / f"{name}.png").symlink_to(legacy.image.path)  # a JPEG
+    catalogue = real_data / "stimage1k4m" / "meta_all_gene02122025.csv"
+    found = read(tmp_path, catalogue)
+    assert (len(found.jobs), len(found.left_out), len(found.catalogue)) == (1, 1148, 1149)
+    slide = found.jobs[0].read()
+    assert np.array_equal(slide.counts.toarray(), legacy.counts.toarray())
+    assert np.allclose(slide.xy, legacy.xy)
+    assert (slide.lattice, slide.um_per_px, slide.image.kind) == ("square", legacy.um_per_px, "fullres")
+    assert slide.grid is not None
+    assert np.array_equal(slide.grid, legacy.grid)
+    assert (slide.study, slide.species, slide.tissue) == ("Andersson 10142021", "human", "breast")
