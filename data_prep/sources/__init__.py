@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_prep.sources import anndata_file, legacy_st, space_ranger
+from data_prep.sources import anndata_file, legacy_st, space_ranger, spatialdata_zarr
 from data_prep.sources.job import Discovery, ReaderOptions, SlideJob, Source
 from stalign_pl.errors import ConfigError
 
@@ -10,6 +10,7 @@ SOURCES: dict[str, Source] = {
     "space_ranger": space_ranger.discover,
     "legacy_st": legacy_st.discover,
     "anndata": anndata_file.discover,
+    "spatialdata": spatialdata_zarr.discover,
 }
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from data_prep.genes import GeneNames
+from data_prep.gzipped import plain_bytes
 from data_prep.slide import Slide, SlideError, SlideImage
 from data_prep.sources.barcodes import match_barcodes
-from data_prep.sources.gzipped import plain_bytes
 from data_prep.sources.job import Discovery, ReaderOptions
 from data_prep.sources.reading import reading
 from data_prep.sources.space_ranger_files import (

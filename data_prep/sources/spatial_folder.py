@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data_prep.gzipped import plain_bytes
 from data_prep.slide import ImageKind, SlideError, SlideImage
-from data_prep.sources.gzipped import plain_bytes
 from data_prep.sources.reading import reading
 
 COLUMNS = {

@@ -10,8 +10,8 @@ import pandas as pd
 from scipy import sparse
 
 from data_prep.genes import GeneNames, gene_names
+from data_prep.gzipped import open_plain, plain_file
 from data_prep.slide import SlideError
-from data_prep.sources.gzipped import open_plain, plain_file
 from data_prep.sources.reading import reading
 from data_prep.validation import whole_counts
 
