@@ -117,8 +117,12 @@ class AnnDataSlide:
         import h5py
 
         with reading(self.name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
-            place = counts_place_in_file(self.name, self.path, file)
-            return frame_genes(anndata.io.read_elem(file["raw/var" if place == "raw.X" else "var"]))
+            if isinstance(file["var"], h5py.Group):
+                place = counts_place_in_file(self.name, self.path, file)
+                return frame_genes(anndata.io.read_elem(file["raw/var" if place == "raw.X" else "var"]))
+        with reading(self.name, self.path, "h5ad"):  # before anndata 0.7, var was a compound array: leave it to anndata
+            table = anndata.read_h5ad(self.path)
+        return frame_genes(counts_at(table, counts_place(self.name, str(self.path), table))[1])
 
     def read(self) -> Slide:
         import anndata
