@@ -19,6 +19,8 @@ from data_prep.sources.reading import reading
 SPOT = re.compile(r"^X?(\d+)[x_](\d+)$")
 """A spot's name: 10x13, in some GEO tables 10_13; R puts an X before a column that starts with a digit."""
 
+NUMBER = re.compile(r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$")
+
 UNDETERMINED = "undetermined"
 """The pathologist could not say: no region of its own, so the spot counts as unlabelled."""
 
@@ -157,7 +159,10 @@ def _head(path: Path, slide_name: str) -> _Head:
         first, second = (file.readline().decode("utf-8-sig").rstrip("\r\n") for _ in range(2))
     separator = "\t" if "\t" in first else ","
     header, row = ([cell.strip('"') for cell in line.split(separator)] for line in (first, second))
-    return _Head(separator, header if len(row) == len(header) + 1 else header[1:])  # R names no index column
+    names = header if len(row) == len(header) + 1 else header[1:]  # R names no index column
+    if not names or all(NUMBER.match(name) for name in names):
+        raise SlideError(slide_name, f"{path} has no header of genes (or spots); it begins {first[:60]!r}")
+    return _Head(separator, names)
 
 
 def _table(path: Path, slide_name: str) -> pd.DataFrame:
@@ -166,7 +171,7 @@ def _table(path: Path, slide_name: str) -> pd.DataFrame:
         line = file.readline().decode("utf-8-sig").strip("\r\n")
     separator = next((mark for mark in ("\t", ",") if mark in line), r"\s+")
     cells = re.split(separator, line.strip() if separator == r"\s+" else line)
-    headless = all(re.match(r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$", cell) for cell in cells)
+    headless = all(NUMBER.match(cell) for cell in cells)
     if headless and len(cells) not in HEADLESS:
         raise SlideError(
             slide_name, f"{path} has no header and {len(cells)} columns; without header, one of {HEADLESS} is wanted"
