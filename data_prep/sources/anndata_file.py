@@ -11,7 +11,7 @@ from scipy import sparse
 
 from data_prep.genes import GeneNames
 from data_prep.slide import Slide, SlideError
-from data_prep.sources.anndata_frames import frame_genes, frame_labels
+from data_prep.sources.anndata_frames import frame_genes, frame_grid, frame_labels, frame_tissue
 from data_prep.sources.anndata_library import LIBRARY_COLUMN, LibraryPictures, libraries_of
 from data_prep.sources.barcodes import match_barcodes
 from data_prep.sources.job import Discovery, ReaderOptions
@@ -134,21 +134,16 @@ class AnnDataSlide:
                 counts_at(table, place)[0].check_format(full_check=True)  # scipy dies in C over indices beyond
         if self.library:
             table = table[(table.obs[LIBRARY_COLUMN].astype(str) == self.library).to_numpy()]
-        notes = [*counts_note(place)]
         positions, position_notes = self._positions(table)
-        kept = table.obs_names.isin(positions.index)
-        if "in_tissue" in table.obs:
-            tissue = table.obs["in_tissue"].to_numpy().astype(float) == 1
-            if (kept & ~tissue).any():
-                notes.append(f"{int((kept & ~tissue).sum())} spots off the tissue left out by obs['in_tissue']")
-            kept &= tissue
+        known = table.obs_names.isin(positions.index)
+        kept, tissue_notes = frame_tissue(self.name, str(self.path), table.obs, known)
         if not kept.any():
             raise SlideError(self.name, f"{self.path}: no spot with counts, a position and in_tissue 1")
         counts, var = counts_at(table, place)
         barcodes = table.obs_names.to_numpy(dtype=str)[kept]
         array, genes = array_of(self.name, barcodes, str(self.path)), frame_genes(var)
         positions = positions.loc[barcodes]
-        on_grid = "array_col" in positions.columns
+        grid = frame_grid(self.name, str(self.path), positions)
         image, image_notes = self._pictures().image()
         return Slide(
             name=self.name,
@@ -162,12 +157,12 @@ class AnnDataSlide:
             image=image,
             pitch_um=array.pitch_um,
             spot_um=array.spot_um,
-            lattice=array.lattice if on_grid else "none",
-            grid=positions[["array_col", "array_row"]].to_numpy(np.int32) if on_grid else None,
+            lattice="none" if grid is None else array.lattice,
+            grid=grid,
             labels=frame_labels(self.name, str(self.path), table.obs[kept], self.labels),
             technology=array.technology,
             spot_px=self._pictures().spot_px(),
-            notes=(*notes, *position_notes, *image_notes),
+            notes=(*counts_note(place), *tissue_notes, *position_notes, *image_notes),
         )
 
     def _positions(self, table: anndata.AnnData) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -196,9 +191,7 @@ class AnnDataSlide:
             )
         grid = table.obs if {"array_row", "array_col"} <= set(table.obs.columns) else beside
         if grid is not None and found.index.isin(grid.index).all():
-            columns = grid.loc[found.index, ["array_col", "array_row"]]
-            with reading(self.name, self.path, "h5ad: array_row, array_col"):
-                found = found.join(columns.astype(int))
+            found = found.join(grid[["array_col", "array_row"]])
         return found, notes
 
     def _positions_beside(self, table: anndata.AnnData) -> tuple[pd.DataFrame | None, tuple[str, ...]]:

@@ -122,7 +122,8 @@ class SpaceRangerFiles:
         raise SlideError(
             self.slide_name,
             f"a count matrix is missing: neither filtered_feature_bc_matrix.h5 nor filtered_feature_bc_matrix/ with "
-            f"matrix.mtx, barcodes.tsv and features.tsv (nor a raw_feature_bc_matrix) is in {self._looked()}",
+            f"matrix.mtx, barcodes.tsv and features.tsv (nor a raw_feature_bc_matrix) is in {self._looked()}"
+            + "".join(f"; {note}" for note in self.notes),
         )
 
     def _beside(self, mtx: Path) -> tuple[Path, Path]:

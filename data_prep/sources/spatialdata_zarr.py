@@ -10,7 +10,7 @@ import numpy as np
 
 from data_prep.genes import GeneNames
 from data_prep.slide import Slide, SlideError
-from data_prep.sources.anndata_frames import frame_genes, frame_labels
+from data_prep.sources.anndata_frames import frame_genes, frame_grid, frame_labels, frame_tissue
 from data_prep.sources.job import Discovery, ReaderOptions
 from data_prep.sources.raw_counts import counts_at, counts_note, counts_place
 from data_prep.sources.reading import reading
@@ -147,12 +147,7 @@ class SpatialDataSlide:
         notes = [*counts_note(place)]
         if (own & (at < 0)).any():
             notes.append(f"{int((own & (at < 0)).sum())} spots of the table have no shape and are left out")
-        kept = own & (at >= 0)
-        if "in_tissue" in table.obs:
-            tissue = table.obs["in_tissue"].to_numpy().astype(float) == 1
-            if (kept & ~tissue).any():
-                notes.append(f"{int((kept & ~tissue).sum())} spots off the tissue left out by obs['in_tissue']")
-            kept &= tissue
+        kept, tissue_notes = frame_tissue(self.name, self._origin, table.obs, own & (at >= 0))
         if not kept.any():
             raise SlideError(
                 self.name,
@@ -162,7 +157,7 @@ class SpatialDataSlide:
         obs, genes = table.obs[kept], frame_genes(var)
         barcodes = obs.index.to_numpy(dtype=str)
         array = array_of(self.name, barcodes, self._origin)
-        on_grid = {"array_row", "array_col"} <= set(obs.columns)
+        grid = frame_grid(self.name, self._origin, obs)
         return Slide(
             name=self.name,
             source="spatialdata",
@@ -175,12 +170,12 @@ class SpatialDataSlide:
             image=placed.image,
             pitch_um=array.pitch_um,
             spot_um=array.spot_um,
-            lattice=array.lattice if on_grid else "none",
-            grid=obs[["array_col", "array_row"]].to_numpy().astype(np.int32) if on_grid else None,
+            lattice="none" if grid is None else array.lattice,
+            grid=grid,
             labels=frame_labels(self.name, self._origin, obs, self.labels),
             technology=array.technology,
             spot_px=spot_px,
-            notes=(*notes, *placed.notes),
+            notes=(*notes, *tissue_notes, *placed.notes),
         )
 
     @property

@@ -228,6 +228,21 @@ def test_a_damaged_scale_factor_and_spots_of_another_array_are_named(tmp_path: P
         second.read()
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("in_tissue", ["yes"] * 20, r"obs\['in_tissue'\]: could not convert string to float: 'yes'; 0 and 1"),
+        ("in_tissue", [2] + [1] * 19, r"obs\['in_tissue'\] holds 2; 0 and 1 are wanted"),
+        ("array_row", [np.nan] + [0] * 19, r"array_col, array_row of 's0-1' are \[0.0, nan\]; whole numbers"),
+    ],
+)
+def test_strange_columns_of_obs_are_named(tmp_path: Path, column: str, value: list[Any], message: str) -> None:
+    write_h5ad(tmp_path / "one.h5ad")
+    edit(tmp_path / "one.h5ad", lambda table: table.obs.__setitem__(column, value))
+    with pytest.raises(SlideError, match=message):
+        find_source("anndata")(tmp_path, ReaderOptions()).jobs[0].read()
+
+
 def test_a_spatial_folder_beside_two_files_is_neither_ones(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_h5ad(tmp_path / f"{name}.h5ad", spatial=False, grid=False, image=False)

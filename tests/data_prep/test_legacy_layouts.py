@@ -137,7 +137,7 @@ WRONG = {
     "no_numbers": ([*count_lines()[:-1], "9x9\t1\t1\tmany\t1"], spot_lines(), r"column 'WDFY4' does not hold numbers"),
     "repeated": ([*count_lines(), count_lines()[1]], spot_lines(), r"spot '3x10' occurs more than once"),
     "no_header": (count_lines()[1:], spot_lines(), r"A\.tsv\.gz has no header of genes \(or spots\); it begins '3x10"),
-    "ragged": ([*count_lines(), "9x9\t1\t1\t1\t1\t1"], spot_lines(), r"A\.tsv\.gz cannot be read: .*line 14"),
+    "ragged": ([*count_lines(), "9x9\t1\t1\t1\t1\t1"], spot_lines(), r"A\.tsv\.gz cannot be read: .*line 15"),
     "columns": (count_lines(), spot_lines("row\tcol\tpx\tpy"), r"has no columns \['x', 'y', 'pixel_x', 'pixel_y'\]"),
     "headless": (count_lines(), ["1\t2\t3\t4\t5"], r"A_coordinates\.tsv has no header and 5 columns"),
     "others": (count_lines(), [spot_lines()[0], "90\t90\t1\t1"], r"no spot of A\.tsv\.gz is in A_coordinates\.tsv"),

@@ -447,3 +447,18 @@ def test_two_slides_of_one_name_and_an_empty_folder_are_refused(tiny_cohort: Pat
     (tmp_path / "c").mkdir()
     with pytest.raises(ConfigError, match="holds no Space Ranger slide: wanted a folder with spatial/"):
         find_source("space_ranger")(tmp_path / "c", ReaderOptions())
+
+
+@pytest.mark.real_data
+def test_a_real_slide_as_a_geo_copy(real_data: Path, tmp_path: Path) -> None:
+    """crc16 prefixed and gzipped is crc16; its lowres image is read through gzip."""
+    crc16 = real_data / "crc16"
+    geo = tmp_path / "GSE"
+    geo.mkdir()
+    (geo / "GSM5_crc16_filtered_feature_bc_matrix.h5").symlink_to(crc16 / "filtered_feature_bc_matrix.h5")
+    for path in sorted((crc16 / "spatial").iterdir()):
+        pack(path, geo / f"GSM5_crc16_{path.name}.gz")
+    original, slide = read_one("space_ranger", crc16, "crc16"), read_one("space_ranger", geo, "GSM5_crc16")
+    assert same(slide, original)
+    assert np.array_equal(read_image("geo", slide.image), read_image("crc16", original.image))
+    assert slide.notes[0].startswith("image: GSM5_crc16_tissue_lowres_image.png.gz, 0.0858 of full resolution")
