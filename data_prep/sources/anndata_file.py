@@ -15,7 +15,7 @@ from data_prep.sources.anndata_frames import frame_genes, frame_grid, frame_labe
 from data_prep.sources.anndata_library import LIBRARY_COLUMN, LibraryPictures, libraries_of
 from data_prep.sources.barcodes import match_barcodes
 from data_prep.sources.job import Discovery, ReaderOptions
-from data_prep.sources.raw_counts import counts_at, counts_note, counts_place, counts_place_in_file
+from data_prep.sources.raw_counts import counts_at, counts_note, counts_place, counts_place_on_disk
 from data_prep.sources.reading import reading
 from data_prep.sources.space_ranger_files import spatial_files
 from data_prep.sources.spatial_folder import read_positions
@@ -118,7 +118,7 @@ class AnnDataSlide:
 
         with reading(self.name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
             if isinstance(file["var"], h5py.Group):
-                place = counts_place_in_file(self.name, self.path, file)
+                place = counts_place_on_disk(self.name, str(self.path), file)
                 return frame_genes(anndata.io.read_elem(file["raw/var" if place == "raw.X" else "var"]))
         with reading(self.name, self.path, "h5ad"):  # before anndata 0.7, var was a compound array: leave it to anndata
             table = anndata.read_h5ad(self.path)

@@ -1,4 +1,4 @@
-"""What the readers of AnnData tables (h5ad files, SpatialData stores) share: what obs and var say of genes and spots."""
+"""What obs and var of an AnnData table (an h5ad, a SpatialData store's table) say of genes and spots."""
 
 from __future__ import annotations
 

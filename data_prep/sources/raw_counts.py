@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -14,23 +13,22 @@ if TYPE_CHECKING:
     import anndata
     import h5py
     import pandas as pd
+    import zarr
 
 CountsPlace = Literal["X", "layers['counts']", "raw.X"]
 PLACES: tuple[CountsPlace, ...] = get_args(CountsPlace)
 BLOCK = 2**20
 
 
-def counts_place_in_file(slide_name: str, path: Path, file: h5py.File) -> CountsPlace:
-    """As `counts_place`, from an open h5ad; reads the values in blocks, up to the first that is no count."""
-
-    import h5py
+def counts_place_on_disk(slide_name: str, origin: str, file: h5py.File | zarr.Group) -> CountsPlace:
+    """As `counts_place`, from an open h5ad or zarr table; reads values in blocks, up to the first that is no count."""
 
     def values(name: str) -> Any:
         found = file.get(name)
-        return found["data"] if isinstance(found, h5py.Group) else found
+        return found if found is None or hasattr(found, "shape") else found.get("data")
 
     held = {"X": values("X"), "layers['counts']": values("layers/counts"), "raw.X": values("raw/X")}
-    return _choose(slide_name, str(path), held, sorted(file["layers"]) if "layers" in file else [])
+    return _choose(slide_name, origin, held, sorted(file["layers"]) if "layers" in file else [])
 
 
 def counts_place(slide_name: str, origin: str, table: anndata.AnnData) -> CountsPlace:

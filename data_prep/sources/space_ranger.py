@@ -16,13 +16,13 @@ from data_prep.sources.barcodes import match_barcodes
 from data_prep.sources.job import Discovery, ReaderOptions
 from data_prep.sources.reading import reading
 from data_prep.sources.space_ranger_files import (
-    IMAGE_SUFFIXES,
     SpaceRangerFiles,
     flat_files,
     is_slide_folder,
     prefixes,
     slide_folder,
 )
+from data_prep.sources.space_ranger_names import IMAGE_SUFFIXES
 from data_prep.sources.spatial_folder import ScaleFactors, read_positions, read_scale_factors, tissue_image
 from data_prep.sources.spot_array import array_of
 from stalign_pl.errors import ConfigError

@@ -1,8 +1,4 @@
-"""Which of Space Ranger's files a slide has: in outs/ of versions 1 to 4, or prefixed in a flat folder (GEO).
-
-A file is known by the end of its name, so that `V1_Human_Heart_filtered_feature_bc_matrix.h5` (10x's pages) and
-`GSM123_S1_tissue_positions_list.csv.gz` (GEO) need not be renamed.
-"""
+"""Which of Space Ranger's files a slide has: in outs/ of versions 1 to 4, or prefixed in a flat folder (GEO)."""
 
 from __future__ import annotations
 
@@ -12,65 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_prep.slide import SlideError
-from data_prep.sources.tenx_matrix import MatrixFiles
-
-NAMES: dict[str, tuple[str, ...]] = {
-    "h5": ("feature_bc_matrix.h5",),
-    "mtx": ("matrix.mtx",),
-    "barcodes": ("barcodes.tsv",),
-    "features": ("features.tsv", "genes.tsv"),
-    "positions": (
-        "tissue_positions.csv",
-        "tissue_positions_list.csv",
-        "tissue_positions.parquet",
-        "tissue_positions_list.txt",
-    ),
-    "scale_factors": ("scalefactors_json.json",),
-    "hires": ("tissue_hires_image.png",),
-    "lowres": ("tissue_lowres_image.png",),
-    "cytassist": ("cytassist_image.tiff",),
-    "probe_set": ("probe_set.csv",),
-}
-"""What a file is -> how its name may end, in order of preference. `.gz` may follow."""
-
-SPOTS = {"h5", "mtx", "barcodes", "features", "positions"}
-
-_END = re.compile(
-    r"^(?P<prefix>.*?)(?P<word>(?:filtered|raw)_feature_bc_matrix[_.-]|(?:filtered|raw|spatial)[_.-])?"
-    rf"(?P<end>{'|'.join(re.escape(end) for ends in NAMES.values() for end in ends)})(?:\.gz)?$"
+from data_prep.sources.space_ranger_names import (
+    NAMES,
+    OWN_PICTURES,
+    SPOTS,
+    KnownFile,
+    has_prefix,
+    known_file,
+    pictures,
 )
-_KIND = {end: kind for kind, ends in NAMES.items() for end in ends}
-_RANK = {end: rank for ends in NAMES.values() for rank, end in enumerate(ends)}
-
-IMAGE_SUFFIXES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".btf")
-OWN_PICTURES = re.compile(r"tissue_(hires|lowres)_image|detected_tissue|aligned_(tissue|fiducials)|cytassist", re.I)
-"""Space Ranger's own pictures, which are not the microscope's; cytassist_image is eosin only."""
-
-SEPARATORS = "_.-"
-
-
-@dataclass(frozen=True)
-class KnownFile:
-    """A file of Space Ranger's. `prefix`: what GEO or 10x put before its name."""
-
-    path: Path
-    prefix: str
-    kind: str
-    raw: bool
-    rank: int
-
-
-def known_file(path: Path) -> KnownFile | None:
-    """What a file is, by its name; None if it is none of NAMES."""
-    found = _END.match(path.name)
-    if found is None or path.name.startswith("."):
-        return None
-    prefix, word, end = found["prefix"], found["word"] or "", found["end"]
-    if prefix and prefix[-1] not in SEPARATORS:
-        return None
-    if _KIND[end] == "h5" and word not in ("filtered_", "raw_"):
-        return None
-    return KnownFile(path, prefix.rstrip(SEPARATORS), _KIND[end], word.startswith("raw"), _RANK[end])
+from data_prep.sources.tenx_matrix import MatrixFiles
 
 
 @dataclass(frozen=True)
@@ -194,7 +141,7 @@ def slide_folder(slide_name: str, folder: Path, bin_um: int) -> SpaceRangerFiles
         known += [file for file in whole if file.kind not in have | SPOTS]
     tops = [*bases, *(base / "microscope_image" for base in bases)]
     full = _full_images(bases) or [
-        path for top in tops[len(bases) :] for path in _pictures(top) if not OWN_PICTURES.search(path.name)
+        path for top in tops[len(bases) :] for path in pictures(top) if not OWN_PICTURES.search(path.name)
     ]
     return SpaceRangerFiles(slide_name, tuple(known), tuple(full), tuple(places), tuple(tops), tuple(notes))
 
@@ -216,9 +163,9 @@ def flat_files(folder: Path, prefix: str) -> SpaceRangerFiles:
     known = tuple(file for file in _known([folder]) if file.prefix == prefix)
     full = tuple(
         path
-        for path in _pictures(folder)
-        if _starts(path.name, prefix)
-        and not any(_starts(path.name, other) for other in others)
+        for path in pictures(folder)
+        if has_prefix(path.name, prefix)
+        and not any(has_prefix(path.name, other) for other in others)
         and not OWN_PICTURES.search(path.name)
     )
     place = (folder / f"{prefix}_*",)
@@ -233,10 +180,6 @@ def _matrix_folders(results: Path) -> list[Path]:
     return [results / f"{kind}_feature_bc_matrix" for kind in ("filtered", "raw")]
 
 
-def _starts(name: str, prefix: str) -> bool:
-    return name.startswith(prefix) and name[len(prefix) : len(prefix) + 1] in tuple(SEPARATORS)
-
-
 def _known(folders: Iterable[Path]) -> Iterator[KnownFile]:
     for folder in folders:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -247,17 +190,8 @@ def _known(folders: Iterable[Path]) -> Iterator[KnownFile]:
             yield KnownFile(path, file.prefix, file.kind, raw, file.rank)
 
 
-def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    suffixes = tuple(suffix + packed for suffix in IMAGE_SUFFIXES for packed in ("", ".gz"))
-    return sorted(
-        path for path in folder.iterdir() if path.name.lower().endswith(suffixes) and not path.name.startswith(".")
-    )
-
-
 def _full_images(bases: list[Path]) -> list[Path]:
     """Pictures with "image" in their names; where there is none, TIFFs of whatever name, which are a microscope's."""
-    found = [path for base in bases for path in _pictures(base) if not OWN_PICTURES.search(path.name)]
+    found = [path for base in bases for path in pictures(base) if not OWN_PICTURES.search(path.name)]
     named = [path for path in found if "image" in path.name.lower()]
     return named or [path for path in found if re.search(r"\.(tiff?|btf)(\.gz)?$", path.name.lower())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,17 +13,18 @@ from data_prep.genes import GeneNames
 from data_prep.slide import Slide, SlideError
 from data_prep.sources.anndata_frames import frame_genes, frame_grid, frame_labels, frame_tissue
 from data_prep.sources.job import Discovery, ReaderOptions
-from data_prep.sources.raw_counts import counts_at, counts_note, counts_place
+from data_prep.sources.raw_counts import counts_at, counts_note, counts_place, counts_place_on_disk
 from data_prep.sources.reading import reading
-from data_prep.sources.spatialdata_images import PlacedImage, placed_image
+from data_prep.sources.spatialdata_images import placed_image
 from data_prep.sources.spot_array import array_of
 from data_prep.validation import whole_counts
 from stalign_pl.errors import ConfigError
 
 if TYPE_CHECKING:
-    import anndata
     import geopandas
+    import pandas as pd
     import spatialdata
+    import zarr
 
 ROOT_FILES = ("zarr.json", ".zattrs", ".zgroup")
 """One of these lies in the folder of every store, and of every element of one."""
@@ -70,19 +72,26 @@ def _is_store(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ROOT_FILES)
 
 
-def _read(slide_name: str, path: Path, *elements: str) -> spatialdata.SpatialData:
-    import spatialdata
-
-    with reading(slide_name, path, "SpatialData"):
-        return spatialdata.read_zarr(path, selection=elements)
-
-
 def _regions(slide_name: str, path: Path, options: ReaderOptions) -> tuple[str, list[str]]:
     """The table to read, and the regions (names of shapes) that it annotates."""
-    tables = _read(slide_name, path, "tables").tables
-    name = _table_name(slide_name, path, sorted(tables), options)
-    _, region_key, _ = _keys(slide_name, path, name, tables[name])
-    return name, sorted(tables[name].obs[region_key].astype(str).unique())
+    import anndata
+
+    places = path / "tables"
+    names = sorted(inner.name for inner in places.iterdir() if _is_store(inner)) if places.is_dir() else []
+    name = _table_name(slide_name, path, names, options)
+    with reading(slide_name, places / name, "AnnData table"):
+        group = _table_group(path, name)
+        obs = anndata.io.read_elem(group["obs"])
+        attributes = anndata.io.read_elem(group["uns/spatialdata_attrs"]) if "uns/spatialdata_attrs" in group else {}
+    region_key, _ = _keys(slide_name, f"{path}: table {name!r}", attributes, obs)
+    return name, sorted(obs[region_key].astype(str).unique())
+
+
+def _table_group(path: Path, name: str) -> zarr.Group:
+    """A table's header without spatialdata, which would read all of it."""
+    import zarr
+
+    return zarr.open_group(path / "tables" / name, mode="r")
 
 
 def _table_name(slide_name: str, path: Path, names: list[str], options: ReaderOptions) -> str:
@@ -97,18 +106,16 @@ def _table_name(slide_name: str, path: Path, names: list[str], options: ReaderOp
     raise SlideError(slide_name, f"{path}: wanted the table {wanted}; it has {names}. Name one by the option `table`")
 
 
-def _keys(slide_name: str, path: Path, name: str, table: anndata.AnnData) -> tuple[Any, str, str]:
-    """region, region_key, instance_key: how the table names its shapes and their rows."""
-    attributes = table.uns.get("spatialdata_attrs")
-    keys = ("region", "region_key", "instance_key")
-    if not attributes or any(attributes.get(key) is None for key in keys):
-        raise SlideError(
-            slide_name, f"{path}: table {name!r} annotates no shapes (uns['spatialdata_attrs'] with {keys})"
-        )
-    missing = [attributes[key] for key in keys[1:] if attributes[key] not in table.obs]
+def _keys(slide_name: str, origin: str, attributes: Mapping[str, Any], obs: pd.DataFrame) -> tuple[str, str]:
+    """region_key, instance_key: the columns of obs that name a spot's shapes and its row in them."""
+    keys = ("region_key", "instance_key")
+    if any(attributes.get(key) is None for key in keys):
+        raise SlideError(slide_name, f"{origin} annotates no shapes: uns['spatialdata_attrs'] with {keys} is wanted")
+    region_key, instance_key = (str(attributes[key]) for key in keys)
+    missing = [column for column in (region_key, instance_key) if column not in obs]
     if missing:
-        raise SlideError(slide_name, f"{path}: table {name!r} has no column {missing[0]!r}; obs has {list(table.obs)}")
-    return tuple(attributes[key] for key in keys)
+        raise SlideError(slide_name, f"{origin} has no column {missing[0]!r}; obs has {list(obs)}")
+    return region_key, instance_key
 
 
 @dataclass(frozen=True)
@@ -128,20 +135,29 @@ class SpatialDataSlide:
 
     def files(self) -> tuple[Path, ...]:
         """The files that say what the elements are: an element that was written again has new ones."""
-        elements = (f"tables/{self.table}", f"shapes/{self.region}", self._image().image.member)
+        store = self._store("images", "shapes")
+        image = placed_image(self.name, self.path, store, self.region, self._shapes(store)).image
+        elements = (f"tables/{self.table}", f"shapes/{self.region}", image.member)
         folders = (self.path, *(self.path / element for element in elements))
         return tuple(folder / name for folder in folders for name in ROOT_FILES if (folder / name).is_file())
 
     def genes(self) -> GeneNames:
-        table = _read(self.name, self.path, "tables").tables[self.table]
-        return frame_genes(counts_at(table, counts_place(self.name, self._origin, table))[1])
+        import anndata
+
+        with reading(self.name, self.path / "tables" / self.table, "AnnData table"):
+            group = _table_group(self.path, self.table)
+            place = counts_place_on_disk(self.name, self._origin, group)
+            return frame_genes(anndata.io.read_elem(group["raw/var" if place == "raw.X" else "var"]))
 
     def read(self) -> Slide:
-        table = _read(self.name, self.path, "tables").tables[self.table]
+        store = self._store("tables", "shapes", "images")
+        table, shapes = store.tables[self.table], self._shapes(store)
         place = counts_place(self.name, self._origin, table)
-        (counts, var), placed = counts_at(table, place), self._image()
-        _, region_key, instance_key = _keys(self.name, self.path, self.table, table)
-        centres, spot_px = self._centres()
+        counts, var = counts_at(table, place)
+        placed = placed_image(self.name, self.path, store, self.region, shapes)
+        attributes = table.uns.get("spatialdata_attrs", {})
+        region_key, instance_key = _keys(self.name, self._origin, attributes, table.obs)
+        centres, spot_px = self._centres(shapes)
         own = (table.obs[region_key].astype(str) == self.region).to_numpy()
         at = centres.index.get_indexer(table.obs[instance_key])
         notes = [*counts_note(place)]
@@ -182,9 +198,11 @@ class SpatialDataSlide:
     def _origin(self) -> str:
         return f"{self.path}: table {self.table!r}"
 
-    def _image(self) -> PlacedImage:
-        store = _read(self.name, self.path, "images", "shapes")
-        return placed_image(self.name, self.path, store, self.region, self._shapes(store))
+    def _store(self, *elements: str) -> spatialdata.SpatialData:
+        import spatialdata
+
+        with reading(self.name, self.path, "SpatialData"):
+            return spatialdata.read_zarr(self.path, selection=elements)
 
     def _shapes(self, store: spatialdata.SpatialData) -> geopandas.GeoDataFrame:
         if self.region not in store.shapes:
@@ -193,11 +211,10 @@ class SpatialDataSlide:
             )
         return store.shapes[self.region]
 
-    def _centres(self) -> tuple[Any, float]:
+    def _centres(self, shapes: geopandas.GeoDataFrame) -> tuple[pd.DataFrame, float]:
         """x and y of every shape, in the shapes' own units; and the diameter (side) of a spot in them."""
         import pandas as pd
 
-        shapes = self._shapes(_read(self.name, self.path, "shapes"))
         middle = shapes.geometry.centroid
         size = 2 * shapes["radius"] if "radius" in shapes else np.sqrt(shapes.geometry.area)
         if not shapes.index.is_unique:

@@ -40,7 +40,10 @@ def table_of(region: str, names: list[str], **obs: Any) -> Any:
     from spatialdata.models import TableModel
 
     counts = np.random.default_rng(5).poisson(2.0, (len(names), 6)).astype(np.float32)
-    frame = pd.DataFrame({"region": pd.Categorical([region] * len(names)), "spot_id": names, **obs}, index=names)
+    frame = pd.DataFrame(
+        {"region": pd.Categorical([region] * len(names)), "spot_id": range(len(names)), **obs}, index=names
+    )
+    frame.index = names  # spots are numbered, as spatialdata-io does
     table = anndata.AnnData(counts, obs=frame, var=pd.DataFrame(index=[f"G{number}" for number in range(6)]))
     table.var["gene_ids"] = [f"ENSG{number:011d}" for number in range(6)]
     return TableModel.parse(table, region=region, region_key="region", instance_key="spot_id")
@@ -57,7 +60,7 @@ def visium(run: str = "run", full: bool = True, **obs: Any) -> Any:
         "downscaled_hires": Scale([0.5, 0.5], axes=("x", "y")),
         "downscaled_lowres": Scale([0.25, 0.25], axes=("x", "y")),
     }
-    circles = ShapesModel.parse(XY[::-1], geometry=0, radius=16.0, index=names[::-1], transformations=systems)
+    circles = ShapesModel.parse(XY[::-1], geometry=0, radius=16.0, index=range(25)[::-1], transformations=systems)
     images = {
         f"{run}_hires_image": image_of(0.5, {"downscaled_hires": Identity()}),
         f"{run}_lowres_image": image_of(0.25, {"downscaled_lowres": Identity()}),
@@ -89,6 +92,18 @@ def test_a_visium_store_is_built(tmp_path: Path, full: bool, kind: str, scale: f
     assert list(check(tmp_path / "set", deep=True)) == []
     (record,) = report.manifest.slides
     assert (record.spots, record.image, record.source) == (24, kind, "spatialdata")
+
+
+def test_a_store_of_zarr_version_2_is_read(tmp_path: Path) -> None:
+    """As spatialdata before 0.5 wrote it, which is what is published today."""
+    from spatialdata._io.format import SpatialDataContainerFormatV01
+
+    visium().write(tmp_path / "in" / "old.zarr", sdata_formats=SpatialDataContainerFormatV01())
+    assert (tmp_path / "in" / "old.zarr" / ".zgroup").is_file()
+    slide = read_one("spatialdata", tmp_path / "in", "old")
+    assert np.array_equal(read_image("old", slide.image), IMAGE)
+    report = build(BuildConfig((SourceEntry("spatialdata", tmp_path / "in"),), slide_as_patient=True), tmp_path / "set")
+    assert (report.failed, report.manifest.slides[0].spots) == ({}, 24)
 
 
 def test_a_turned_and_shifted_image_is_met(tmp_path: Path) -> None:
@@ -155,7 +170,7 @@ def test_tables_are_chosen_by_bins_or_by_name(tmp_path: Path) -> None:
         pixels = side / 0.5
         names = [f"s_{side:03d}um_{row:05d}_{column:05d}-1" for column, row in grid]
         squares = [box(c * pixels, r * pixels, (c + 1) * pixels, (r + 1) * pixels) for c, r in grid]
-        frame = geopandas.GeoDataFrame(geometry=squares, index=names)
+        frame = geopandas.GeoDataFrame(geometry=squares)
         region = f"colon_square_{side:03d}um"
         shapes[region] = ShapesModel.parse(frame, transformations={"global": Identity()})
         rows, columns = [row for _, row in grid], [column for column, _ in grid]
@@ -182,7 +197,7 @@ def test_normalised_counts_and_missing_shapes_and_labels(tmp_path: Path) -> None
     table = store.tables["table"]
     table.layers["counts"] = table.X.copy()
     table.X = np.log1p(table.X)
-    store.shapes["run"] = store.shapes["run"].drop(index="run03-1")
+    store.shapes["run"] = store.shapes["run"].drop(index=3)
     store.write(tmp_path / "s.zarr")
     slide = read_one("spatialdata", tmp_path, "s", ReaderOptions(labels=("mine",)))
     assert list(slide.labels) == ["mine"]
