@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from data_prep.donors import known_patient
 from data_prep.slide import SlideError
 
 
 def unit_of(slide: str, patient: str, patient_from: str, study: str, slide_as_patient: bool) -> tuple[str, str]:
     """(patient, who named it) of a slide.
 
-    A named patient stands. Else, where the user said so, the slide is a patient of its own; else its study stands for
+    A named patient stands, then a donor whom the literature names (see donors.py). Else, where the user said so, the slide is a patient of its own; else its study stands for
     the patient, since two slides of one study may be of one person and two studies rarely are.
 
     Args:
@@ -21,6 +22,9 @@ def unit_of(slide: str, patient: str, patient_from: str, study: str, slide_as_pa
     """
     if patient:
         return patient, patient_from
+    donor = known_patient(slide)
+    if donor:
+        return donor, "source"
     if slide_as_patient:
         return slide, "slide"
     if study:

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_prep.catalogue import CatalogueRow
-from data_prep.sources import anndata_file, hest, hest_catalogue, legacy_st, space_ranger, stimage, stimage_catalogue
+from data_prep.sources import (
+    anndata_file,
+    hest,
+    hest_catalogue,
+    legacy_st,
+    space_ranger,
+    spatialdata_zarr,
+    stimage,
+    stimage_catalogue,
+)
 from data_prep.sources.job import Discovery, ReaderOptions, SlideJob, Source
 from stalign_pl.errors import ConfigError
 
@@ -16,6 +25,7 @@ SOURCES: dict[str, Source] = {
     "anndata": anndata_file.discover,
     "stimage": stimage.discover,
     "hest": hest.discover,
+    "spatialdata": spatialdata_zarr.discover,
 }
 
 CATALOGUES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], dict[str, CatalogueRow]]]] = {

@@ -24,7 +24,8 @@ from data_prep.sources.count_table import read_count_table, read_genes
 from data_prep.sources.job import Discovery, ReaderOptions
 from data_prep.sources.legacy_st import PITCH_UM as ST_PITCH_UM
 from data_prep.sources.legacy_st import SPOT_UM as ST_SPOT_UM
-from data_prep.sources.legacy_st import is_dense, square_grid, unrepeated
+from data_prep.sources.legacy_st import is_dense, square_grid
+from data_prep.sources.legacy_tables import unrepeated
 from data_prep.sources.stimage_catalogue import find_catalogue, read_catalogue
 from data_prep.sources.stimage_tables import read_annotation, read_coordinates, without_prefix
 from data_prep.validation import whole_counts
