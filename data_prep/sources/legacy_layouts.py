@@ -15,7 +15,7 @@ SPOT_FILES = tuple(
         r"spot_data-(?:selection|all)-(?P<name>.+)",  # the spot detector
         r"spots_(?P<name>.+)",  # He et al. 2020 as published
         r"(?P<name>.+)\.spots",  # ST-Net
-        r"(?P<name>.+)_(?:selection|coordinates|spots|spot_coordinates)",
+        r"(?P<name>.+)(?<!_labeled)_(?:selection|coordinates|spots|spot_coordinates)",
         r"(?P<name>)(?:coordinates|spots|selection|spot_coordinates)",  # a folder of its own
     )
 )
@@ -90,7 +90,7 @@ def _section(place: Path, spots: Path, name: str) -> SectionFiles:
     if image is None and own:
         pictures = sorted(path for path in place.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         image = pictures[0] if len(pictures) == 1 else None
-    labels = _first(place, [f"{name}_Coords"], TABLE_SUFFIXES)
+    labels = _first(place, [f"{name}_Coords", f"{name}_labeled_coordinates"], TABLE_SUFFIXES)
     lacks = [wanted for wanted, path in ((f"{name}.tsv.gz", counts), (f"{name}.jpg", image)) if path is None]
     return SectionFiles(
         name=name,

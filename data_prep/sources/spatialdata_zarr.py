@@ -37,7 +37,7 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
     annotates several, <store>_<region>.
 
     Raises:
-        ConfigError: no store, or the library spatialdata is not installed.
+        ConfigError: no store, none with a table to read, or the library spatialdata is not installed.
     """
     try:
         import spatialdata  # noqa: F401
@@ -51,21 +51,21 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
             f"of them"
         )
     jobs: list[SpatialDataSlide] = []
-    left_out: dict[str, str] = {}
+    damaged: list[UnreadStore] = []
     for store in stores:
         name = store.resolve().name.removesuffix(".zarr")
         try:
             table, regions = _regions(name, store, options)
         except SlideError as error:
-            left_out[name] = error.what
+            damaged.append(UnreadStore(name, error.what))
             continue
         jobs += [
             SpatialDataSlide(name if len(regions) == 1 else f"{name}_{region}", store, table, region, options.labels)
             for region in regions
         ]
     if not jobs:
-        raise ConfigError("; ".join(f"{name}: {reason}" for name, reason in left_out.items()))
-    return Discovery(tuple(jobs), left_out)
+        raise ConfigError("; ".join(f"{store.name}: {store.reason}" for store in damaged))
+    return Discovery((*jobs, *damaged))
 
 
 def _is_store(folder: Path) -> bool:
@@ -116,6 +116,23 @@ def _keys(slide_name: str, origin: str, attributes: Mapping[str, Any], obs: pd.D
     if missing:
         raise SlideError(slide_name, f"{origin} has no column {missing[0]!r}; obs has {list(obs)}")
     return region_key, instance_key
+
+
+@dataclass(frozen=True)
+class UnreadStore:
+    """A store whose slides are not known, beside others that are read: it fails as a slide would. See SlideJob."""
+
+    name: str
+    reason: str
+
+    def files(self) -> tuple[Path, ...]:
+        raise SlideError(self.name, self.reason)
+
+    def genes(self) -> GeneNames:
+        raise SlideError(self.name, self.reason)
+
+    def read(self) -> Slide:
+        raise SlideError(self.name, self.reason)
 
 
 @dataclass(frozen=True)

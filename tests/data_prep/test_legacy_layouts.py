@@ -125,6 +125,16 @@ def test_geo_tables(tmp_path: Path, lines: list[str]) -> None:
     assert built(tmp_path / "in", tmp_path / "set") == [("GSM1_S1", "GSM1_S1", 12)]
 
 
+def test_her2st_files_in_one_folder_keep_their_regions(tmp_path: Path) -> None:
+    write(tmp_path / "A1.tsv.gz", count_lines())
+    write(tmp_path / "A1_selection.tsv", spot_lines())
+    rows = [f"1x1\t{x}\t{y}\t1\t1\t{'undetermined' if x < 5 else 'fat'}" for x, y in SPOTS]
+    write(tmp_path / "A1_labeled_coordinates.tsv", ["Row.names\tx\ty\tpixel_x\tpixel_y\tlabel", *rows])
+    write_image(tmp_path / "A1.jpg")
+    assert find_source("legacy_st")(tmp_path, ReaderOptions()).left_out == {}
+    assert read_one("legacy_st", tmp_path, "A1").labels["label"].tolist() == [""] * 6 + ["fat"] * 6
+
+
 def section(folder: Path, counts: list[str], spots: list[str]) -> Path:
     write(folder / "A.tsv.gz", counts)
     write(folder / "A_coordinates.tsv", spots)

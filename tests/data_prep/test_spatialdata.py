@@ -210,6 +210,18 @@ def test_normalised_counts_and_missing_shapes_and_labels(tmp_path: Path) -> None
         find_source("spatialdata")(tmp_path, ReaderOptions(labels=("no",))).jobs[0].read()
 
 
+def test_a_damaged_store_is_named_and_the_others_are_built(tmp_path: Path) -> None:
+    visium().write(tmp_path / "in" / "a.zarr")
+    (tmp_path / "in" / "b.zarr").mkdir()
+    (tmp_path / "in" / "b.zarr" / "zarr.json").write_text("{")
+    visium().write(tmp_path / "in" / "c.zarr")
+    (tmp_path / "in" / "c.zarr" / "shapes" / "run" / "shapes.parquet").write_bytes(b"PAR1 cut")
+    report = build(BuildConfig((SourceEntry("spatialdata", tmp_path / "in"),), slide_as_patient=True), tmp_path / "set")
+    assert [slide.name for slide in report.manifest.slides] == ["a"]
+    assert "b.zarr: wanted the table a single one" in report.failed["b"]
+    assert "c.zarr cannot be read as SpatialData: " in report.failed["c"]
+
+
 def test_what_is_no_store_and_a_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import anndata
 
