@@ -48,6 +48,11 @@ class BuildReport:
     failed: dict[str, str]
     exclusions: tuple[Exclusion, ...]
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Slide -> reason, of the exclusions."""
+        return {exclusion.slide: exclusion.reason for exclusion in self.exclusions}
+
 
 @dataclass(frozen=True)
 class Share:
