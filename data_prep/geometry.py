@@ -27,6 +27,9 @@ GRID_SKEW = 0.2
 MISFIT = 0.1
 """Another orientation must put this much more of the spots' area on tissue to be believed."""
 
+BELIEVED_FROM = 0.75
+"""... and at least this share in all: two readings of noise differ, too."""
+
 CONVINCED_ABOVE = 0.9
 """Where this share of the spots' area is on tissue as given, no other orientation is looked for."""
 
@@ -118,7 +121,7 @@ def check_orientation(slide: Slide, mask: np.ndarray, mask_per_px: float) -> Non
         for name, xy, scale in readings(slide, mask, mask_per_px)
     ]
     share, name = max(found)
-    if share > given + MISFIT and share > 1.2 * given:
+    if share > given + MISFIT and share > BELIEVED_FROM:
         raise SetAside(
             slide.name,
             "orientation",

@@ -83,9 +83,9 @@ def edit_positions(change: Callable[[list[str]], list[str]]) -> Callable[[Path],
     return edit
 
 
-def scaled(lines: list[str]) -> list[str]:
+def moved(lines: list[str]) -> list[str]:
     rows = [line.split(",") for line in lines[1:]]
-    return [lines[0], *(",".join([*row[:4], *(str(float(value) * 9) for value in row[4:])]) for row in rows)]
+    return [lines[0], *(",".join([*row[:4], *(str(float(value) + 900) for value in row[4:])]) for row in rows)]
 
 
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -100,7 +100,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         "1 positions are not finite, such as that of '1000ACGT-1'",
     ),
     "position_no_number": (edit_positions(lambda lines: [*lines, "X-1,1,0,0,here,3"]), "tissue_positions.csv: .*here"),
-    "wrong_scale": (edit_positions(scaled), r"of 64 spots lie outside .*full_image\.png"),
+    "wrong_place": (edit_positions(moved), r"of 64 spots lie outside .*full_image\.png"),
     "nothing_in_common": (
         edit_positions(lambda lines: [lines[0], *("Z" + line for line in lines[1:])]),
         "no barcode of filtered_feature_bc_matrix.h5 is among",

@@ -20,6 +20,7 @@ from scipy.io import mmwrite
 from data_prep.build import BuildReport, build
 from data_prep.check import check
 from data_prep.config import BuildConfig, SourceEntry
+from data_prep.curation import Curation
 from data_prep.images import read_image
 from data_prep.slide import Slide
 from data_prep.sources import ReaderOptions, find_source
@@ -30,7 +31,7 @@ from tests.tiny_cohort import write_matrix, write_spatial
 
 def build_all(folder: Path, out: Path, options: ReaderOptions | None = None) -> BuildReport:
     entry = SourceEntry("space_ranger", folder, options=options or ReaderOptions())
-    report = build(BuildConfig((entry,), slide_as_patient=True), out)
+    report = build(BuildConfig((entry,), curation=Curation(duplicates="keep"), slide_as_patient=True), out)
     if report.failed == {}:
         assert list(check(out, deep=True)) == []
     return report
@@ -369,7 +370,10 @@ def test_a_cytassist_run_is_noted_and_its_coarse_frame(tiny_cohort: Path, tmp_pa
     edit_positions(folder, shrunk)
     factors = folder / "spatial" / "scalefactors_json.json"
     values = json.loads(factors.read_text())
-    factors.write_text(json.dumps({**values, "tissue_hires_scalef": 0.5 / 0.45}))
+    diameter = values["spot_diameter_fullres"] * 0.45
+    factors.write_text(
+        json.dumps({**values, "tissue_hires_scalef": 0.5 / 0.45, "spot_diameter_fullres": diameter})
+    )
     (record,) = build_all(tmp_path / "in", tmp_path / "set").manifest.slides
     assert "its full-resolution frame has 4.4 um a pixel" in record.notes[-1]
 

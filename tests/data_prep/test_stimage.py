@@ -6,7 +6,6 @@ import csv
 import io
 import pickle
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,9 +125,7 @@ def test_the_real_catalogues_count_what_the_authors_published(real_data: Path) -
         ("meta_all_gene02122025.csv", 531, 1_301_755),
         ("meta_all_gene.csv", 532, 1_304_560),
     ):
-        started = time.perf_counter()
         rows = read_catalogue(real_data / "stimage1k4m" / name)
-        assert time.perf_counter() - started < 1
         human = [row for row in rows.values() if (row.species, row.technology) == ("human", "Visium")]
         assert (len(rows), len(human), sum(row.spots or 0 for row in human)) == (1149, slides, spots)
         assert {row.technology for row in rows.values()} == {"ST", "Visium", "Visium HD"}
