@@ -111,6 +111,8 @@ def _why_not(row: CatalogueRow, present: dict[tuple[str, str], frozenset[str]]) 
     missing = [
         f"{folder}/{part}/{row.name}{end}" for part, end in PARTS.items() if row.name not in present[folder, part]
     ]
+    if len(missing) == len(PARTS):
+        return f"not downloaded: none of its files is in {folder}/"
     return f"has no {' and no '.join(missing)}" if missing else ""
 
 

@@ -79,6 +79,26 @@ def test_two_pieces_of_tissue_stand_on_one_array() -> None:
     assert np.array_equal(fit.grid - fit.grid[0], grid[kept] - grid[kept][0])
 
 
+def test_a_small_error_of_angle_does_not_add_up_over_a_sparse_array() -> None:
+    grid, pitches = array("hex", columns=120, rows=70)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        kept = rng.random(len(grid)) < 0.15
+        xy = turned(pitches[kept], 360 * rng.random())
+        fit = fit_lattice(xy + rng.normal(0, 0.05 * PITCH, xy.shape), "hex")
+        assert fit is not None
+        assert neighbours(fit.grid, "hex") == neighbours(grid[kept], "hex")
+
+
+def test_a_spot_between_places_refuses_the_array() -> None:
+    _, pitches = array("hex")
+    last = pitches[:, 0].argmax()
+    for step, found in ((0.2, True), (0.4, False)):  # outwards at the edge, where no other spot has the next place
+        moved = pitches.copy()
+        moved[last, 0] += step
+        assert (fit_lattice(turned(moved, 3), "hex") is not None) is found
+
+
 def test_positions_on_no_such_array_are_refused() -> None:
     rng = np.random.default_rng(0)
     _, hexagons = array("hex")

@@ -179,7 +179,7 @@ def test_both_technologies_build(download: Path, tmp_path_factory: pytest.TempPa
     out = tmp_path_factory.mktemp("set") / "set"
     report = build(BuildConfig((SourceEntry("stimage", download),), slide_as_patient=True), out)
     assert report.failed == {}
-    assert set(report.left_out) == {"GSE100001_GSM3"}
+    assert report.left_out == {"GSE100001_GSM3": "not downloaded: none of its files is in Visium/"}
     by_name = {slide.name: slide for slide in report.manifest.slides}
     visium, legacy = by_name[VISIUM], by_name[LEGACY]
     assert (visium.spots, visium.measured_genes, visium.lattice) == (64, 5, "hex")
