@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.crops import check_spots_on_image, outside_share
+from data_prep.crops import check_spots_on_image
 from data_prep.genes import GeneAxis, GeneNames, counts_on
-from data_prep.images import read_image
+from data_prep.images import Pixels, open_image
 from data_prep.niches import neighbor_table
 from data_prep.samples import SlideSamples, npy_bytes, slide_samples
 from data_prep.settings import BuildSettings, CropSettings
@@ -42,13 +42,26 @@ def write_slide(
         SlideError: the slide or its image cannot be used.
     """
     validate(slide)
-    image = read_image(slide.name, slide.image)
-    check_spots_on_image(slide, image)
+    with open_image(slide.name, slide.image) as pixels:
+        return _write(out, number, slide, pixels, axis, study_panel, settings, crops)
+
+
+def _write(
+    out: Path,
+    number: int,
+    slide: Slide,
+    pixels: Pixels,
+    axis: GeneAxis,
+    study_panel: np.ndarray,
+    settings: BuildSettings,
+    crops: CropSettings,
+) -> SlideRecord:
+    check_spots_on_image(slide, pixels.width, pixels.height)
     columns = axis.columns(GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols)))
     measured = np.asarray(study_panel if slide.absent_is_zero else np.unique(columns), np.int32)
     counts = counts_on(measured, columns, slide.counts)
     neighbors = neighbor_table(slide, settings.rings)
-    samples = slide_samples(slide, image, counts, measured, neighbors, crops)
+    samples = slide_samples(slide, pixels, counts, measured, neighbors, crops)
 
     stem = file_stem(slide.name)
     panel = write_panel(out, measured)
@@ -57,7 +70,7 @@ def write_slide(
     record = _record(slide, number, stem, samples, panel, len(measured), tars)
     _write_bytes(out / record.counts, npy_bytes(samples.pairs))
     _write_bytes(out / record.index, npy_bytes(index))
-    write_h5ad(out / record.h5ad, slide, image, counts, measured, axis.table, neighbors)
+    write_h5ad(out / record.h5ad, slide, pixels, counts, measured, axis.table, neighbors)
     names = (*tars, record.h5ad, record.counts, record.index, panel)
     record = replace(record, files={name: describe(out / name) for name in names})
     write_json(out / f"{stem}.json", record.to_json())
@@ -89,8 +102,6 @@ def _write_bytes(path: Path, payload: bytes) -> None:
 def _record(
     slide: Slide, number: int, stem: str, samples: SlideSamples, panel: str, measured: int, tars: tuple[str, ...]
 ) -> SlideRecord:
-    height, width = samples.image.shape[:2]
-    outside = outside_share(slide.xy * slide.image.scale, samples.niche.side_px, width, height)
     return SlideRecord(
         number=number,
         name=slide.name,
@@ -119,7 +130,7 @@ def _record(
         niche_px=samples.niche.stored_px,
         spot_format=samples.spot.format,
         niche_format=samples.niche.format,
-        outside=round(float(outside.mean()), 6),
+        outside=round(float(samples.outside.mean()), 6),
         notes=slide.notes,
         tars=tars,
     )
