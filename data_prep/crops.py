@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from data_prep.images import Pixels, level_for
 from data_prep.slide import Slide, SlideError
 from stalign_pl.shard_format import LOSSLESS_BELOW_PX, MAX_SIDE_PX
 
 JPEG_QUALITY = 92
+
+FRAME_PX = 600
+"""See border_colour."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,17 @@ def crop_size(side_um: float, image_um_per_px: float) -> CropSize:
     return CropSize(side_um, side_px, min(side_px, MAX_SIDE_PX))
 
 
-def border_colour(image: np.ndarray) -> np.ndarray:
+def border_colour(pixels: Pixels) -> np.ndarray:
     """uint8 [3]: the median of the image's outermost pixels, the glass around the tissue as this scanner shows it.
 
-    White instead would draw an edge that the model can read, wherever the background is grey.
+    White instead would draw an edge that the model can read, wherever the background is grey. Of a pyramid, those of
+    the coarsest level that has FRAME_PX pixels a side.
     """
-    frame = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    return np.median(frame, axis=0).astype(np.uint8)
+    number = level_for(pixels.levels, max(1.0, max(pixels.width, pixels.height) / FRAME_PX))
+    width, height = pixels.levels[number].width, pixels.levels[number].height
+    sides = ((0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height))
+    frame = [pixels.region(*side, number).reshape(-1, 3) for side in sides]
+    return np.median(np.concatenate(frame), axis=0).astype(np.uint8)
 
 
 def corner(centre_xy_px: np.ndarray, side_px: int) -> np.ndarray:
@@ -51,32 +59,47 @@ def corner(centre_xy_px: np.ndarray, side_px: int) -> np.ndarray:
     return np.floor(np.asarray(centre_xy_px) - side_px / 2 + 0.5).astype(np.int64)
 
 
-def crop(image: np.ndarray, centre_xy_px: np.ndarray, size: CropSize, fill: np.ndarray) -> tuple[np.ndarray, float]:
+def crop(pixels: Pixels, centre_xy_px: np.ndarray, size: CropSize, fill: np.ndarray) -> np.ndarray:
     """Cut a square around a point; what lies outside the image is filled with `fill`, never dropped.
 
     Args:
-        image: uint8 [H, W, 3], RGB.
-        centre_xy_px: [2] float, (x, y) in pixels of `image`.
+        centre_xy_px: [2] float, (x, y) in pixels of the image.
         fill: uint8 [3], see `border_colour`.
 
     Returns:
-        uint8 [stored_px, stored_px, 3], reduced by Pillow's antialiased bicubic filter where larger than that; and the
-        share of the crop, 0 to 1, that was outside.
+        uint8 [stored_px, stored_px, 3], reduced by Pillow's antialiased bicubic filter where larger than that; of a
+        pyramid, from the coarsest level that is at least as fine as the result.
+
+    Raises:
+        SlideError: a part of the file that the crop needs is damaged or missing.
     """
-    x, y = (int(value) for value in corner(centre_xy_px, size.side_px))
-    height, width = image.shape[:2]
-    x0, x1 = np.clip([x, x + size.side_px], 0, width)
-    y0, y1 = np.clip([y, y + size.side_px], 0, height)
-    inside = int(x1 - x0) * int(y1 - y0)
-    if inside == size.side_px**2:
-        patch = image[y0:y1, x0:x1]
-    else:
-        patch = np.broadcast_to(fill, (size.side_px, size.side_px, 3)).copy()
-        patch[y0 - y : y1 - y, x0 - x : x1 - x] = image[y0:y1, x0:x1]
+    number = level_for(pixels.levels, size.side_px / size.stored_px)
+    level = pixels.levels[number]
+    corner_xy = corner(centre_xy_px, size.side_px)
+    low = corner_xy / (level.shrink_x, level.shrink_y)
+    high = (corner_xy + size.side_px) / (level.shrink_x, level.shrink_y)
+    (x0, y0), (x1, y1) = np.floor(low).astype(int).tolist(), np.ceil(high).astype(int).tolist()
+    patch = _padded(pixels, number, (x0, y0, x1, y1), fill)
     if size.stored_px < size.side_px:
+        box = (*(low - (x0, y0)), *(high - (x0, y0)))
         side = (size.stored_px, size.stored_px)
-        patch = np.asarray(Image.fromarray(np.ascontiguousarray(patch)).resize(side, Image.Resampling.BICUBIC))
-    return np.ascontiguousarray(patch), 1 - inside / size.side_px**2
+        picture = Image.fromarray(np.ascontiguousarray(patch))
+        patch = np.asarray(picture.resize(side, Image.Resampling.BICUBIC, box=box))
+    return np.ascontiguousarray(patch)
+
+
+def _padded(pixels: Pixels, number: int, window: tuple[int, int, int, int], fill: np.ndarray) -> np.ndarray:
+    """A window (x0, y0, x1, y1) of a level, of which a part may be outside."""
+    x0, y0, x1, y1 = window
+    level = pixels.levels[number]
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, level.width), min(y1, level.height)
+    if (left, top, right, bottom) == window:
+        return pixels.region(*window, number)
+    patch = np.empty((y1 - y0, x1 - x0, 3), np.uint8)
+    patch[:] = fill
+    if left < right and top < bottom:
+        patch[top - y0 : bottom - y0, left - x0 : right - x0] = pixels.region(left, top, right, bottom, number)
+    return patch
 
 
 def outside_share(centres_xy_px: np.ndarray, side_px: int, width: int, height: int) -> np.ndarray:
@@ -104,7 +127,7 @@ def niche_boxes(members_xy_px: np.ndarray, corner_xy_px: np.ndarray, spot: CropS
     return np.clip(np.round(np.concatenate([low, high], axis=1), 1), 0, niche.stored_px)
 
 
-def check_spots_on_image(slide: Slide, image: np.ndarray) -> None:
+def check_spots_on_image(slide: Slide, width: int, height: int) -> None:
     """Refuse a slide whose spots lie off its image, which is what a wrong scale or a swapped x and y look like.
 
     Raises:
@@ -112,7 +135,6 @@ def check_spots_on_image(slide: Slide, image: np.ndarray) -> None:
     """
     xy = slide.xy * slide.image.scale
     radius = slide.spot_um / 2 / (slide.um_per_px / slide.image.scale)
-    height, width = image.shape[:2]
     off = np.flatnonzero(((xy < -radius) | (xy > np.array([width, height]) + radius)).any(axis=1))
     if len(off):
         x, y = xy[off[0]]

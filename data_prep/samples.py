@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
-from data_prep.crops import CropSize, border_colour, corner, crop, crop_size, encode, niche_boxes
+from data_prep.crops import CropSize, border_colour, corner, crop, crop_size, encode, niche_boxes, outside_share
+from data_prep.images import Pixels
 from data_prep.niches import Neighbors
 from data_prep.settings import CropSettings
 from data_prep.slide import Slide
@@ -22,14 +23,14 @@ class SlideSamples:
     """All that a slide's samples are made from.
 
     Attributes:
-        image: uint8 [H, W, 3], the slide's image.
+        pixels: the slide's image, open.
         pairs: uint16 or uint32 [2, nnz]: gene index; count; spots in order, genes ascending within a spot.
         bounds: int64 [N + 1], where each spot's pairs begin.
         spot, niche: crop sizes.
     """
 
     slide: Slide
-    image: np.ndarray
+    pixels: Pixels
     pairs: np.ndarray
     bounds: np.ndarray
     neighbors: Neighbors
@@ -47,20 +48,32 @@ class SlideSamples:
             "meta": "meta.json",
         }
 
-    def payloads(self, spots: np.ndarray) -> Iterator[dict[str, bytes]]:
-        """Member -> payload, for each of `spots` in turn."""
-        fill = border_colour(self.image)
-        xy_image = self.slide.xy * self.slide.image.scale
-        for spot in spots:
-            yield self._payload(int(spot), xy_image, fill)
+    @cached_property
+    def xy_image(self) -> np.ndarray:
+        """float64 [N, 2], spot centres in image pixels."""
+        return self.slide.xy * self.slide.image.scale
 
-    def _payload(self, spot: int, xy_image: np.ndarray, fill: np.ndarray) -> dict[str, bytes]:
+    @cached_property
+    def outside(self) -> np.ndarray:
+        """float64 [N]: the share of each niche crop that lies outside the image."""
+        return outside_share(self.xy_image, self.niche.side_px, self.pixels.width, self.pixels.height)
+
+    @cached_property
+    def _fill(self) -> np.ndarray:
+        return border_colour(self.pixels)
+
+    def pictures(self, spot: int) -> tuple[bytes, bytes]:
+        """The encoded spot and niche crops of a spot."""
+        spot_crop = crop(self.pixels, self.xy_image[spot], self.spot, self._fill)
+        niche_crop = crop(self.pixels, self.xy_image[spot], self.niche, self._fill)
+        return encode(spot_crop, self.spot.format), encode(niche_crop, self.niche.format)
+
+    def tables(self, spot: int) -> dict[str, bytes]:
+        """Member -> payload of all else of a spot."""
         ends = self.neighbors.ring_ends[spot]
         members = self.neighbors.indices[spot, : ends[-1]]
-        near = xy_image[np.concatenate([[spot], members[:BOX_MEMBERS]])]
-        spot_image, _ = crop(self.image, xy_image[spot], self.spot, fill)
-        niche_image, outside = crop(self.image, xy_image[spot], self.niche, fill)
-        boxes = niche_boxes(near, corner(xy_image[spot], self.niche.side_px), self.spot, self.niche)
+        near = self.xy_image[np.concatenate([[spot], members[:BOX_MEMBERS]])]
+        boxes = niche_boxes(near, corner(self.xy_image[spot], self.niche.side_px), self.spot, self.niche)
         meta = {
             "slide": self.slide.name,
             "barcode": str(self.slide.barcodes[spot]),
@@ -68,11 +81,9 @@ class SlideSamples:
             "xy": self.slide.xy[spot].tolist(),
             "rings": ends.tolist(),
             "boxes": boxes.tolist(),
-            "outside": round(outside, 4),
+            "outside": round(float(self.outside[spot]), 4),
         }
         return {
-            "spot": encode(spot_image, self.spot.format),
-            "niche": encode(niche_image, self.niche.format),
             "genes": npy_bytes(self.pairs[:, self.bounds[spot] : self.bounds[spot + 1]]),
             "neighbors": npy_bytes(members),
             "meta": json.dumps(meta, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(),
@@ -81,7 +92,7 @@ class SlideSamples:
 
 def slide_samples(
     slide: Slide,
-    image: np.ndarray,
+    pixels: Pixels,
     counts: sparse.csr_matrix,
     measured: np.ndarray,
     neighbors: Neighbors,
@@ -99,7 +110,7 @@ def slide_samples(
     image_um_per_px = slide.um_per_px / slide.image.scale
     return SlideSamples(
         slide=slide,
-        image=image,
+        pixels=pixels,
         pairs=np.stack([genes, counts.data]).astype(dtype),
         bounds=counts.indptr.astype(np.int64),
         neighbors=neighbors,

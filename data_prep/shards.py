@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.crops import outside_share
 from data_prep.genes import GeneAxis, GeneNames, counts_on
+from data_prep.images import Pixels
 from data_prep.niches import neighbor_table
 from data_prep.quality import ImageQuality
 from data_prep.samples import SlideSamples, npy_bytes, slide_samples
@@ -24,7 +24,7 @@ def write_slide(
     out: Path,
     number: int,
     slide: Slide,
-    image: np.ndarray,
+    pixels: Pixels,
     quality: ImageQuality,
     axis: GeneAxis,
     study_panel: np.ndarray,
@@ -36,16 +36,19 @@ def write_slide(
     Args:
         number: the slide's number in the set.
         slide: validated and curated.
-        image: uint8 [H, W, 3], the slide's image.
+        pixels: the slide's open image.
         axis: the set's gene table; knows every column of the slide.
         study_panel: int [n], sorted gene indices of all slides of the same source entry: what a slide measured
             whose files leave out genes that were not seen (`absent_is_zero`).
+
+    Raises:
+        SlideError: a part of the image that a crop needs is damaged.
     """
     columns = axis.columns(GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols)))
     measured = np.asarray(study_panel if slide.absent_is_zero else np.unique(columns), np.int32)
     counts = counts_on(measured, columns, slide.counts)
     neighbors = neighbor_table(slide, settings.neighbors)
-    samples = slide_samples(slide, image, counts, measured, neighbors, crops)
+    samples = slide_samples(slide, pixels, counts, measured, neighbors, crops)
 
     stem = file_stem(slide.name)
     sweep(out, *(f"{stem}{end}" for end in (".tar", "-part*.tar", ".h5ad", ".counts.npy", ".index.npy", ".json")))
@@ -55,7 +58,7 @@ def write_slide(
     record = _record(slide, quality, number, stem, samples, panel, len(measured), tars)
     _write_bytes(out / record.counts, npy_bytes(samples.pairs))
     _write_bytes(out / record.index, npy_bytes(index))
-    write_h5ad(out / record.h5ad, slide, image, counts, measured, axis.table, neighbors)
+    write_h5ad(out / record.h5ad, slide, pixels, counts, measured, axis.table, neighbors)
     names = (*tars, record.h5ad, record.counts, record.index, panel)
     record = replace(record, files={name: describe(out / name) for name in names})
     write_json(out / f"{stem}.json", record.to_json())
@@ -94,8 +97,6 @@ def _record(
     measured: int,
     tars: tuple[str, ...],
 ) -> SlideRecord:
-    height, width = samples.image.shape[:2]
-    outside = outside_share(slide.xy * slide.image.scale, samples.niche.side_px, width, height)
     return SlideRecord(
         number=number,
         name=slide.name,
@@ -125,7 +126,7 @@ def _record(
         spot_format=samples.spot.format,
         niche_format=samples.niche.format,
         ring_members=samples.neighbors.ring_members,
-        outside=round(float(outside.mean()), 6),
+        outside=round(float(samples.outside.mean()), 6),
         on_tissue=quality.on_tissue,
         sharpness=quality.sharpness,
         notes=slide.notes,

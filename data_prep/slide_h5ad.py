@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy import sparse
 
+from data_prep.images import Pixels, thumbnail
 from data_prep.niches import Neighbors
 from data_prep.slide import Slide
 from stalign_pl.shard_format import FORMAT_VERSION, GeneTable, replacing
@@ -19,7 +19,7 @@ THUMBNAIL_PX = 600
 def write_h5ad(
     path: Path,
     slide: Slide,
-    image: np.ndarray,
+    pixels: Pixels,
     counts: sparse.csr_matrix,
     measured: np.ndarray,
     table: GeneTable,
@@ -32,7 +32,7 @@ def write_h5ad(
     missing in its categorical column.
 
     Args:
-        image: uint8 [H, W, 3], the slide's image.
+        pixels: the slide's image.
         counts: [N, n] CSR over `measured`, int gene indices into `table`.
     """
     import anndata
@@ -52,7 +52,7 @@ def write_h5ad(
     )
     adata.obsm["spatial"] = slide.xy
     adata.obsp["spatial_connectivities"] = first_ring(neighbors)
-    adata.uns["spatial"] = {slide.name.replace("/", "_"): _picture(slide, image)}
+    adata.uns["spatial"] = {slide.name.replace("/", "_"): _picture(slide, pixels)}
     adata.uns["stalign_source"] = _provenance(slide)
     with replacing(path) as temporary:
         adata.write_h5ad(temporary)
@@ -94,15 +94,12 @@ def _gene_frame(table: GeneTable, measured: np.ndarray):
     )
 
 
-def _picture(slide: Slide, image: np.ndarray) -> dict:
-    height, width = image.shape[:2]
-    shrink = min(1.0, THUMBNAIL_PX / max(height, width))
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    thumbnail = Image.fromarray(image).resize(size, Image.Resampling.BOX, reducing_gap=2.0)
+def _picture(slide: Slide, pixels: Pixels) -> dict:
+    picture = thumbnail(pixels, THUMBNAIL_PX)
     return {
-        "images": {"lowres": np.asarray(thumbnail)},
+        "images": {"lowres": picture},
         "scalefactors": {
-            "tissue_lowres_scalef": slide.image.scale * size[0] / width,
+            "tissue_lowres_scalef": slide.image.scale * picture.shape[1] / pixels.width,
             "spot_diameter_fullres": slide.spot_um / slide.um_per_px,
         },
         "metadata": {},

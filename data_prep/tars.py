@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.samples import SlideSamples
+from data_prep.spool import encoded_pictures
 from stalign_pl.shard_format import INDEX, INDEX_COLUMN, MEMBERS, replacing, sample_key, tar_name
 
 
@@ -46,14 +47,17 @@ def write_tars(
     index[:, INDEX_COLUMN["counts_start"]] = samples.bounds[:-1]
     index[:, INDEX_COLUMN["counts_stop"]] = samples.bounds[1:]
     index[order, INDEX_COLUMN["rank"]] = np.arange(len(order))
-    for part, name in enumerate(names):
-        spots = order[part * part_spots : (part + 1) * part_spots]
-        index[spots, INDEX_COLUMN["part"]] = part
-        with replacing(folder / name) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for spot, payloads in zip(spots, samples.payloads(spots), strict=True):
-                _add_sample(tar, sample_key(slide_number, int(spot)), payloads, samples.suffixes, index[spot])
-        if done is not None:
-            done(len(spots))
+    with encoded_pictures(samples, folder) as pictures_of:
+        for part, name in enumerate(names):
+            spots = order[part * part_spots : (part + 1) * part_spots]
+            index[spots, INDEX_COLUMN["part"]] = part
+            with replacing(folder / name) as path, tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for spot in spots.tolist():
+                    picture, niche = pictures_of(spot)
+                    payloads = {"spot": picture, "niche": niche, **samples.tables(spot)}
+                    _add_sample(tar, sample_key(slide_number, spot), payloads, samples.suffixes, index[spot])
+            if done is not None:
+                done(len(spots))
     return names, index
 
 

@@ -47,7 +47,7 @@ def write_h5ad(
 
 
 def test_anndata_with_everything_inside(tmp_path: Path) -> None:
-    from data_prep.images import read_image
+    from data_prep.images import open_image
 
     counts = write_h5ad(tmp_path / "one.h5ad", ids=True)
     slide = read_one("anndata", tmp_path / "one.h5ad", "one")
@@ -58,7 +58,8 @@ def test_anndata_with_everything_inside(tmp_path: Path) -> None:
     assert slide.lattice == "hex"
     assert list(slide.labels) == ["layer"]
     assert slide.labels["layer"].tolist() == ["L1"] * 8 + ["L2"] * 11 + [""]
-    pixels = read_image("one", slide.image)
+    with open_image("one", slide.image) as image:
+        pixels = image.region(0, 0, image.width, image.height)
     assert (pixels.shape, pixels.dtype, int(pixels[0, 0, 0])) == ((80, 100, 3), np.uint8, 128)
 
 

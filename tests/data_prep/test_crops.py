@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.crops import CropSize, border_colour, corner, crop, crop_size, encode, niche_boxes
-from data_prep.images import read_image
-from data_prep.slide import SlideError, SlideImage
+from data_prep.crops import CropSize, border_colour, corner, crop, crop_size, encode, niche_boxes, outside_share
+from data_prep.images.whole import ArrayPixels
 from stalign_pl.shard_format import MAX_SIDE_PX
 
 
@@ -21,12 +19,11 @@ def ruler() -> np.ndarray:
 
 
 def test_crop_is_centred_and_not_resized(ruler: np.ndarray) -> None:
-    patch, outside = crop(ruler, np.array([100.0, 60.0]), crop_size(55, 5.0), np.zeros(3, np.uint8))
+    patch = crop(ArrayPixels(ruler), np.array([100.0, 60.0]), crop_size(55, 5.0), np.zeros(3, np.uint8))
     assert patch.shape == (11, 11, 3)
     assert patch[5, 5].tolist() == [100, 60, 9]
     assert patch[0, 0].tolist() == [95, 55, 9]
-    assert outside == 0
-    even, _ = crop(ruler, np.array([100.0, 60.0]), crop_size(50, 5.0), np.zeros(3, np.uint8))
+    even = crop(ArrayPixels(ruler), np.array([100.0, 60.0]), crop_size(50, 5.0), np.zeros(3, np.uint8))
     assert (even[0, 0, 0], even[-1, -1, 0]) == (95, 104)  # the centre is the edge between 99 and 100
 
 
@@ -34,7 +31,7 @@ def test_crop_is_centred_and_not_resized(ruler: np.ndarray) -> None:
 def test_what_is_outside_is_filled_and_counted(ruler: np.ndarray, centre: tuple[float, float]) -> None:
     fill = np.array([1, 2, 3], np.uint8)
     size = crop_size(21, 1.0)
-    patch, outside = crop(ruler, np.array(centre), size, fill)
+    patch = crop(ArrayPixels(ruler), np.array(centre), size, fill)
     x0, y0 = corner(np.array(centre), 21)
     slow, lost = np.empty((21, 21, 3), np.uint8), 0
     for row in range(21):
@@ -44,7 +41,7 @@ def test_what_is_outside_is_filled_and_counted(ruler: np.ndarray, centre: tuple[
             slow[row, column] = ruler[y, x] if inside else fill
             lost += not inside
     assert np.array_equal(patch, slow)
-    assert outside == pytest.approx(lost / 441)
+    assert outside_share(np.array([centre]), 21, 250, 200) == pytest.approx([lost / 441])
     assert lost > 0
 
 
@@ -53,7 +50,7 @@ def test_large_crops_are_reduced_and_small_ones_never_enlarged() -> None:
     assert crop_size(55, 16.0).stored_px == 3
     assert crop_size(1, 16.0).stored_px == 1
     grain = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
-    patch, _ = crop(grain, np.array([350.0, 350.0]), crop_size(300, 0.5), np.zeros(3, np.uint8))
+    patch = crop(ArrayPixels(grain), np.array([350.0, 350.0]), crop_size(300, 0.5), np.zeros(3, np.uint8))
     assert patch.shape == (MAX_SIDE_PX, MAX_SIDE_PX, 3)
     assert patch.std() < grain.std() / 1.8  # averaged, not sampled
     assert abs(patch.mean() - grain.mean()) < 2
@@ -78,7 +75,7 @@ def test_border_colour_is_the_glass() -> None:
     image = np.full((40, 40, 3), 60, np.uint8)
     image[:2] = image[-2:] = [230, 228, 231]
     image[:, :2] = image[:, -2:] = [230, 228, 231]
-    assert border_colour(image).tolist() == [230, 228, 231]
+    assert border_colour(ArrayPixels(image)).tolist() == [230, 228, 231]
 
 
 def test_png_is_lossless_and_jpeg_close_and_full_chroma() -> None:
@@ -88,33 +85,3 @@ def test_png_is_lossless_and_jpeg_close_and_full_chroma() -> None:
     jpeg = Image.open(io.BytesIO(encode(patch, "jpg")))
     assert jpeg.layer[0][1:3] == jpeg.layer[1][1:3] == (1, 1)
     assert np.abs(np.asarray(jpeg).astype(int) - patch).mean() < 2
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
-def test_images_of_any_mode_become_rgb(tmp_path: Path, mode: str) -> None:
-    picture = Image.fromarray(np.full((10, 12, 3), [200, 100, 50], np.uint8)).convert(mode)
-    if mode == "RGBA":
-        picture.putpixel((0, 0), (0, 0, 0, 0))
-    picture.save(tmp_path / "image.png")
-    pixels = read_image("s", SlideImage(tmp_path / "image.png", "fullres"))
-    assert pixels.shape == (10, 12, 3)
-    assert pixels.dtype == np.uint8
-    if mode == "RGBA":
-        assert pixels[0, 0].tolist() == [255, 255, 255]  # see-through is glass, not black
-
-
-@pytest.mark.parametrize("name", ["image.jpg", "image.png"])
-def test_a_cut_image_is_named(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
-    with pytest.raises(SlideError, match=name):
-        read_image("s", SlideImage(path, "fullres"))
-
-
-def test_sixteen_bit_and_missing_images_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(SlideError, match="mode"):
-        read_image("s", SlideImage(tmp_path / "deep.png", "fullres"))
-    with pytest.raises(SlideError, match=r"none\.png"):
-        read_image("s", SlideImage(tmp_path / "none.png", "fullres"))

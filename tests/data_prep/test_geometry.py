@@ -11,10 +11,9 @@ import pytest
 
 from data_prep.curation import SetAside
 from data_prep.geometry import check_grid, check_orientation, check_scale
-from data_prep.images import read_image
+from data_prep.images import open_image, thumbnail
 from data_prep.quality import share_at, sharpness, tissue_mask
 from data_prep.slide import Slide
-from data_prep.slide_job import thumbnail
 from data_prep.sources import ReaderOptions, find_source
 
 
@@ -41,6 +40,13 @@ def test_positions_off_their_grid_are_named(slide: Slide) -> None:
         check_grid(replace(slide, xy=slide.xy * [1, 2]))
 
 
+def mask_of(slide: Slide) -> tuple[np.ndarray, float]:
+    """The tissue on a slide's thumbnail, and its pixels per full-resolution pixel."""
+    with open_image(slide.name, slide.image) as pixels:
+        mask = tissue_mask(thumbnail(pixels, 600))
+        return mask, mask.shape[1] / pixels.width * slide.image.scale
+
+
 READINGS: dict[str, Callable[[np.ndarray, float, float], np.ndarray]] = {
     "x and y swapped": lambda xy, w, h: xy[:, ::-1],
     "mirrored left to right": lambda xy, w, h: np.column_stack([w - xy[:, 0], xy[:, 1]]),
@@ -56,8 +62,7 @@ def test_wrong_readings_of_real_sections_are_found(real_data: Path) -> None:
     jobs = {job.name: job for job in find_source("legacy_st")(real_data / "her2st", ReaderOptions()).jobs}
     for name in ("B4", "C2"):
         slide = jobs[name].read()
-        picture, shrink = thumbnail(read_image(name, slide.image))
-        mask = tissue_mask(picture)
+        mask, shrink = mask_of(slide)
         check_orientation(slide, mask, shrink)
         height, width = (side / shrink for side in mask.shape)
         for what, wrong in READINGS.items():
@@ -75,8 +80,7 @@ def test_real_thumbnails_have_their_spots_on_tissue(real_data: Path) -> None:
     )
     for source, folder in sources:
         slide = find_source(source)(real_data / folder, ReaderOptions()).jobs[0].read()
-        picture, shrink = thumbnail(read_image(slide.name, slide.image))
-        mask, per_px = tissue_mask(picture), shrink * slide.image.scale
+        mask, per_px = mask_of(slide)
         assert share_at(mask, slide.xy * per_px, slide.spot_um / slide.um_per_px / 2 * per_px).mean() > 0.94
         assert mask.mean() < 0.65
         check_scale(slide, 0.1)

@@ -20,13 +20,14 @@ from scipy import sparse
 
 from data_prep.build import build
 from data_prep.config import BuildConfig, SourceEntry
-from data_prep.images import read_image
+from data_prep.curation import Curation
 from data_prep.slide import SlideError
 from data_prep.sources import find_source
 from data_prep.sources.hest import find_catalogue, read_catalogue
 from data_prep.sources.hest_catalogue import read_samples
 from data_prep.sources.job import Discovery, ReaderOptions
 from stalign_pl.errors import ConfigError
+from tests.data_prep.whole_image import whole_image
 
 COLUMNS = (
     "dataset_title", "id", "image_filename", "organ", "species", "patient", "st_technology", "license", "study_link",
@@ -38,6 +39,7 @@ LEGACY = {
     "st_technology": "Spatial Transcriptomics", "inter_spot_dist": "200", "spot_diameter": "100",
     "pixel_size_um_estimated": "5",
 }  # fmt: skip
+METADATA_UM_PER_PX = {"hex": 2.6, "legacy": 5.1, "square": 2.6}
 XENIUM = {"st_technology": "Xenium", "pixel_size_um_estimated": "2.5"}
 
 PITCH_PX = 40.0
@@ -94,7 +96,7 @@ def write_sample(
     for part in ("st", "wsis", "metadata"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     table.write_h5ad(folder / "st" / f"{name}.h5ad")
-    (folder / "metadata" / f"{name}.json").write_text(json.dumps({"pixel_size_um_estimated": SIZES[kind], "organ": "Brain"}))
+    (folder / "metadata" / f"{name}.json").write_text(json.dumps({"pixel_size_um_estimated": METADATA_UM_PER_PX[kind]}))
     if image:
         write_pyramid(folder / "wsis" / f"{name}.tif", np.kron(reduced, np.ones((4, 4, 1), np.uint8)))
     return counts
@@ -174,7 +176,8 @@ def test_three_technologies_build(tmp_path: Path) -> None:
     write_sample(folder, "SPA1", "legacy")
     write_sample(folder, "TENX1", "square", image=False)
     write_catalogue(folder, {"NCBI1": VISIUM, "SPA1": LEGACY | {"patient": "P2"}, "TENX1": XENIUM, "INT1": VISIUM})
-    report = build(BuildConfig((SourceEntry("hest", folder),), slide_as_patient=True), tmp_path / "set")
+    rules = Curation(duplicates="keep")  # two of them are written with the same counts
+    report = build(BuildConfig((SourceEntry("hest", folder),), curation=rules, slide_as_patient=True), tmp_path / "set")
     assert report.failed == {}
     assert report.left_out == {"INT1": "has no st/INT1.h5ad"}
     slides = {slide.name: slide for slide in report.manifest.slides}
@@ -191,7 +194,7 @@ def test_without_an_image_the_reduced_one_is_taken_and_said(tmp_path: Path) -> N
     write_catalogue(tmp_path, {"NCBI1": VISIUM})
     slide = read(tmp_path).jobs[0].read()
     assert (slide.image.kind, slide.image.scale) == ("lowres", 0.25)
-    assert read_image("NCBI1", slide.image).shape == (110, 110, 3)
+    assert whole_image("NCBI1", slide.image).shape == (110, 110, 3)
     assert "no wsis/NCBI1.tif" in slide.notes[0]
 
 

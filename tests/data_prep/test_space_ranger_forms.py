@@ -21,11 +21,11 @@ from data_prep.build import BuildReport, build
 from data_prep.check import check
 from data_prep.config import BuildConfig, SourceEntry
 from data_prep.curation import Curation
-from data_prep.images import read_image
 from data_prep.slide import Slide
 from data_prep.sources import ReaderOptions, find_source
 from stalign_pl.errors import ConfigError
 from tests.data_prep.test_sources import copy, read_one
+from tests.data_prep.whole_image import whole_image
 from tests.tiny_cohort import write_matrix, write_spatial
 
 
@@ -207,7 +207,7 @@ def test_geo_copies_are_read_where_they_lie(tiny_cohort: Path, tmp_path: Path) -
     second = read_one("space_ranger", geo, "GSM1_S1_b")
     original = read_one("space_ranger", tiny_cohort, "tiny_2")
     assert same(second, original)
-    assert np.array_equal(read_image("b", second.image), read_image("a", original.image))
+    assert np.array_equal(whole_image("b", second.image), whole_image("a", original.image))
     assert second.image.path == geo / "GSM1_S1_b.png.gz"
 
 
@@ -371,9 +371,7 @@ def test_a_cytassist_run_is_noted_and_its_coarse_frame(tiny_cohort: Path, tmp_pa
     factors = folder / "spatial" / "scalefactors_json.json"
     values = json.loads(factors.read_text())
     diameter = values["spot_diameter_fullres"] * 0.45
-    factors.write_text(
-        json.dumps({**values, "tissue_hires_scalef": 0.5 / 0.45, "spot_diameter_fullres": diameter})
-    )
+    factors.write_text(json.dumps({**values, "tissue_hires_scalef": 0.5 / 0.45, "spot_diameter_fullres": diameter}))
     (record,) = build_all(tmp_path / "in", tmp_path / "set").manifest.slides
     assert "its full-resolution frame has 4.4 um a pixel" in record.notes[-1]
 
@@ -464,5 +462,5 @@ def test_a_real_slide_as_a_geo_copy(real_data: Path, tmp_path: Path) -> None:
         pack(path, geo / f"GSM5_crc16_{path.name}.gz")
     original, slide = read_one("space_ranger", crc16, "crc16"), read_one("space_ranger", geo, "GSM5_crc16")
     assert same(slide, original)
-    assert np.array_equal(read_image("geo", slide.image), read_image("crc16", original.image))
+    assert np.array_equal(whole_image("geo", slide.image), whole_image("crc16", original.image))
     assert slide.notes[0].startswith("image: GSM5_crc16_tissue_lowres_image.png.gz, 0.0858 of full resolution")

@@ -13,11 +13,11 @@ import pytest
 from data_prep.build import build
 from data_prep.check import check
 from data_prep.config import BuildConfig, SourceEntry
-from data_prep.images import read_image
 from data_prep.slide import SlideError
 from data_prep.sources import ReaderOptions, find_source
 from stalign_pl.errors import ConfigError
 from tests.data_prep.test_sources import read_one
+from tests.data_prep.whole_image import whole_image
 from tests.tiny_cohort import domain_of, hex_grid, paint
 
 spatialdata = pytest.importorskip("spatialdata")
@@ -84,7 +84,7 @@ def test_a_visium_store_is_built(tmp_path: Path, full: bool, kind: str, scale: f
     assert (slide.lattice, slide.um_per_px) == ("hex", pytest.approx(2.0))
     assert slide.labels["layer"].tolist() == ["a"] * 20 + ["b"] * 4
     assert slide.notes[0] == "1 spots off the tissue left out by obs['in_tissue']"
-    pixels = read_image("breast", slide.image)
+    pixels = whole_image("breast", slide.image)
     if full:
         assert np.array_equal(pixels, IMAGE)
     report = build(BuildConfig((SourceEntry("spatialdata", tmp_path / "in"),), slide_as_patient=True), tmp_path / "set")
@@ -101,7 +101,7 @@ def test_a_store_of_zarr_version_2_is_read(tmp_path: Path) -> None:
     visium().write(tmp_path / "in" / "old.zarr", sdata_formats=SpatialDataContainerFormatV01())
     assert (tmp_path / "in" / "old.zarr" / ".zgroup").is_file()
     slide = read_one("spatialdata", tmp_path / "in", "old")
-    assert np.array_equal(read_image("old", slide.image), IMAGE)
+    assert np.array_equal(whole_image("old", slide.image), IMAGE)
     report = build(BuildConfig((SourceEntry("spatialdata", tmp_path / "in"),), slide_as_patient=True), tmp_path / "set")
     assert (report.failed, report.manifest.slides[0].spots) == ({}, 24)
 
@@ -120,7 +120,7 @@ def test_a_turned_and_shifted_image_is_met(tmp_path: Path) -> None:
     )
     store.write(tmp_path / "s.zarr")
     slide = read_one("spatialdata", tmp_path, "s")
-    pixels = read_image("s", slide.image)
+    pixels = whole_image("s", slide.image)
     x, y = np.floor(slide.xy).astype(int).T
     home_x, home_y = np.floor(XY[:24]).astype(int).T
     assert np.array_equal(pixels[y, x], IMAGE[home_y, home_x - 1])  # x is whole: a border of pixels, now a lower one

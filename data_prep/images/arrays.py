@@ -1,0 +1,122 @@
+"""Images that are arrays: in an HDF5 file (h5ad), or in a zarr folder, there also as an OME-Zarr pyramid."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from data_prep.images.colour import grey, over_white
+from data_prep.images.place import ImagePlace
+
+BLOCK_PX = 1024
+"""Side of the blocks in which arrays are read, rounded to whole chunks."""
+
+MAX_BLOCK_PIXELS = 400_000_000
+"""An array whose single chunk is larger cannot be read by region; 1.2 GB as RGB."""
+
+
+class ArrayBlocks:
+    """An array-like (h5py, zarr) as blocks. See Blocks.
+
+    Values are uint8, or floats from 0 to 1 as matplotlib reads a PNG. A chunk that the store does not hold has the
+    array's fill value: that is how both formats store an empty part.
+
+    Args:
+        channels_axis: 0 for [3, H, W], 2 for [H, W, 3], None for [H, W].
+        name: of the array, for errors.
+    """
+
+    def __init__(self, place: ImagePlace, array: Any, channels_axis: int | None, name: str) -> None:
+        self.place, self.array, self.channels_axis, self.name = place, array, channels_axis, name
+        rows = 1 if channels_axis == 0 else 0
+        self.height, self.width = array.shape[rows : rows + 2]
+        chunks = array.chunks[rows : rows + 2] if array.chunks else (1, 1)
+        if chunks[0] * chunks[1] > MAX_BLOCK_PIXELS:
+            raise place.error(f"{name} is stored in chunks of {chunks[1]} x {chunks[0]} px; at most 20,000 x 20,000")
+        sides = [max(1, BLOCK_PX // chunk) * chunk for chunk in chunks]
+        self.block_height, self.block_width = min(sides[0], self.height), min(sides[1], self.width)
+
+    def read(self, row: int, column: int) -> np.ndarray:
+        y, x = row * self.block_height, column * self.block_width
+        y_end, x_end = min(y + self.block_height, self.height), min(x + self.block_width, self.width)
+        window = slice(y, y_end), slice(x, x_end)
+        where = f"{self.name}: rows {y} to {y_end}, columns {x} to {x_end}"
+        with self.place.decoding(f"{where} cannot be read"):
+            values = np.asarray(self.array[(slice(None), *window) if self.channels_axis == 0 else window])
+        if values.dtype.kind == "f":
+            if not (np.min(values) >= 0 and np.max(values) <= 1):
+                raise self.place.error(
+                    f"{where} holds floats from {np.min(values):g} to {np.max(values):g}; uint8, or floats from 0 to "
+                    f"1, are wanted"
+                )
+            values = np.round(values * 255).astype(np.uint8)
+        if self.channels_axis is None:
+            return grey(values)
+        values = np.moveaxis(values, self.channels_axis, 2)
+        return over_white(values) if values.shape[2] == 4 else values
+
+
+def array_blocks(place: ImagePlace, array: Any, name: str, axes: str = "") -> ArrayBlocks:
+    """Blocks of an array after a look at its shape and type.
+
+    Args:
+        axes: such as 'cyx'; '' tells it by the shape: [H, W, 3 or 4], [3 or 4, H, W], or [H, W] for grey.
+
+    Raises:
+        SlideError: another shape or type.
+    """
+    shape = tuple(array.shape)
+    if not axes:
+        axes = "yx" if len(shape) == 2 else "yxc" if len(shape) == 3 and shape[2] in (3, 4) else "cyx"
+    channels_axis = {"cyx": 0, "yxc": 2, "yx": None}.get(axes, -1)
+    right = channels_axis != -1 and len(shape) == len(axes) and min(shape) > 0
+    if not right or (channels_axis is not None and shape[channels_axis] not in (3, 4)):
+        raise place.error(
+            f"{name} has shape {shape}{f' with axes {axes}' if axes else ''}; [height, width, 3], [3, height, width] "
+            f"or, where it is grey, [height, width] is wanted"
+        )
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise place.error(f"{name} holds {array.dtype}; uint8, or floats from 0 to 1, are wanted")
+    return ArrayBlocks(place, array, channels_axis, name)
+
+
+def open_hdf5(place: ImagePlace, stack: ExitStack) -> list[ArrayBlocks]:
+    """An array of an HDF5 file.
+
+    Raises:
+        SlideError: not HDF5, no such array, or one that is no image.
+    """
+    import h5py
+
+    with place.decoding("cannot be read as HDF5"):
+        file = stack.enter_context(h5py.File(place.path, "r"))
+        array = file.get(place.member)
+    if not isinstance(array, h5py.Dataset):
+        raise place.error("is not an array of this file")
+    return [array_blocks(place, array, "the array")]
+
+
+def open_zarr(place: ImagePlace) -> list[ArrayBlocks]:
+    """An array, or a group with OME-Zarr `multiscales`, of a zarr folder; format 2 or 3.
+
+    Raises:
+        SlideError: no zarr folder, no such member, or one that is no image.
+    """
+    import zarr
+
+    with place.decoding("cannot be read as zarr"):
+        node = zarr.open(place.path, path=place.member or None, mode="r")
+    if isinstance(node, zarr.Array):
+        return [array_blocks(place, node, "the array")]
+    attributes = node.attrs.asdict()
+    images = attributes.get("ome", attributes).get("multiscales")
+    if not images:
+        raise place.error("is a group without `multiscales`; an array or an OME-Zarr image is wanted")
+    with place.decoding("has `multiscales` that cannot be read"):
+        axes = "".join(axis if isinstance(axis, str) else axis["name"] for axis in images[0].get("axes", ()))
+        names = [dataset["path"] for dataset in images[0]["datasets"]]
+        arrays = [node[name] for name in names]
+    levels = [array_blocks(place, array, name, axes) for array, name in zip(arrays, names, strict=True)]
+    return sorted(levels, key=lambda level: -level.width)

@@ -1,0 +1,27 @@
+"""Samples of a decoded block -> RGB."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from data_prep.images.whole import as_rgb
+
+
+def over_white(rgba: np.ndarray, premultiplied: bool = False) -> np.ndarray:
+    """uint8 [h, w, 4] -> uint8 [h, w, 3]: what is see-through is glass, hence white.
+
+    Args:
+        premultiplied: the colours are multiplied by alpha already (TIFF's associated alpha).
+    """
+    if premultiplied:
+        rest = 255 - rgba[:, :, 3:].astype(np.int16)
+        return np.minimum(rgba[:, :, :3] + rest, 255).astype(np.uint8)
+    if (rgba[:, :, 3] == 255).all():
+        return rgba[:, :, :3]
+    return np.asarray(as_rgb(Image.fromarray(np.ascontiguousarray(rgba), "RGBA")))
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    """[h, w] -> [h, w, 3]."""
+    return np.repeat(values[:, :, None], 3, axis=2)
