@@ -15,7 +15,8 @@ from stalign_pl.shard_format import Manifest
 from stalign_pl.split_file import listed, read_split
 
 NEEDED = ("slide", "patient", "patient_from", "study", "spots")
-"""Columns of a CSV of planned slides; it may also have tissue and duplicate_of, and others, which are left alone."""
+"""Columns of a CSV of planned slides; it may also have tissue, duplicate_of and kept ("no" leaves the
+slide out), and others, which are left alone."""
 
 DUPLICATES = "duplicates.csv"
 """In a shard set that keeps duplicates: columns slide, duplicate_of."""
@@ -42,6 +43,8 @@ def read_slides(source: Path) -> list[SplitSlide]:
 def _planned(path: Path) -> list[SplitSlide]:
     slides = []
     for line, row in _rows(path, NEEDED):
+        if row.get("kept", "yes") == "no":
+            continue
         spots = row["spots"] or "0"
         if not spots.isdecimal():
             raise ConfigError(
