@@ -145,9 +145,11 @@ class Split:
             if names
         ]
         differences = differences or ["the same slides, but patients or studies have changed hands"]
+        again = f"python -m data_prep splits {folder} --scheme"
+        keeping = "" if self.scheme == "paper" else f" (or, to keep every slide's part: {again} file --mapping {path})"
         raise ConfigError(
-            f"{path} was made from another set than {folder}: {'; '.join(differences)}. Make it again: python -m "
-            f"data_prep splits {folder} (to keep every slide's part: --scheme file --mapping {path})"
+            f"{path} was made from another set than {folder}: {'; '.join(differences)}. Make it again: {again} "
+            f"{self.scheme}{keeping}"
         )
 
 
@@ -221,7 +223,7 @@ def patient_marks(slides: Sequence[ListedSlide]) -> list[str]:
 def listed(names: Iterable[str]) -> str:
     """Names for a message: the first few, and how many more."""
     names = list(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
