@@ -12,6 +12,7 @@ COMMANDS = {
     "simulate": ("data_prep.simulation.command", "write a simulated cohort of Space Ranger folders"),
     "build": ("data_prep.build_command", "build a shard set from slides"),
     "check": ("data_prep.check_command", "verify a shard set"),
+    "report": ("data_prep.report.command", "report a shard set on one HTML page"),
 }
 
 EXAMPLE = """example:
