@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.gzipped import plain_file
 from data_prep.slide import SlideError, SlideImage
 
 MAX_IMAGE_PIXELS = 3_000_000_000
@@ -18,14 +19,17 @@ def read_image(slide_name: str, image: SlideImage) -> np.ndarray:
     Raises:
         SlideError: missing, damaged, above MAX_IMAGE_PIXELS, or pixels of a kind that has no plain 8-bit RGB form.
     """
+    if image.member and image.path.is_dir():
+        return _from_zarr(slide_name, image)
     if not image.path.is_file():
         raise SlideError(slide_name, f"has no image {image.path}")
     if image.member:
         return _from_hdf5(slide_name, image)
-    with open(image.path, "rb") as file:
-        is_jpeg = file.read(3) == b"\xff\xd8\xff"
     try:
-        return _from_jpeg(slide_name, image.path) if is_jpeg else _from_pillow(slide_name, image.path)
+        with plain_file(image.path) as path:
+            with open(path, "rb") as file:
+                is_jpeg = file.read(3) == b"\xff\xd8\xff"
+            return _from_jpeg(slide_name, path) if is_jpeg else _from_pillow(slide_name, path)
     except (OSError, ValueError) as error:
         raise SlideError(slide_name, f"{image.path} cannot be read as an image: {error}") from error
 
@@ -56,6 +60,25 @@ def _from_pillow(slide_name: str, path: Path) -> np.ndarray:
         raise SlideError(slide_name, f"{path}: {error}") from error
     finally:
         Image.MAX_IMAGE_PIXELS = before
+
+
+def _from_zarr(slide_name: str, image: SlideImage) -> np.ndarray:
+    """An image of a SpatialData store, OME-Zarr [channel, y, x]: its largest scale."""
+    import zarr
+
+    try:
+        group = zarr.open_group(image.path, mode="r")[image.member]
+        attributes = group.attrs.asdict()
+        scales = attributes.get("ome", attributes)["multiscales"][0]["datasets"]
+        pixels = group[scales[0]["path"]][:]
+    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise SlideError(slide_name, f"{image.path}/{image.member} cannot be read as OME-Zarr: {error}") from error
+    if pixels.ndim != 3 or pixels.shape[0] not in (3, 4) or pixels.dtype != np.uint8:
+        raise SlideError(
+            slide_name,
+            f"{image.path}/{image.member} is {pixels.dtype} {pixels.shape}; uint8 [3, height, width] is wanted",
+        )
+    return np.ascontiguousarray(pixels[:3].transpose(1, 2, 0))
 
 
 def _check_size(slide_name: str, path: Path, width: int, height: int) -> None:

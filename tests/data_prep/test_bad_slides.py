@@ -21,7 +21,6 @@ from data_prep.slide import Slide, SlideError
 from data_prep.sources import ReaderOptions, find_source
 from data_prep.validation import validate, whole_counts
 from stalign_pl.errors import ConfigError, ShardError
-from stalign_pl.shard_format import SlideRecord
 
 
 def edit_matrix(folder: Path, change: Callable[[h5py.Group], None]) -> None:
@@ -192,10 +191,10 @@ def test_a_slide_that_ends_its_process_is_named_and_the_others_are_built(tiny_co
     slides = [replace(slide, job=DyingSlide("tiny_2")) if slide.number == 1 else slide for slide in plan.slides]
     plan = replace(plan, slides=tuple(slides))
     (tmp_path / "set").mkdir()
-    found = {slide.job.name: outcome for slide, outcome in _outcomes(slides, plan, tmp_path / "set", workers=2)}
+    found = {state.slide: state for state in _outcomes(slides, plan, tmp_path / "set", workers=2)}
     assert sorted(found) == ["tiny_1", "tiny_2", "tiny_3"]
-    assert "process that built it died" in found.pop("tiny_2")
-    assert all(isinstance(outcome, SlideRecord) for outcome in found.values())
+    assert "process that built it died" in found.pop("tiny_2").reason
+    assert [state.status for state in found.values()] == ["done", "done"]
 
 
 def test_names_that_clash_or_do_not_exist_are_refused(tiny_cohort: Path, tmp_path: Path) -> None:
