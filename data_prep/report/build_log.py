@@ -9,32 +9,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from data_prep.build import EXCLUSIONS
+from data_prep.curation import Exclusion
+from data_prep.state import STATES, SlideState
 from stalign_pl.errors import ShardError
-
-EXCLUSIONS = "exclusions.json"
-STATE = "state"
-
-
-@dataclass(frozen=True)
-class Exclusion:
-    """A slide that is not in the set: when that was decided (plan, build or duplicate), by which rule, and why."""
-
-    slide: str
-    stage: str = ""
-    rule: str = ""
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class SlideState:
-    """A slide's state file. `status`: done, failed, set_aside or duplicate; None where the file does not say."""
-
-    slide: str
-    status: str
-    rule: str = ""
-    reason: str = ""
-    seconds: float | None = None
-    bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +36,9 @@ def read_exclusions(folder: Path) -> tuple[Exclusion, ...]:
     value = _json(path)
     if not isinstance(value, list) or not all(isinstance(item, dict) and item.get("slide") for item in value):
         raise ShardError(f"{path} should be a list of objects with the keys slide, stage, rule and reason")
-    return tuple(_filled(Exclusion, item) for item in value)
+    return tuple(
+        Exclusion(*(str(item.get(key) or "") for key in ("slide", "stage", "rule", "reason"))) for item in value
+    )
 
 
 def read_states(folder: Path) -> dict[str, SlideState]:
@@ -68,11 +48,12 @@ def read_states(folder: Path) -> dict[str, SlideState]:
         ShardError: a state file names no slide or no status.
     """
     states = {}
-    for path in sorted((folder / STATE).glob("*.json")):
+    for path in sorted((folder / STATES).glob("*.json")):
         value = _json(path)
         if not isinstance(value, dict) or not value.get("slide") or not value.get("status"):
             raise ShardError(f"{path} should hold a slide's state with the keys slide and status")
-        states[value["slide"]] = _filled(SlideState, value)
+        known = {item.name for item in fields(SlideState)} & value.keys()
+        states[value["slide"]] = SlideState(**{"number": -1, **{key: value[key] for key in known}})
     return states
 
 
@@ -102,9 +83,3 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ShardError(f"{path} is not JSON: {error}") from error
-
-
-def _filled(kind: type, value: dict[str, Any]) -> Any:
-    """`kind` from the keys that it knows; null counts as not given."""
-    known = {item.name for item in fields(kind)}
-    return kind(**{key: item for key, item in value.items() if key in known and item is not None})

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_prep.byte_sizes import byte_text
+from data_prep.progress import with_bar
 from data_prep.report.build_log import ExclusionGroup, excluded, read_exclusions, read_states
 from data_prep.report.gene_coverage import GeneCoverage, gene_coverage
 from data_prep.report.histograms import Histogram, histogram
@@ -59,14 +61,14 @@ def make_report(folder: Path, splits: Sequence[Path] = (), progress: bool = Fals
         ShardError: the folder is no shard set, or a file that concerns all slides is damaged.
         ConfigError: a split file is missing or is none.
     """
-    from tqdm import tqdm
-
     shard_set = read_set(folder)
     states = read_states(folder)
     split_tables = tuple(read_split_table(path, shard_set.slides) for path in splits)
     size = LARGE if len(shard_set.slides) <= MANY_SLIDES else SMALL
-    records = tqdm(shard_set.slides, unit="slide", desc="report", disable=not progress)
-    rows = tuple(slide_row(folder, record, states.get(record.name), size) for record in records)
+    rows = tuple(
+        slide_row(folder, record, states.get(record.name), size)
+        for record in with_bar(shard_set.slides, "report", progress, total=len(shard_set.slides))
+    )
     names = {record.name for record in shard_set.slides}
     return Report(
         shard_set,
@@ -99,7 +101,11 @@ def render(report: Report) -> str:
     environment.filters |= {"bytes": byte_text, "number": _number, "whole": _whole}
     source = resources.files("data_prep.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source).render(
-        report=report, set=report.shard_set, version=__version__, format_version=FORMAT_VERSION
+        report=report,
+        set=report.shard_set,
+        settings=_flat(report.shard_set.settings),
+        version=__version__,
+        format_version=FORMAT_VERSION,
     )
 
 
@@ -128,6 +134,17 @@ def _histograms(rows: Sequence[SlideRow]) -> tuple[Histogram, ...]:
         histogram("Counts a spot", counts, "spots"),
         histogram("µm per pixel of the cropped image", [row.record.image_um_per_px for row in rows], "slides"),
     )
+
+
+def _flat(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """Settings as words; those of a nested group (curation) by `group.name`, without those that leave nothing out."""
+    flat = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat += [(f"{key}.{name}", f"{item}") for name, item in value.items() if item not in (None, [], {}, 0)]
+        else:
+            flat.append((key, f"{value}"))
+    return flat
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.report.build_log import SlideState
 from data_prep.report.thumbnail import Thumbnail, ThumbnailSize, draw_thumbnail
+from data_prep.state import SlideState
 from stalign_pl.errors import ShardError
 from stalign_pl.shard_format import INDEX_COLUMN, SlideRecord
 
 DISAGREE = 0.1
-"""A claim of the scale that is off the lattice's own answer by more than this share is marked."""
+"""A claim of the scale that is off the lattice's own answer by more than this share is marked: curation's default."""
 
 BLOCK_SPOTS = 1_000
 """Spots whose counts are summed at once: a few hundred MB of a dense slide at most."""
@@ -62,7 +62,7 @@ class SlideRow:
     @property
     def bytes(self) -> int:
         """As the state file counts them; else of the record's files."""
-        if self.state is not None and self.state.bytes is not None:
+        if self.state is not None and self.state.bytes:
             return self.state.bytes
         return sum(described["bytes"] for described in self.record.files.values())
 

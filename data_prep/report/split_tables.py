@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format import SlideRecord
-
-PARTS = ("train", "val", "test")
+from stalign_pl.split_file import Fold, Part, read_split
 
 
 @dataclass(frozen=True)
 class PartRow:
-    """One part of a fold. `missing`: its slides that the set does not hold."""
+    """One part of a fold. `patients`: of its slides as the set names them, and what the file lists besides; `missing`:
+    its slides that the set does not hold."""
 
     part: str
     slides: tuple[str, ...]
@@ -36,73 +33,52 @@ class FoldTable:
 
 @dataclass(frozen=True)
 class SplitTable:
-    """A split file. `facts`: scheme, seed, unit and hash, as far as the file names them."""
+    """A split file. `facts`: scheme, seed, unit and hash; `unlisted`: slides of the set in no part of any fold."""
 
     file: str
     facts: tuple[tuple[str, str], ...]
     marks: tuple[str, ...]
     folds: tuple[FoldTable, ...]
-    unlisted: tuple[str, ...]  # slides of the set in no part of any fold
+    unlisted: tuple[str, ...]
 
 
 def read_split_table(path: Path, slides: Sequence[SlideRecord]) -> SplitTable:
-    """Read a split file and count its parts in the set's spots.
-
-    Patients are the set's own where it holds the slide, and what the file lists besides.
+    """Read a split file and count its parts in the set's spots. One made from another set is shown as far as it fits.
 
     Raises:
-        ConfigError: no such file, or not a split file.
+        ConfigError: no such file, or not a split file of this version.
     """
-    value = _read(path)
+    split = read_split(path)
     records = {record.name: record for record in slides}
-    folds = tuple(_fold(str(name), fold, records) for name, fold in value["folds"].items())
+    folds = tuple(_fold(name, fold, records) for name, fold in split.folds.items())
     listed = {slide for fold in folds for part in fold.parts for slide in part.slides}
     return SplitTable(
         file=path.name,
-        facts=tuple((key, str(value[key])) for key in ("scheme", "seed", "unit", "sha256") if key in value),
-        marks=tuple(str(mark) for mark in value.get("marks") or ()),
+        facts=(
+            ("scheme", split.scheme),
+            ("seed", str(split.seed)),
+            ("unit", split.unit),
+            ("made from", f"{split.slides} slides"),
+            ("sha256", split.sha256()),
+        ),
+        marks=split.marks,
         folds=folds,
         unlisted=tuple(sorted(records.keys() - listed)),
     )
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no split file {path}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path} is not a split file: {error}") from error
-    folds = value.get("folds") if isinstance(value, dict) else None
-    if not isinstance(folds, dict) or not all(_is_fold(fold) for fold in folds.values()):
-        raise ConfigError(
-            f"{path} is not a split file: wanted `folds`, name -> {{train, val, test}}, each with lists `slides` and "
-            f"`patients`"
-        )
-    return value
-
-
-def _is_fold(fold: Any) -> bool:
-    return isinstance(fold, dict) and all(
-        isinstance(part, dict) and all(isinstance(part.get(key, []), list) for key in ("slides", "patients"))
-        for part in fold.values()
-    )
-
-
-def _fold(name: str, fold: Mapping[str, Any], records: Mapping[str, SlideRecord]) -> FoldTable:
-    parts = tuple(_part(part, fold[part], records) for part in PARTS if part in fold)
+def _fold(name: str, fold: Fold, records: Mapping[str, SlideRecord]) -> FoldTable:
+    parts = tuple(_part(part, of, records) for part, of in fold.parts.items())
     patients = [patient for part in parts for patient in part.patients]
     return FoldTable(name, parts, tuple(sorted({patient for patient in patients if patients.count(patient) > 1})))
 
 
-def _part(part: str, value: Mapping[str, Any], records: Mapping[str, SlideRecord]) -> PartRow:
-    slides = tuple(sorted(str(slide) for slide in value.get("slides", ())))
-    held = [records[slide] for slide in slides if slide in records]
-    patients = {str(patient) for patient in value.get("patients", ())} | {record.patient for record in held}
+def _part(name: str, part: Part, records: Mapping[str, SlideRecord]) -> PartRow:
+    held = [records[slide] for slide in part.slides if slide in records]
     return PartRow(
-        part,
-        slides,
-        tuple(sorted(patients)),
+        name,
+        part.slides,
+        tuple(sorted({*part.patients, *(record.patient for record in held)})),
         sum(record.spots for record in held),
-        tuple(slide for slide in slides if slide not in records),
+        tuple(slide for slide in part.slides if slide not in records),
     )

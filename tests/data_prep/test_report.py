@@ -21,10 +21,13 @@ from data_prep.__main__ import main
 from data_prep.build import build
 from data_prep.byte_sizes import byte_text
 from data_prep.config import BuildConfig, SourceEntry
-from data_prep.report.build_log import Exclusion, SlideState, excluded
+from data_prep.curation import Exclusion
+from data_prep.report.build_log import excluded
 from data_prep.report.histograms import WIDTH, histogram
 from data_prep.report.page import make_report, render
 from data_prep.report.thumbnail import SMALL, Overlay, ThumbnailSize, _within, bar_length_um, draw
+from data_prep.state import SlideState
+from stalign_pl.split_file import Fold, Part, Split
 from tests.tiny_cohort import write_cohort
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -100,12 +103,15 @@ def test_the_page_needs_nothing_else_and_is_the_same_each_time(
 
 def test_the_figures_are_those_of_the_files(shards: Path) -> None:
     report = make_report(shards)
+    assert all(row.state.status == "done" and row.bytes == row.state.bytes for row in report.rows)
     for row in report.rows:
         table = anndata.read_h5ad(shards / row.record.h5ad)
         np.testing.assert_array_equal(row.spot_counts, np.asarray(table.X.sum(axis=1)).ravel())
         np.testing.assert_array_equal(row.spot_genes, np.diff(table.X.indptr))
     assert report.shard_set.bytes == sum(
-        path.stat().st_size for path in shards.iterdir() if not re.fullmatch(r"tiny_\d\.json", path.name)
+        path.stat().st_size
+        for path in shards.iterdir()
+        if path.is_file() and not re.fullmatch(r"tiny_\d\.json|exclusions\.json", path.name)
     )
     text = words(shards)
     for wanted in (
@@ -142,13 +148,12 @@ def test_exclusions_and_states(shards: Path) -> None:
         {"slide": "x3", "stage": "duplicate", "rule": "counts", "reason": "is tiny_1 under another name"},
     ]
     (shards / "exclusions.json").write_text(json.dumps(listed))
-    (shards / "state").mkdir()
     states = [
         {"slide": "tiny_1", "number": 0, "status": "done", "seconds": 12.34, "bytes": 987_654, "spots": 64},
         {"slide": "x4", "number": 7, "status": "failed", "rule": "image", "reason": "no <image>", "seconds": None},
     ]
-    for number, state in enumerate(states):
-        (shards / "state" / f"{number}.json").write_text(json.dumps(state))
+    for name, state in zip(("tiny_1", "x4"), states, strict=True):
+        (shards / "state" / f"{name}.json").write_text(json.dumps(state))
     report = make_report(shards)
     assert [(group.stage, group.rule, len(group.exclusions)) for group in report.excluded] == [
         ("plan", "min_spots", 2),
@@ -161,22 +166,16 @@ def test_exclusions_and_states(shards: Path) -> None:
 
 
 def test_a_slide_that_is_there_after_all_is_not_excluded() -> None:
-    states = [SlideState("a", "failed", reason="disk full"), SlideState("b", "set_aside", "drift", "odd")]
+    states = [SlideState("a", 0, "failed", reason="disk full"), SlideState("b", 1, "set_aside", "drift", "odd")]
     groups = excluded([Exclusion("a", "build", "error", "disk full")], states, {"a"})
     assert [(group.stage, group.rule, group.exclusions[0].slide) for group in groups] == [("build", "drift", "b")]
 
 
 def test_a_split_is_counted_and_its_leaks_are_named(shards: Path, tmp_path: Path) -> None:
     change(shards, "tiny_3", lambda record: record.update(patient="P1"))
-    parts = {
-        "train": {"slides": ["tiny_1"], "patients": ["P1"]},
-        "val": {"slides": ["gone"], "patients": ["P9"]},
-        "test": {"slides": ["tiny_3"], "patients": ["P1"]},
-    }
+    fold = Fold(Part(("tiny_1",), ("P1",)), Part(("gone",), ("P9",)), Part(("tiny_3",), ("P1",)))
     split = tmp_path / "a.json"
-    split.write_text(
-        json.dumps({"scheme": "patients", "seed": 3, "marks": ["not disjoint <by> patient"], "folds": {"f0": parts}})
-    )
+    Split("patients", 3, "patient", {}, ("not disjoint <by> patient",), 3, "0" * 64, {"f0": fold}).write(split)
     table = make_report(shards, [split]).splits[0]
     assert [(part.part, part.spots, part.missing) for part in table.folds[0].parts] == [
         ("train", 64, ()),
@@ -246,7 +245,7 @@ def test_wrong_calls(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "there is no split file" in capsys.readouterr().err
     (tmp_path / "list.json").write_text("[1]")
     assert main(["report", str(shards), "--split", str(tmp_path / "list.json")]) == 2
-    assert "is not a split file: wanted `folds`" in capsys.readouterr().err
+    assert "list.json has split format version None" in capsys.readouterr().err
 
 
 def test_spots_boxes_and_scale_bar_are_drawn_where_they_are() -> None:
