@@ -22,6 +22,7 @@ token, if there is one, is sent to the endpoint, as huggingface_hub does.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,9 +92,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     free = refuse_without_space(args.out, to_fetch)
     print(f"{byte_text(free)} free in {args.out}", flush=True)
-    fetch(listing, catalogue, args.out)
+    progress = sys.stderr.isatty()
+    fetch(listing, catalogue, args.out, progress)
     if slides:
-        fetch(listing, files, args.out)
+        fetch(listing, files, args.out, progress)
     print(f"{args.out}: {len(files)} files of {len(slides)} slides and the catalogue are there")
     return 0
 

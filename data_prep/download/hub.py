@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_prep.byte_sizes import byte_text
 from data_prep.download.errors import DownloadError, explained
@@ -100,16 +101,24 @@ def refuse_without_space(out: Path, wanted: int) -> int:
     return free
 
 
-def fetch(listing: Listing, files: Sequence[RemoteFile], out: Path) -> None:
+def fetch(listing: Listing, files: Sequence[RemoteFile], out: Path, progress: bool = False) -> None:
     """Fetch files of a listing into `out`, at their paths in the repository.
 
     What is there and unchanged is not fetched again. A connection that breaks within a file is taken up where it broke;
     a run that was killed begins the files anew that it had not finished.
 
+    Args:
+        progress: show bars of files and bytes on stderr.
+
     Raises:
         DownloadError: see `explained`; or a file that is not there, or cut off, after all.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import tqdm
+
+    class Unseen(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})
 
     out.mkdir(parents=True, exist_ok=True)
     with explained(listing.repo, listing.endpoint):
@@ -121,6 +130,7 @@ def fetch(listing: Listing, files: Sequence[RemoteFile], out: Path) -> None:
             endpoint=listing.endpoint,
             allow_patterns=[glob.escape(file.path) for file in files],
             max_workers=STREAMS,
+            tqdm_class=tqdm if progress else Unseen,
         )
     # huggingface_hub contents itself with what it finds in the folder where it cannot reach the repository.
     missing = [file for file in files if not is_here(out, file)]

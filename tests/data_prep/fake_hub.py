@@ -1,4 +1,4 @@
-"""A Hugging Face Hub of one dataset repository on this machine: info, tree, resolve, and another host for large files."""
+"""A Hugging Face Hub of one dataset repository on this machine: info, tree, resolve, a host for large files."""
 
 from __future__ import annotations
 
