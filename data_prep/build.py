@@ -25,9 +25,10 @@ from data_prep.plan import Plan, PlannedSlide, make_plan, settle
 from data_prep.progress import with_bar
 from data_prep.slide import SlideError
 from data_prep.slide_job import build_slide
+from data_prep.split_inputs import DUPLICATES
 from data_prep.state import SlideState, read_state, state_path
 from stalign_pl.errors import ConfigError, ShardError
-from stalign_pl.shard_format import Manifest, SlideRecord, file_stem, sweep, write_json
+from stalign_pl.shard_format import Manifest, SlideRecord, file_stem, replacing, sweep, write_json
 
 EXCLUSIONS = "exclusions.json"
 
@@ -101,8 +102,9 @@ def build(
     outcomes = _outcomes(todo, plan, out, workers)
     for state in with_bar(outcomes, "build", progress, total=len(slides), done=len(reused)):
         states[state.number] = state
-    if share is None and plan.curation.duplicates == "drop":
-        states = mark_duplicates(out, plan, states)
+    twins = find_duplicates(states) if share is None else {}
+    if plan.curation.duplicates == "drop":
+        states = mark_duplicates(out, plan, states, twins)
     manifest = Manifest(
         gene_table=plan.axis.table.digest(),
         genes=len(plan.axis.table),
@@ -111,8 +113,10 @@ def build(
     )
     exclusions = (*plan.exclusions, *(_exclusion(state) for _, state in sorted(states.items()) if _left_out(state)))
     if share is None:
-        sweep(out, "manifest.json", EXCLUSIONS, "plan.json", "genes.tsv", "panel-*.npy")
+        sweep(out, "manifest.json", EXCLUSIONS, DUPLICATES, "plan.json", "genes.tsv", "panel-*.npy")
         write_json(out / EXCLUSIONS, [asdict(exclusion) for exclusion in exclusions])
+        if twins and plan.curation.duplicates == "keep":
+            write_duplicates(out, states, twins)
         manifest.write(out)
         for state in states.values():
             if state.status == "duplicate":
@@ -150,13 +154,29 @@ def read_record(out: Path, slide: str) -> SlideRecord:
     return SlideRecord.from_json(json.loads(path.read_text()), path)
 
 
-def mark_duplicates(out: Path, plan: Plan, states: dict[int, SlideState]) -> dict[int, SlideState]:
+def find_duplicates(states: dict[int, SlideState]) -> dict[int, tuple[int, float]]:
+    """Slide number -> (number of the slide with the same counts that comes first, share in common)."""
+    sketches = {number: np.array(state.sketch, np.uint64) for number, state in states.items() if state.sketch}
+    return duplicate_of(sketches)
+
+
+def write_duplicates(out: Path, states: dict[int, SlideState], twins: dict[int, tuple[int, float]]) -> None:
+    """List the sections that a set holds under two names, so that `splits` never tears them apart."""
+    rows = [f"{_quoted(states[number].slide)},{_quoted(states[kept].slide)}\n" for number, (kept, _) in twins.items()]
+    with replacing(out / DUPLICATES) as temporary:
+        temporary.write_text("slide,duplicate_of\n" + "".join(rows), encoding="utf-8")
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def mark_duplicates(
+    out: Path, plan: Plan, states: dict[int, SlideState], twins: dict[int, tuple[int, float]]
+) -> dict[int, SlideState]:
     """The states, where of several slides with the same counts only the first is still "done"."""
-    found = duplicate_of(
-        {number: np.array(state.sketch, np.uint64) for number, state in states.items() if state.sketch}
-    )
     names = {slide.number: slide.job.name for slide in plan.slides}
-    for number, (kept, share) in found.items():
+    for number, (kept, share) in twins.items():
         reason = f"has {share:.0%} of its counts in common with {names[kept]!r}, which stands for both"
         marked = replace(states[number], status="duplicate", rule="duplicates", reason=reason)
         if marked != states[number]:

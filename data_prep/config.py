@@ -15,8 +15,8 @@ from stalign_pl.errors import ConfigError
 
 ENTRY_FACTS = ("study", "species", "tissue", "technology", "licence")
 ENTRY_KEYS = (
-    "source", "input", "catalogue", "slides", "patients", *ENTRY_FACTS, "sheet", "labels", "bin_um", "spot_scale",
-    "niche_pitches"
+    "source", "input", "catalogue", "slides", "patients", *ENTRY_FACTS, "sheet", "labels", "bin_um", "table",
+    "spot_scale", "niche_pitches"
 )  # fmt: skip
 
 
@@ -159,6 +159,8 @@ def _options(value: Mapping[str, Any], path: Path, where: str) -> ReaderOptions:
         options = replace(options, catalogue=path.parent / str(value["catalogue"]))
     if value.get("bin_um") is not None:
         options = replace(options, bin_um=int(_number(value["bin_um"], f"{where}: bin_um", whole=True)))
+    if value.get("table") is not None:
+        options = replace(options, table=str(value["table"]))
     return options
 
 

@@ -86,3 +86,4 @@ def test_a_build_keeps_one_of_two_and_says_so(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "set/state/tiny_3.json").read_text())["status"] == "duplicate"
     kept = build(BuildConfig(config.sources, curation=Curation(duplicates="keep")), tmp_path / "both")
     assert len(kept.manifest.slides) == 3
+    assert (tmp_path / "both/duplicates.csv").read_text() == 'slide,duplicate_of\n"tiny_3","tiny_1"\n'
