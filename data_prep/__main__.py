@@ -10,8 +10,12 @@ from stalign_pl.errors import ConfigError, STAlignError
 
 COMMANDS = {
     "simulate": ("data_prep.simulation.command", "write a simulated cohort of Space Ranger folders"),
+    "download": ("data_prep.download.command", "fetch slides of a public data set"),
+    "plan": ("data_prep.plan_command", "say which slides a config would build, and why not the others"),
     "build": ("data_prep.build_command", "build a shard set from slides"),
+    "splits": ("data_prep.splits_command", "divide slides into train, val and test by patient"),
     "check": ("data_prep.check_command", "verify a shard set"),
+    "report": ("data_prep.report.command", "report a shard set on one HTML page"),
 }
 
 EXAMPLE = """example:

@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from data_prep.config import BuildConfig
+from data_prep.curation import Exclusion, SetAside
+from data_prep.duplicates import duplicate_of
 from data_prep.plan import Plan, PlannedSlide, make_plan, settle
-from data_prep.shards import write_slide
+from data_prep.progress import with_bar
 from data_prep.slide import SlideError
+from data_prep.slide_job import build_slide
+from data_prep.state import SlideState, read_state, state_path
 from stalign_pl.errors import ConfigError, ShardError
-from stalign_pl.shard_format import Manifest, SlideRecord, file_stem
+from stalign_pl.shard_format import Manifest, SlideRecord, file_stem, sweep, write_json
+
+EXCLUSIONS = "exclusions.json"
 
 
 @dataclass(frozen=True)
@@ -30,15 +38,20 @@ class BuildReport:
 
     Attributes:
         manifest: what the set now holds; with a share, what the share does (and not on disk).
-        reused: slides that were there already.
+        reused: slides whose job had ended already.
         failed: slide -> why it could not be built.
-        left_out: slide -> why it is none (no image, ...).
+        exclusions: what the curation, missing files and duplicates left out.
     """
 
     manifest: Manifest
     reused: tuple[str, ...]
     failed: dict[str, str]
-    left_out: dict[str, str]
+    exclusions: tuple[Exclusion, ...]
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Slide -> reason, of the exclusions."""
+        return {exclusion.slide: exclusion.reason for exclusion in self.exclusions}
 
 
 @dataclass(frozen=True)
@@ -79,75 +92,114 @@ def build(
     """
     if workers < 1:
         raise ConfigError(f"workers is {workers}; 1 or more is wanted")
-    plan = make_plan(config)
+    plan = make_plan(config, progress)
     settle(out, plan)
     slides = plan.slides if share is None else share.of(plan.slides)
-    records: dict[int, SlideRecord] = {}
-    for slide in slides:
-        record = finished(out, slide)
-        if record is not None:
-            records[slide.number] = record
-    reused = tuple(record.name for record in records.values())
-    failed = dict(plan.failed)
-    todo = [slide for slide in slides if slide.number not in records]
-    with _bar(len(slides), len(reused), progress) as bar:
-        for slide, outcome in _outcomes(todo, plan, out, workers):
-            if isinstance(outcome, SlideRecord):
-                records[slide.number] = outcome
-            else:
-                failed[slide.job.name] = outcome
-            if bar is not None:
-                bar.update()
+    states = {slide.number: state for slide in slides if (state := ended(out, slide)) is not None}
+    reused = tuple(slide.job.name for slide in slides if slide.number in states)
+    todo = [slide for slide in slides if slide.number not in states]
+    outcomes = _outcomes(todo, plan, out, workers)
+    for state in with_bar(outcomes, "build", progress, total=len(slides), done=len(reused)):
+        states[state.number] = state
+    if share is None and plan.curation.duplicates == "drop":
+        states = mark_duplicates(out, plan, states)
     manifest = Manifest(
         gene_table=plan.axis.table.digest(),
         genes=len(plan.axis.table),
         settings=plan.described()["settings"],
-        slides=tuple(records[number] for number in sorted(records)),
+        slides=tuple(read_record(out, state.slide) for _, state in sorted(states.items()) if state.status == "done"),
     )
+    exclusions = (*plan.exclusions, *(_exclusion(state) for _, state in sorted(states.items()) if _left_out(state)))
     if share is None:
+        sweep(out, "manifest.json", EXCLUSIONS, "plan.json", "genes.tsv", "panel-*.npy")
+        write_json(out / EXCLUSIONS, [asdict(exclusion) for exclusion in exclusions])
         manifest.write(out)
-    return BuildReport(manifest, reused, dict(sorted(failed.items())), dict(sorted(plan.left_out.items())))
+        for state in states.values():
+            if state.status == "duplicate":
+                remove_shard(out, state.slide)
+    failed = plan.failed | {state.slide: state.reason for state in states.values() if state.status == "failed"}
+    return BuildReport(manifest, reused, dict(sorted(failed.items())), exclusions)
 
 
-def finished(out: Path, slide: PlannedSlide) -> SlideRecord | None:
-    """The slide's record if its files are there in full and none of its inputs is newer; else None: build it again."""
-    path = out / f"{file_stem(slide.job.name)}.json"
-    if not path.is_file():
+def ended(out: Path, slide: PlannedSlide) -> SlideState | None:
+    """The state of a slide whose job need not run again: it ended, not in an error, since its inputs last changed, and
+    what it made is there in full. Else None."""
+    state = read_state(out, slide.job.name)
+    if state is None or state.status == "failed" or state.number != slide.number:
         return None
     try:
-        record = SlideRecord.from_json(json.loads(path.read_text()), path)
         inputs = (*slide.job.files(), *((slide.facts.labels,) if slide.facts.labels else ()))
-        newest = max(file.stat().st_mtime_ns for file in inputs)
-    except (ShardError, SlideError, json.JSONDecodeError, OSError):
+        if max(file.stat().st_mtime_ns for file in inputs) > state_path(out, state.slide).stat().st_mtime_ns:
+            return None
+        if state.status != "done":
+            return state
+        record = read_record(out, state.slide)
+        whole = all((out / name).stat().st_size == described["bytes"] for name, described in record.files.items())
+    except (ShardError, SlideError, ValueError, OSError):
         return None  # whatever is wrong is named when the slide is built again
-    whole = all(
-        (out / name).is_file() and (out / name).stat().st_size == described["bytes"]
-        for name, described in record.files.items()
-    )
-    return record if whole and newest <= path.stat().st_mtime_ns and record.number == slide.number else None
+    return state if whole and record.number == slide.number else None
 
 
-def build_slide(out: Path, plan: Plan, slide: PlannedSlide) -> SlideRecord:
-    """Read one slide and write its shard.
+def read_record(out: Path, slide: str) -> SlideRecord:
+    """A built slide's record.
 
     Raises:
-        SlideError: the slide cannot be used.
+        ShardError, OSError, ValueError: there is none, or none of this version.
     """
-    read = slide.facts.apply(slide.job.read())
-    if plan.slide_as_patient and not read.patient:
-        read = replace(read, patient=read.name)
-    return write_slide(out, slide.number, read, plan.axis, plan.panels[slide.panel], plan.settings, slide.crops)
+    path = out / f"{file_stem(slide)}.json"
+    return SlideRecord.from_json(json.loads(path.read_text()), path)
 
 
-def _attempt(out: Path, plan: Plan, slide: PlannedSlide) -> SlideRecord | str:
-    """The record, or the reason why there is none. What nobody foresaw is reported with its traceback, and the build
-    goes on: one odd slide of a thousand should not cost a night."""
+def mark_duplicates(out: Path, plan: Plan, states: dict[int, SlideState]) -> dict[int, SlideState]:
+    """The states, where of several slides with the same counts only the first is still "done"."""
+    found = duplicate_of(
+        {number: np.array(state.sketch, np.uint64) for number, state in states.items() if state.sketch}
+    )
+    names = {slide.number: slide.job.name for slide in plan.slides}
+    for number, (kept, share) in found.items():
+        reason = f"has {share:.0%} of its counts in common with {names[kept]!r}, which stands for both"
+        marked = replace(states[number], status="duplicate", rule="duplicates", reason=reason)
+        if marked != states[number]:
+            marked.write(out)
+        states = {**states, number: marked}
+    return states
+
+
+def remove_shard(out: Path, slide: str) -> None:
+    """Remove a duplicate's files; panels stay, since slides share them. The record goes first: what is half removed is
+    no slide."""
+    stem = file_stem(slide)
+    for path in (out / f"{stem}.json", *sorted(out.glob(f"{stem}.*")), *sorted(out.glob(f"{stem}-part*.tar"))):
+        path.unlink(missing_ok=True)
+
+
+def _left_out(state: SlideState) -> bool:
+    return state.status in ("set_aside", "duplicate")
+
+
+def _exclusion(state: SlideState) -> Exclusion:
+    stage = "duplicate" if state.status == "duplicate" else "build"
+    return Exclusion(state.slide, stage, state.rule, state.reason)
+
+
+def _attempt(out: Path, plan: Plan, planned: PlannedSlide) -> SlideState:
+    """Build a slide and keep what became of it. What nobody foresaw is reported with its traceback, and the build goes
+    on: one odd slide of a thousand should not cost a night."""
+    start = time.monotonic()
+    state = SlideState(planned.job.name, planned.number, "failed")
     try:
-        return build_slide(out, plan, slide)
+        record, sketch = build_slide(out, plan, planned)
+        size = sum(described["bytes"] for described in record.files.values())
+        state = replace(state, status="done", bytes=size, spots=record.spots, sketch=tuple(sketch.tolist()))
+    except SetAside as why:
+        state = replace(state, status="set_aside", rule=why.rule, reason=why.what)
     except SlideError as error:
-        return error.what
+        state = replace(state, reason=error.what)
     except Exception:
-        return f"unexpected error, perhaps of this program:\n{traceback.format_exc()}"
+        state = replace(state, reason=f"unexpected error, perhaps of this program:\n{traceback.format_exc()}")
+    state = replace(state, seconds=round(time.monotonic() - start, 3))
+    state.write(out)
+    return state
 
 
 _PLAN: Plan | None = None
@@ -159,41 +211,34 @@ def _start_worker(plan: Plan) -> None:
     _PLAN = plan
 
 
-def _attempt_in_worker(out: Path, place: int) -> SlideRecord | str:
+def _attempt_in_worker(out: Path, place: int) -> SlideState:
     assert _PLAN is not None
     return _attempt(out, _PLAN, _PLAN.slides[place])
 
 
-def _outcomes(
-    todo: list[PlannedSlide], plan: Plan, out: Path, workers: int
-) -> Iterator[tuple[PlannedSlide, SlideRecord | str]]:
+def _outcomes(todo: list[PlannedSlide], plan: Plan, out: Path, workers: int) -> Iterator[SlideState]:
     if workers == 1 or len(todo) <= 1:
         for slide in todo:
-            yield slide, _attempt(out, plan, slide)
+            yield _attempt(out, plan, slide)
         return
     places = {slide.number: place for place, slide in enumerate(plan.slides)}
     unfinished: list[PlannedSlide] = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(todo)), context, initializer=_start_worker, initargs=(plan,)) as pool:
-        waiting: dict[Future[SlideRecord | str], PlannedSlide] = {
+        waiting: dict[Future[SlideState], PlannedSlide] = {
             pool.submit(_attempt_in_worker, out, places[slide.number]): slide for slide in todo
         }
         for future in as_completed(waiting):
             try:
-                yield waiting[future], future.result()
+                yield future.result()
             except BrokenProcessPool:
                 unfinished.append(waiting[future])
     for slide in unfinished:  # a process died over one of them; which one shows when each has a process to itself
         with ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=(plan,)) as pool:
             try:
-                yield slide, pool.submit(_attempt_in_worker, out, places[slide.number]).result()
+                yield pool.submit(_attempt_in_worker, out, places[slide.number]).result()
             except BrokenProcessPool:
-                yield slide, "the process that built it died: out of memory, or a damaged file"
-
-
-def _bar(total: int, done: int, progress: bool):
-    if not progress:
-        return nullcontext()
-    from tqdm import tqdm
-
-    return tqdm(total=total, initial=done, unit="slide", desc="build")
+                reason = "the process that built it died: out of memory, or a damaged file"
+                state = SlideState(slide.job.name, slide.number, "failed", reason=reason)
+                state.write(out)
+                yield state

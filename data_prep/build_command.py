@@ -24,11 +24,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from data_prep.build import BuildReport, Share, build
+from data_prep.build import EXCLUSIONS, BuildReport, Share, build
 from data_prep.config import BuildConfig, SourceEntry, read_config
+from data_prep.curation import Exclusion
 from data_prep.settings import BuildSettings
 from data_prep.sources import SOURCES
 from stalign_pl.errors import ConfigError
+
+SHOWN = 20
+"""Exclusions by one rule that are printed one by one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,9 +135,17 @@ def _print(report: BuildReport, out: Path) -> None:
         f"{out}: {len(slides)} slides ({len(report.reused)} were there), {spots:,} spots, {patients} patients, "
         f"{report.manifest.genes:,} genes"
     )
-    for name, reason in report.left_out.items():
-        print(f"left out: {name}: {reason}")
+    _print_exclusions(report.exclusions)
     for name, reason in report.failed.items():
         print(f"error: slide {name!r}: {reason}", file=sys.stderr)
     if report.failed:
         print(f"{len(report.failed)} slides could not be built; mend them and give the command again", file=sys.stderr)
+
+
+def _print_exclusions(exclusions: tuple[Exclusion, ...]) -> None:
+    for rule in sorted({exclusion.rule for exclusion in exclusions}):
+        of_rule = [exclusion for exclusion in exclusions if exclusion.rule == rule]
+        for exclusion in of_rule[:SHOWN]:
+            print(f"left out: {exclusion.slide}: {exclusion.reason} [{rule}]")
+        if len(of_rule) > SHOWN:
+            print(f"left out: {len(of_rule) - SHOWN} more [{rule}]; {EXCLUSIONS} lists all")

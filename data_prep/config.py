@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from data_prep.curation import Curation
 from data_prep.settings import BuildSettings, CropSettings
 from data_prep.sources import ReaderOptions, find_source
 from data_prep.sources.sheet import SlideFacts
@@ -14,7 +15,8 @@ from stalign_pl.errors import ConfigError
 
 ENTRY_FACTS = ("study", "species", "tissue", "technology", "licence")
 ENTRY_KEYS = (
-    "source", "input", "slides", "patients", *ENTRY_FACTS, "sheet", "labels", "spot_scale", "niche_pitches"
+    "source", "input", "catalogue", "slides", "patients", *ENTRY_FACTS, "sheet", "labels", "bin_um", "spot_scale",
+    "niche_pitches"
 )  # fmt: skip
 
 
@@ -45,8 +47,6 @@ class SourceEntry:
 
     def __post_init__(self) -> None:
         find_source(self.source)
-        if not self.input.exists():
-            raise ConfigError(f"input {self.input} of source {self.source} does not exist")
 
     def crops(self, settings: BuildSettings) -> CropSettings:
         """The crops of this entry's slides."""
@@ -61,18 +61,21 @@ class BuildConfig:
     """A whole build.
 
     Attributes:
+        curation: which slides and spots stay.
         slide_as_patient: a slide whose patient nobody names is a patient of its own.
         only: names of the slides to take, from whatever source; empty: all.
     """
 
     sources: tuple[SourceEntry, ...]
     settings: BuildSettings = field(default_factory=BuildSettings)
+    curation: Curation = field(default_factory=Curation)
     slide_as_patient: bool = False
     only: tuple[str, ...] = ()
 
 
 def read_config(path: Path) -> BuildConfig:
-    """Read a build's YAML: `settings:` (see BuildSettings, and slide_as_patient) and `sources:`, a list of entries.
+    """Read a build's YAML: `settings:` (see BuildSettings, and slide_as_patient), `curation:` (see Curation) and
+    `sources:`, a list of entries.
 
     Paths are relative to the YAML's folder.
 
@@ -87,19 +90,45 @@ def read_config(path: Path) -> BuildConfig:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
-    value = _mapping(value, str(path), ("settings", "sources"))
+    value = _mapping(value, str(path), ("settings", "curation", "sources"))
     known = (*(item.name for item in fields(BuildSettings)), "slide_as_patient")
     settings = dict(_mapping(value.get("settings") or {}, f"{path}: settings", known))
     slide_as_patient = settings.pop("slide_as_patient", False)
     if not isinstance(slide_as_patient, bool):
         raise ConfigError(f"{path}: settings: slide_as_patient is {slide_as_patient!r}; true or false is wanted")
-    for name, number in settings.items():
-        _number(number, f"{path}: settings: {name}", whole=name in ("seed", "part_spots", "rings"))
+    settings = _settings(settings, f"{path}: settings")
+    curation = _curation(value.get("curation") or {}, f"{path}: curation")
     entries = value.get("sources")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path}: `sources:` should be a list of entries with the keys {', '.join(ENTRY_KEYS)}")
     sources = tuple(_entry(entry, path, f"{path}: sources[{number}]") for number, entry in enumerate(entries))
-    return BuildConfig(sources, BuildSettings(**settings), slide_as_patient)
+    return BuildConfig(sources, settings, curation, slide_as_patient)
+
+
+def _settings(value: dict[str, Any], where: str) -> BuildSettings:
+    for name in ("radii_um", "nearest"):
+        if name in value:
+            items = value[name] if isinstance(value[name], list) else [value[name]]
+            value[name] = tuple(_number(item, f"{where}: {name}", whole=name == "nearest") for item in items)
+    for name in value.keys() - {"radii_um", "nearest"}:
+        _number(value[name], f"{where}: {name}", whole=name in ("seed", "part_spots", "rings"))
+    return BuildSettings(**value)
+
+
+def _curation(value: Any, where: str) -> Curation:
+    value = dict(_mapping(value, where, tuple(item.name for item in fields(Curation))))
+    for name, given in value.items():
+        at = f"{where}: {name}"
+        if name in ("species", "technology"):
+            value[name] = _texts(given, at)
+        elif name == "exclude":
+            value[name] = {str(slide): str(why) for slide, why in _mapping(given or {}, at, None).items()}
+        elif name == "orientation":
+            if not isinstance(given, bool):
+                raise ConfigError(f"{at} is {given!r}; true or false is wanted")
+        elif name != "duplicates" and not (given is None and name in ("max_um_per_px", "scale_tolerance")):
+            _number(given, at, whole=name in ("min_spots", "min_spot_counts", "min_spot_genes"))
+    return Curation(**value)
 
 
 def _entry(value: Any, path: Path, where: str) -> SourceEntry:
@@ -118,10 +147,19 @@ def _entry(value: Any, path: Path, where: str) -> SourceEntry:
         patients={str(slide): str(patient) for slide, patient in patients.items()},
         facts=SlideFacts(**{key: str(value[key]) for key in ENTRY_FACTS if value.get(key) is not None}),
         sheet=path.parent / value["sheet"] if value.get("sheet") else None,
-        options=ReaderOptions(labels=_texts(value.get("labels"), f"{where}: labels")),
+        options=_options(value, path, where),
         spot_scale=value.get("spot_scale"),
         niche_pitches=value.get("niche_pitches"),
     )
+
+
+def _options(value: Mapping[str, Any], path: Path, where: str) -> ReaderOptions:
+    options = ReaderOptions(labels=_texts(value.get("labels"), f"{where}: labels"))
+    if value.get("catalogue") is not None:
+        options = replace(options, catalogue=path.parent / str(value["catalogue"]))
+    if value.get("bin_um") is not None:
+        options = replace(options, bin_um=int(_number(value["bin_um"], f"{where}: bin_um", whole=True)))
+    return options
 
 
 def _mapping(value: Any, where: str, known: tuple[str, ...] | None) -> Mapping[str, Any]:

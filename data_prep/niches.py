@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from data_prep.slide import Lattice, Slide
+from stalign_pl.errors import ConfigError
 
 LATTICE_SLACK = 0.05
 """Ring r of a lattice holds distances in (r - 1 + .05, r + .05] pitches: 6, 12, 18, 24 spots of a hexagonal array."""
@@ -18,6 +19,38 @@ FREE_SLACK = 0.25
 
 FREE_STEP = 0.05
 """Off the lattice, distances that differ by less than this share of a pitch count as equal."""
+
+
+NEAREST_REACH = 32.0
+"""The nearest neighbours are sought within this many pitches: an island of tissue further off is no niche."""
+
+
+@dataclass(frozen=True)
+class NeighborRule:
+    """Which neighbours are stored, and where a ring ends. One of three; the order within is always that of distance.
+
+    Attributes:
+        rings: hexagonal rings (or their like on a square lattice): ring r ends at r pitches.
+        radii_um: ring r ends at radii_um[r - 1] micrometres, whatever the slide's pitch; ascending.
+        nearest: ring r ends at the nearest[r - 1]-th neighbour; ascending. See NEAREST_REACH.
+
+    Raises:
+        ConfigError: both radii_um and nearest, or values that do not ascend from above 0.
+    """
+
+    rings: int = 4
+    radii_um: tuple[float, ...] = ()
+    nearest: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rings < 1:
+            raise ConfigError(f"rings is {self.rings}; 1 or more is wanted")
+        if self.radii_um and self.nearest:
+            raise ConfigError("give radii_um or nearest, not both; without either, rings counts")
+        for name in ("radii_um", "nearest"):
+            bounds = getattr(self, name)
+            if any(high <= low for low, high in zip((0, *bounds), bounds, strict=False)):
+                raise ConfigError(f"{name} is {list(bounds)}; values that ascend from above 0 are wanted")
 
 
 @dataclass(frozen=True)
@@ -32,9 +65,14 @@ class Neighbors:
     indices: np.ndarray
     ring_ends: np.ndarray
 
+    @property
+    def ring_members(self) -> tuple[int, ...]:
+        """Per ring the largest number of neighbours that a spot has in it and within it."""
+        return tuple(int(end) for end in self.ring_ends.max(axis=0, initial=0))
 
-def neighbor_table(slide: Slide, rings: int = 4) -> Neighbors:
-    """Neighbours within `rings` pitches, in order of distance; ties in a balanced order.
+
+def neighbor_table(slide: Slide, rule: NeighborRule) -> Neighbors:
+    """Neighbours by a rule, in order of distance; ties in a balanced order.
 
     Equal distances are ordered by angle, measured on the array clockwise (y down) from +x. The places of one distance
     are numbered by angle, 0, 1, 2, ...; the even numbers come first, then the odd ones. So the nearest three of a
@@ -44,55 +82,70 @@ def neighbor_table(slide: Slide, rings: int = 4) -> Neighbors:
 
     Args:
         slide: its `lattice_xy` gives positions in pitches.
-        rings: how many rings, at least 1. Ring r of a lattice holds the distances in (r - 1 + .05, r + .05] pitches.
+        rule: ring r of a lattice holds the distances in (bound r - 1 + .05, bound r + .05] pitches.
 
     Returns:
         Neighbors. A spot with nobody near, or a slide's only spot, has none.
     """
-    if rings < 1:
-        raise ValueError(f"rings is {rings}; it should be 1 or more")
+    if not rule.nearest:
+        bounds = np.array(rule.radii_um) / slide.pitch_um if rule.radii_um else np.arange(1.0, rule.rings + 1)
+        return _within(slide, bounds)
+    most = min(rule.nearest[-1], len(slide) - 1)
+    reach = min(1.0 + np.sqrt(rule.nearest[-1]), NEAREST_REACH)
+    found = _within(slide, np.array([reach]))
+    while found.ring_ends.min() < most and reach < NEAREST_REACH:  # spots at an edge look further
+        reach = min(2 * reach, NEAREST_REACH)
+        found = _within(slide, np.array([reach]))
+    ends = np.minimum(found.ring_ends, np.array(rule.nearest)).astype(np.int32)
+    width = int(ends.max(initial=0))
+    indices = np.where(np.arange(width) < ends[:, -1:], found.indices[:, :width], -1).astype(np.int32)
+    return Neighbors(np.ascontiguousarray(indices), ends)
+
+
+def _within(slide: Slide, bounds: np.ndarray) -> Neighbors:
+    """Everybody within the last of `bounds` (pitches, ascending)."""
     if len(slide) == 1:
-        return Neighbors(np.empty((1, 0), np.int32), np.zeros((1, rings), np.int32))
+        return Neighbors(np.empty((1, 0), np.int32), np.zeros((1, len(bounds)), np.int32))
     if slide.grid is None:
-        return _free_neighbors(slide.lattice_xy, rings)
-    return _lattice_neighbors(slide.grid, slide.lattice, rings)
+        return _free_neighbors(slide.lattice_xy, bounds)
+    return _lattice_neighbors(slide.grid, slide.lattice, bounds)
 
 
-def lattice_offsets(lattice: Lattice, rings: int) -> tuple[np.ndarray, np.ndarray]:
-    """The full array's places around a spot, in the order of `neighbor_table`.
+def lattice_offsets(lattice: Lattice, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The full array's places around a spot up to the last of `bounds` (pitches), in the order of `neighbor_table`.
 
     Returns:
         int64 [P, 2], (column, row) steps from the spot; int64 [P], the ring of each, counted from 0.
     """
-    reach = 2 * rings + 2
+    reach = 2 * int(np.ceil(bounds[-1])) + 2
     steps = [(c, r) for c, r in product(range(-reach, reach + 1), repeat=2) if lattice != "hex" or (c + r) % 2 == 0]
     step = np.array([place for place in steps if place != (0, 0)])
     # Squared distance in whole numbers (hex: times four), so that equal distances are equal.
     squared = step[:, 0] ** 2 + step[:, 1] ** 2 * (3 if lattice == "hex" else 1)
     distance = np.sqrt(squared / (4 if lattice == "hex" else 1))
-    step, squared, distance = (array[distance <= rings + LATTICE_SLACK] for array in (step, squared, distance))
+    step, squared, distance = (array[distance <= bounds[-1] + LATTICE_SLACK] for array in (step, squared, distance))
     angle = np.arctan2(step[:, 1] * (np.sqrt(3) if lattice == "hex" else 1), step[:, 0]) % (2 * np.pi)
     by_angle = np.lexsort((angle, squared))
     step, squared, distance = step[by_angle], squared[by_angle], distance[by_angle]
     slot = np.arange(len(step)) - np.searchsorted(squared, squared)
     order = np.lexsort((slot // 2, slot % 2, squared))
-    return step[order], np.ceil(distance[order] - LATTICE_SLACK).astype(np.int64) - 1
+    return step[order], np.searchsorted(bounds, distance[order] - LATTICE_SLACK)
 
 
-def _lattice_neighbors(grid: np.ndarray, lattice: Lattice, rings: int) -> Neighbors:
-    steps, ring_of_step = lattice_offsets(lattice, rings)
+def _lattice_neighbors(grid: np.ndarray, lattice: Lattice, bounds: np.ndarray) -> Neighbors:
+    steps, ring_of_step = lattice_offsets(lattice, bounds)
     margin = np.abs(steps).max()
     place = grid.astype(np.int64) - grid.min(axis=0) + margin
     spot_at = np.full(place.max(axis=0) + margin + 1, -1, np.int32)
     spot_at[place[:, 0], place[:, 1]] = np.arange(len(grid))
     around = place[:, None, :] + steps[None, :, :]
     found = spot_at[around[..., 0], around[..., 1]]
-    ring_of_spot = np.where(found >= 0, ring_of_step[None, :], rings)
-    return _packed(found, ring_of_spot, rings)
+    ring_of_spot = np.where(found >= 0, ring_of_step[None, :], len(bounds))
+    return _packed(found, ring_of_spot, len(bounds))
 
 
-def _free_neighbors(xy_pitches: np.ndarray, rings: int) -> Neighbors:
-    pairs = cKDTree(xy_pitches).query_pairs(rings + FREE_SLACK + FREE_STEP, output_type="ndarray")
+def _free_neighbors(xy_pitches: np.ndarray, bounds: np.ndarray) -> Neighbors:
+    pairs = cKDTree(xy_pitches).query_pairs(bounds[-1] + FREE_SLACK + FREE_STEP, output_type="ndarray")
     spot = np.concatenate([pairs[:, 0], pairs[:, 1]])
     other = np.concatenate([pairs[:, 1], pairs[:, 0]])
     offset = xy_pitches[other] - xy_pitches[spot]
@@ -102,14 +155,14 @@ def _free_neighbors(xy_pitches: np.ndarray, rings: int) -> Neighbors:
     order = np.lexsort((other, np.round(angle, 6), sector // 2, sector % 2, step, spot))
     spot, other, step = spot[order], other[order], step[order]
     # From the rounded distance, so that the rings follow the order; ring 1 holds everything nearer, too.
-    ring = np.maximum(np.ceil(step * FREE_STEP - FREE_SLACK - 1e-9).astype(np.int64) - 1, 0)
-    inside = ring < rings
+    ring = np.searchsorted(bounds, step * FREE_STEP - FREE_SLACK - 1e-9)
+    inside = ring < len(bounds)
     spot, other, ring = spot[inside], other[inside], ring[inside]
     column = np.arange(len(spot)) - np.searchsorted(spot, spot)
     shape = (len(xy_pitches), int(column.max()) + 1 if len(column) else 0)
-    indices, ring_of_spot = np.full(shape, -1, np.int32), np.full(shape, rings, np.int64)
+    indices, ring_of_spot = np.full(shape, -1, np.int32), np.full(shape, len(bounds), np.int64)
     indices[spot, column], ring_of_spot[spot, column] = other, ring
-    return _packed(indices, ring_of_spot, rings)
+    return _packed(indices, ring_of_spot, len(bounds))
 
 
 def _packed(found: np.ndarray, ring: np.ndarray, rings: int) -> Neighbors:

@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep.config import BuildConfig, SourceEntry
+from data_prep.config import BuildConfig
+from data_prep.curation import Curation, Exclusion
 from data_prep.genes import GeneAxis, GeneNames, gene_axis
+from data_prep.progress import with_bar
 from data_prep.settings import BuildSettings, CropSettings
 from data_prep.slide import SlideError
-from data_prep.sources import Discovery, SlideJob, find_source
-from data_prep.sources.sheet import SHEET, SlideFacts, read_sheet
+from data_prep.sources import SlideJob
+from data_prep.sources.sheet import SlideFacts
+from data_prep.survey import Candidate, survey
 from stalign_pl.errors import ConfigError, ShardError
 from stalign_pl.shard_format import file_stem, write_json
 
 PLAN = "plan.json"
-RESERVED = ("plan", "manifest")
+RESERVED = ("plan", "manifest", "exclusions", "report")
 
 
 @dataclass(frozen=True)
 class PlannedSlide:
-    """One slide to build. `panel` indexes Plan.panels: the genes of its source entry."""
+    """One slide to build.
+
+    Attributes:
+        facts: what stands above the reader's fields.
+        patient_from: who named `facts.patient`; "" where nobody has yet.
+        panel: indexes Plan.panels: the genes of its source entry.
+    """
 
     number: int
     job: SlideJob
     facts: SlideFacts
+    patient_from: str
     crops: CropSettings
     panel: int
 
@@ -42,23 +51,25 @@ class Plan:
     Attributes:
         slides: those whose header could be read.
         failed: slide -> why its header could not be read.
-        left_out: slide -> why it is none (no image, ...).
+        exclusions: slides that the catalogue or missing files rule out.
         axis: the gene table.
         panels: per source entry, int32 sorted gene indices over all its slides.
     """
 
     settings: BuildSettings
+    curation: Curation
     slide_as_patient: bool
     slides: tuple[PlannedSlide, ...]
     failed: dict[str, str]
-    left_out: dict[str, str]
+    exclusions: tuple[Exclusion, ...]
     axis: GeneAxis
     panels: tuple[np.ndarray, ...]
 
     def described(self) -> dict[str, Any]:
         """What decides the set's content, as plan.json holds it."""
-        return {
-            "settings": {**asdict(self.settings), "slide_as_patient": self.slide_as_patient},
+        curation = {key: value for key, value in asdict(self.curation).items() if key != "exclude"}
+        described = {
+            "settings": {**asdict(self.settings), "slide_as_patient": self.slide_as_patient, "curation": curation},
             "gene_table": self.axis.table.digest(),
             "genes": len(self.axis.table),
             "slides": [
@@ -76,83 +87,68 @@ class Plan:
                 for slide in self.slides
             ],
         }
+        return json.loads(json.dumps(described))  # as it will be read again: lists for tuples
 
 
-def make_plan(config: BuildConfig) -> Plan:
-    """Discover the slides, number them (entries in order, names sorted) and make the gene table.
+def make_plan(config: BuildConfig, progress: bool = False) -> Plan:
+    """Survey the sources, number the slides that stay (entries in order, names sorted) and make the gene table.
+
+    Args:
+        progress: show a bar of slides whose headers are read, on stderr.
 
     Raises:
         ConfigError: nothing found, an unknown slide or patient name, or two slides of one name.
     """
-    numbers: dict[str, int] = {}
-    origins: dict[str, SourceEntry] = {}
-    left_out: dict[str, str] = {}
+    candidates = survey(config)
+    wanted = [candidate for candidate in candidates if candidate.exclusion is None]
+    _refuse_clashes(wanted, config)
     failed: dict[str, str] = {}
-    found: list[tuple[int, SlideJob, SlideFacts, GeneNames]] = []
-    for place, entry in enumerate(config.sources):
-        discovery = find_source(entry.source)(entry.input, entry.options)
-        facts_of = _facts(entry, discovery)
-        wanted = _wanted(entry, discovery, config.only)
-        left_out |= {name: reason for name, reason in discovery.left_out.items() if name in wanted}
-        for job in sorted((job for job in discovery.jobs if job.name in wanted), key=lambda job: job.name):
-            if job.name in origins:
-                raise ConfigError(
-                    f"two slides are named {job.name!r}: in {origins[job.name].input} and in {entry.input}. "
-                    f"Rename one of the folders or files"
-                )
-            if file_stem(job.name) in RESERVED:
-                raise ConfigError(
-                    f"a slide cannot be named {job.name!r}: the set has a file of that name. Rename its folder"
-                )
-            origins[job.name], numbers[job.name] = entry, len(numbers)
-            try:
-                found.append((place, job, facts_of(job.name), job.genes()))
-            except SlideError as error:
-                failed[job.name] = error.what
-    unknown = [name for name in config.only if name not in numbers and name not in left_out]
-    if unknown:
-        raise ConfigError(f"no source has a slide {unknown[0]!r}")
+    found: list[tuple[int, Candidate, GeneNames]] = []
+    for number, candidate in enumerate(with_bar(wanted, "headers", progress)):
+        assert candidate.job is not None, "a slide with neither files nor an exclusion"
+        try:
+            found.append((number, candidate, candidate.job.genes()))
+        except SlideError as error:
+            failed[candidate.name] = error.what
     axis = gene_axis(names for *_, names in found)
     slides = tuple(
-        PlannedSlide(numbers[job.name], job, facts, config.sources[place].crops(config.settings), place)
-        for place, job, facts, _ in found
+        PlannedSlide(
+            number,
+            candidate.job,
+            candidate.facts,
+            candidate.patient_from,
+            config.sources[candidate.entry].crops(config.settings),
+            candidate.entry,
+        )
+        for number, candidate, _ in found
     )
     panels = tuple(
-        _panel(axis, [names for at, *_, names in found if at == place]) for place in range(len(config.sources))
+        _panel(axis, [names for _, candidate, names in found if candidate.entry == place])
+        for place in range(len(config.sources))
     )
-    return Plan(config.settings, config.slide_as_patient, slides, failed, left_out, axis, panels)
+    exclusions = tuple(candidate.exclusion for candidate in candidates if candidate.exclusion is not None)
+    return Plan(config.settings, config.curation, config.slide_as_patient, slides, failed, exclusions, axis, panels)
+
+
+def _refuse_clashes(wanted: list[Candidate], config: BuildConfig) -> None:
+    origins: dict[str, Path] = {}
+    for candidate in wanted:
+        folder = config.sources[candidate.entry].input
+        if candidate.name in origins:
+            raise ConfigError(
+                f"two slides are named {candidate.name!r}: in {origins[candidate.name]} and in {folder}. "
+                f"Rename one of the folders or files"
+            )
+        if file_stem(candidate.name) in RESERVED:
+            raise ConfigError(
+                f"a slide cannot be named {candidate.name!r}: the set has a file of that name. Rename its folder"
+            )
+        origins[candidate.name] = folder
 
 
 def _panel(axis: GeneAxis, slides: list[GeneNames]) -> np.ndarray:
     measured = [axis.columns(names) for names in slides]
     return np.unique(np.concatenate(measured)).astype(np.int32) if measured else np.empty(0, np.int32)
-
-
-def _wanted(entry: SourceEntry, discovery: Discovery, only: tuple[str, ...]) -> set[str]:
-    known = {job.name for job in discovery.jobs} | discovery.left_out.keys()
-    unknown = [name for name in entry.slides if name not in known]
-    if unknown:
-        raise ConfigError(f"{entry.input} has no slide {unknown[0]!r}; it has: {', '.join(sorted(known))}")
-    return (set(entry.slides) or known) & (set(only) or known)
-
-
-def _facts(entry: SourceEntry, discovery: Discovery) -> Callable[[str], SlideFacts]:
-    """Slide name -> facts. From strong to weak: the config's patients, the sheet's row, the entry's facts."""
-    known = {job.name for job in discovery.jobs} | discovery.left_out.keys()
-    path = entry.sheet or (entry.input / SHEET if (entry.input / SHEET).is_file() else None)
-    rows = read_sheet(path) if path is not None else {}
-    for origin, given in ((path, rows), ("patients", entry.patients)):
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise ConfigError(
-                f"{origin}: there is no slide {unknown[0]!r} in {entry.input}; it has: {', '.join(sorted(known))}"
-            )
-
-    def facts_of(name: str) -> SlideFacts:
-        row = rows.get(name, SlideFacts())
-        return SlideFacts(patient=entry.patients.get(name)).over(row).over(entry.facts)
-
-    return facts_of
 
 
 def settle(out: Path, plan: Plan) -> None:

@@ -8,23 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.crops import check_spots_on_image
 from data_prep.genes import GeneAxis, GeneNames, counts_on
-from data_prep.images import Pixels, open_image
+from data_prep.images import Pixels
 from data_prep.niches import neighbor_table
+from data_prep.quality import ImageQuality
 from data_prep.samples import SlideSamples, npy_bytes, slide_samples
 from data_prep.settings import BuildSettings, CropSettings
 from data_prep.slide import Slide
 from data_prep.slide_h5ad import write_h5ad
 from data_prep.tars import sample_order, write_tars
-from data_prep.validation import validate
-from stalign_pl.shard_format import SlideRecord, file_stem, replacing, write_json
+from stalign_pl.shard_format import SlideRecord, file_stem, replacing, sweep, write_json
 
 
 def write_slide(
     out: Path,
     number: int,
     slide: Slide,
+    pixels: Pixels,
+    quality: ImageQuality,
     axis: GeneAxis,
     study_panel: np.ndarray,
     settings: BuildSettings,
@@ -34,40 +35,27 @@ def write_slide(
 
     Args:
         number: the slide's number in the set.
+        slide: validated and curated.
+        pixels: the slide's open image.
         axis: the set's gene table; knows every column of the slide.
         study_panel: int [n], sorted gene indices of all slides of the same source entry: what a slide measured
             whose files leave out genes that were not seen (`absent_is_zero`).
 
     Raises:
-        SlideError: the slide or its image cannot be used.
+        SlideError: a part of the image that a crop needs is damaged.
     """
-    validate(slide)
-    with open_image(slide.name, slide.image) as pixels:
-        return _write(out, number, slide, pixels, axis, study_panel, settings, crops)
-
-
-def _write(
-    out: Path,
-    number: int,
-    slide: Slide,
-    pixels: Pixels,
-    axis: GeneAxis,
-    study_panel: np.ndarray,
-    settings: BuildSettings,
-    crops: CropSettings,
-) -> SlideRecord:
-    check_spots_on_image(slide, pixels.width, pixels.height)
     columns = axis.columns(GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols)))
     measured = np.asarray(study_panel if slide.absent_is_zero else np.unique(columns), np.int32)
     counts = counts_on(measured, columns, slide.counts)
-    neighbors = neighbor_table(slide, settings.rings)
+    neighbors = neighbor_table(slide, settings.neighbors)
     samples = slide_samples(slide, pixels, counts, measured, neighbors, crops)
 
     stem = file_stem(slide.name)
+    sweep(out, *(f"{stem}{end}" for end in (".tar", "-part*.tar", ".h5ad", ".counts.npy", ".index.npy", ".json")))
     panel = write_panel(out, measured)
     order = sample_order(len(slide), settings.seed, slide.name)
     tars, index = write_tars(out, stem, number, samples, order, settings.part_spots)
-    record = _record(slide, number, stem, samples, panel, len(measured), tars)
+    record = _record(slide, quality, number, stem, samples, panel, len(measured), tars)
     _write_bytes(out / record.counts, npy_bytes(samples.pairs))
     _write_bytes(out / record.index, npy_bytes(index))
     write_h5ad(out / record.h5ad, slide, pixels, counts, measured, axis.table, neighbors)
@@ -100,7 +88,14 @@ def _write_bytes(path: Path, payload: bytes) -> None:
 
 
 def _record(
-    slide: Slide, number: int, stem: str, samples: SlideSamples, panel: str, measured: int, tars: tuple[str, ...]
+    slide: Slide,
+    quality: ImageQuality,
+    number: int,
+    stem: str,
+    samples: SlideSamples,
+    panel: str,
+    measured: int,
+    tars: tuple[str, ...],
 ) -> SlideRecord:
     return SlideRecord(
         number=number,
@@ -130,7 +125,10 @@ def _record(
         niche_px=samples.niche.stored_px,
         spot_format=samples.spot.format,
         niche_format=samples.niche.format,
+        ring_members=samples.neighbors.ring_members,
         outside=round(float(samples.outside.mean()), 6),
+        on_tissue=quality.on_tissue,
+        sharpness=quality.sharpness,
         notes=slide.notes,
         tars=tars,
     )

@@ -14,7 +14,9 @@ from scipy.spatial import cKDTree
 from stalign_pl.errors import STAlignError
 
 Lattice = Literal["hex", "square", "none"]
-ImageKind = Literal["fullres", "hires", "lowres"]
+ImageKind = Literal["fullres", "hires", "lowres", "shipped"]
+"""`shipped`: a reduced image whose own pixels the positions are given in, so its scale is 1; how far it was reduced is
+not known (many of STimage-1K4M)."""
 
 
 class SlideError(STAlignError):

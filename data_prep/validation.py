@@ -44,7 +44,7 @@ def validate(slide: Slide) -> None:
 
     Raises:
         SlideError: axes of different length, no spot, one spot, a repeated barcode, a position that is not finite, a
-            lattice that is none, no patient, or a negative or absurd scale.
+            lattice that is none, or a negative or absurd scale.
     """
     _check_axes(slide)
     _check_spots(slide)
@@ -54,13 +54,6 @@ def validate(slide: Slide) -> None:
     for column, values in slide.labels.items():
         if len(values) != len(slide):
             raise SlideError(slide.name, f"label column {column!r} has {len(values)} values for {len(slide)} spots")
-    if not slide.patient:
-        raise SlideError(
-            slide.name,
-            "has no patient, and splits are made by patient. Give it in a sheet (slides.csv with the columns slide and "
-            "patient, in the input folder), under `patients:` of the source in the config, or, where every slide is "
-            "its own patient, by --slide-as-patient",
-        )
 
 
 def _check_axes(slide: Slide) -> None:

@@ -1,4 +1,4 @@
-"""`python -m stalign_pl fit|validate|test|predict --config FILE`."""
+"""`python -m stalign_pl fit|validate|test|predict --config FILE`, and `genes`, which needs no torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from stalign_pl.errors import STAlignError
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["genes"]:
+        return _genes(sys.argv[2:])
     # Read when torch is imported: large CPU tensors on huge pages. A CPU step takes about half the time, page faults
     # being the other half (measured); numbers do not change.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -26,6 +28,16 @@ def main() -> int:
         print(f"stalign_pl: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _genes(arguments: list[str]) -> int:
+    from stalign_pl.genes_command import main as genes
+
+    try:
+        return genes(arguments)
+    except (STAlignError, OSError) as error:
+        print(f"stalign_pl: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from stalign_pl.callbacks import (
     AtomicCheckpointIO,
+    DataRecord,
     GenePredictionCallback,
     LastCheckpoint,
     PredictionWriter,
@@ -157,7 +158,7 @@ class STAlignCLI(LightningCLI):
         run = Path(options.trainer.default_root_dir)
         extra: dict[str, Any] = {
             "logger": False,
-            "callbacks": [Throughput(), RunReport()],
+            "callbacks": [Throughput(), DataRecord(), RunReport()],
             "plugins": [AtomicCheckpointIO()],
         }
         if options.trainer.enable_progress_bar is not False:

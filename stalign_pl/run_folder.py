@@ -10,7 +10,7 @@ WORDS = ("best", "last")
 """What --ckpt_path knows besides a path."""
 
 WRITTEN = (
-    *("config.yaml", "metrics.csv", "results.json", "provenance.json", "table.txt", "wandb_id.txt"),
+    *("config.yaml", "metrics.csv", "results.json", "provenance.json", "table.txt", "genes.tsv", "wandb_id.txt"),
     *("checkpoints", "figures", "predictions"),
 )
 """What a run writes into its folder, but for wandb's own folder, which keeps runs apart by itself."""

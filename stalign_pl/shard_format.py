@@ -95,6 +95,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: Path, *names: str) -> None:
+    """Remove what killed writers of these files left: temporary files of `replacing`. For the files' only writer.
+
+    Args:
+        names: file names; `*` stands for any text, as in `<stem>-part*.tar`.
+    """
+    for name in names:
+        for left in sorted(folder.glob(f".{name}.*.tmp")):
+            left.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, keys in the order given, one trailing newline."""
     with replacing(path) as temporary:
@@ -176,7 +187,7 @@ class SlideRecord:
     pitch_um: float  # distance of nearest spots
     um_per_px: float  # of the full-resolution frame, in which positions are given: from the lattice
     um_per_px_claims: dict[str, float]  # what else says so -> its answer
-    image: str  # "fullres", "hires" or "lowres": which image the crops come from
+    image: str  # "fullres", "hires", "lowres" or "shipped" (slide.ImageKind): which image the crops come from
     image_um_per_px: float
     spot_um: float  # side of the spot crop
     niche_um: float  # side of the niche crop
@@ -184,7 +195,10 @@ class SlideRecord:
     niche_px: int
     spot_format: str  # "png" or "jpg"
     niche_format: str
+    ring_members: tuple[int, ...]  # per ring of neighbours the most that a spot has in it and within it
     outside: float  # mean share of the niche crops that lies outside the image, 0 to 1
+    on_tissue: float  # mean share of the spots' area that shows tissue, 0 to 1
+    sharpness: float  # of the image around the spots, see data_prep/quality.py
     notes: tuple[str, ...]  # what the reader and the curation saw
     tars: tuple[str, ...]
     files: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name -> {"bytes": int, "sha256": str}
@@ -209,7 +223,8 @@ class SlideRecord:
             raise ShardError(
                 f"{origin}: slide {value.get('name', '?')!r}: missing keys {missing}, unknown keys {extra}"
             )
-        return cls(**{**value, "tars": tuple(value["tars"]), "notes": tuple(value["notes"])})
+        lists = {name: tuple(value[name]) for name in ("tars", "notes", "ring_members")}
+        return cls(**{**value, **lists})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
+from data_prep.gzipped import is_gzipped, plain_file
 from data_prep.images.arrays import open_hdf5, open_zarr
 from data_prep.images.blocks import CACHE_BYTES, BlockPixels
 from data_prep.images.pixels import Pixels
@@ -42,6 +44,10 @@ def _opened(place: ImagePlace, stack: ExitStack, cache_bytes: int) -> Pixels:
         raise SlideError(place.slide_name, f"has no image {place.path}")
     if place.member:
         return BlockPixels(open_hdf5(place, stack), cache_bytes)
+    if is_gzipped(place.path):
+        with place.decoding("cannot be read as gzip"):
+            unpacked = stack.enter_context(plain_file(place.path))
+        place = replace(place, path=unpacked, shown=place.path)
     with open(place.path, "rb") as file:
         start = file.read(4)
     if start in TIFF:

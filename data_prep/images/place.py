@@ -15,14 +15,18 @@ MAX_WHOLE_PIXELS = 3_000_000_000
 
 @dataclass(frozen=True)
 class ImagePlace:
-    """The slide, the file and, in an HDF5 file or a zarr folder, the array."""
+    """The slide, the file and, in an HDF5 file or a zarr folder, the array.
+
+    `shown`: the user's file in messages, where `path` is an unpacked copy of it.
+    """
 
     slide_name: str
     path: Path
     member: str = ""
+    shown: Path | None = None
 
     def error(self, what: str) -> SlideError:
-        where = f"{self.path} {self.member}:" if self.member else self.path
+        where = f"{self.path} {self.member}:" if self.member else self.shown or self.path
         return SlideError(self.slide_name, f"{where} {what}")
 
     @contextmanager

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from data_prep.sources import anndata_file, legacy_st, space_ranger
+from collections.abc import Callable
+from pathlib import Path
+
+from data_prep.catalogue import CatalogueRow
+from data_prep.sources import (
+    anndata_file,
+    hest,
+    hest_catalogue,
+    legacy_st,
+    space_ranger,
+    spatialdata_zarr,
+    stimage,
+    stimage_catalogue,
+)
 from data_prep.sources.job import Discovery, ReaderOptions, SlideJob, Source
 from stalign_pl.errors import ConfigError
 
@@ -10,7 +23,16 @@ SOURCES: dict[str, Source] = {
     "space_ranger": space_ranger.discover,
     "legacy_st": legacy_st.discover,
     "anndata": anndata_file.discover,
+    "stimage": stimage.discover,
+    "hest": hest.discover,
+    "spatialdata": spatialdata_zarr.discover,
 }
+
+CATALOGUES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], dict[str, CatalogueRow]]]] = {
+    "stimage": (stimage_catalogue.find_catalogue, stimage_catalogue.read_catalogue),
+    "hest": (hest_catalogue.find_catalogue, hest_catalogue.read_catalogue),
+}
+"""Sources whose slides a catalogue names before any other file is there: how it is found in a folder, and read."""
 
 
 def find_source(name: str) -> Source:
@@ -24,4 +46,4 @@ def find_source(name: str) -> Source:
     return SOURCES[name]
 
 
-__all__ = ["SOURCES", "Discovery", "ReaderOptions", "SlideJob", "Source", "find_source"]
+__all__ = ["CATALOGUES", "SOURCES", "Discovery", "ReaderOptions", "SlideJob", "Source", "find_source"]

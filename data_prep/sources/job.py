@@ -57,12 +57,14 @@ class ReaderOptions:
     Attributes:
         labels: columns of obs that are labels (anndata); empty: the reader's own choice.
         catalogue: the source's catalogue file (stimage, hest); None: where the source's layout has it.
-        bin_um: side of the bins that are read (space_ranger: Visium HD).
+        bin_um: side of the bins that are read (space_ranger, spatialdata: Visium HD).
+        table: name of the table that is read (spatialdata); empty: the only one, or the one of the bins.
     """
 
     labels: tuple[str, ...] = ()
     catalogue: Path | None = None
     bin_um: int = 16
+    table: str = ""
 
 
 Source = Callable[[Path, ReaderOptions], Discovery]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data_prep.catalogue import CatalogueRow
 from data_prep.slide import Slide, SlideError
 from data_prep.sources.labels import clean_labels
 from stalign_pl.errors import ConfigError
@@ -31,6 +32,11 @@ class SlideFacts:
         """These facts, and `weaker`'s where these say nothing."""
         mine = {item.name: getattr(self, item.name) for item in fields(self)}
         return replace(weaker, **{name: value for name, value in mine.items() if value is not None})
+
+    def over_row(self, row: CatalogueRow) -> CatalogueRow:
+        """A catalogue's row with these facts in place of its own."""
+        mine = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "labels"}
+        return replace(row, **{name: value for name, value in mine.items() if value is not None})
 
     def apply(self, slide: Slide) -> Slide:
         """The slide with these facts in place of its own.

@@ -1,59 +1,65 @@
-"""Space Ranger's `spatial/` folder: positions, scale factors and the two tissue images."""
+"""What Space Ranger's `spatial/` folder holds: positions, scale factors and the two tissue images."""
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from data_prep.slide import SlideError, SlideImage
+from data_prep.gzipped import plain_bytes
+from data_prep.slide import ImageKind, SlideError, SlideImage
+from data_prep.sources.reading import reading
 
-COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "y", "x")
-"""Columns of the positions file, with or without a header. Pixels: row (y) first, then column (x)."""
+COLUMNS = {
+    "barcode": "barcode",
+    "in_tissue": "in_tissue",
+    "array_row": "array_row",
+    "array_col": "array_col",
+    "pxl_row_in_fullres": "y",
+    "pxl_col_in_fullres": "x",
+}
+"""Columns of the positions file, in order, and our names for them. Pixels: row (y) first, then column (x)."""
 
-POSITION_FILES = ("tissue_positions.csv", "tissue_positions_list.csv")
-
-TISSUE_IMAGES = (
-    ("hires", "tissue_hires_image.png", "tissue_hires_scalef"),
-    ("lowres", "tissue_lowres_image.png", "tissue_lowres_scalef"),
-)
-
-
-def positions_file(spatial: Path, slide_name: str) -> Path:
-    """The folder's positions file (version 2 before version 1).
-
-    Raises:
-        SlideError: there is none.
-    """
-    for name in POSITION_FILES:
-        if (spatial / name).is_file():
-            return spatial / name
-    raise SlideError(slide_name, f"{spatial} has no positions file; one of {', '.join(POSITION_FILES)} is wanted")
+NUMBERS = {"in_tissue": int, "array_row": int, "array_col": int, "y": float, "x": float}
 
 
-def read_positions(spatial: Path, slide_name: str) -> pd.DataFrame:
+def read_positions(path: Path, slide_name: str) -> pd.DataFrame:
     """All spots of the array: index barcode; columns in_tissue, array_row, array_col, y, x (full-res px, float64).
 
-    Whether there is a header is told by the first cell: version 1 has none, and some files of its name have one.
+    CSV with or without a header (told by the first cell: version 1 has none, and some files of its name have one),
+    parquet (Visium HD), gzipped or not.
 
     Raises:
-        SlideError: no file, not six columns, a value that is not a number, or a repeated barcode.
+        SlideError: not these six columns, a value that is not a number, or a repeated barcode.
     """
-    path = positions_file(spatial, slide_name)
-    try:
-        with open(path, encoding="utf-8") as file:
-            header = file.readline().split(",")[0].strip().strip('"') == "barcode"
-        table = pd.read_csv(path, header=0 if header else None, dtype=str)
-    except ValueError as error:  # empty, no table, or not text
-        raise SlideError(slide_name, f"{path} cannot be read: {error}") from error
-    if table.shape[1] != len(COLUMNS):
+    with reading(slide_name, path):
+        content = plain_bytes(path)
+        if content.startswith(b"PAR1"):
+            table = pd.read_parquet(io.BytesIO(content))
+            table = table.reset_index() if table.index.name in COLUMNS else table
+            header = True
+        else:
+            header = content[:200].decode("utf-8-sig").split(",")[0].strip().strip('"') == "barcode"
+            table = pd.read_csv(
+                io.BytesIO(content), header=0 if header else None, dtype={0: str, "barcode": str}, encoding="utf-8-sig"
+            )
+    if header:
+        missing = [column for column in COLUMNS if column not in table.columns]
+        if missing:
+            raise SlideError(slide_name, f"{path} has no columns {missing}; it has {list(table.columns)}")
+        table = table[list(COLUMNS)]
+    elif table.shape[1] != len(COLUMNS):
         raise SlideError(slide_name, f"{path} has {table.shape[1]} columns; wanted: {', '.join(COLUMNS)}")
-    table.columns = COLUMNS
+    table.columns = list(COLUMNS.values())
     table = table.set_index("barcode")
     try:
-        table = table.astype({"in_tissue": int, "array_row": int, "array_col": int, "y": float, "x": float})
+        table = table.astype(NUMBERS)
     except ValueError as error:
         raise SlideError(slide_name, f"{path}: {error}") from error
     if not table.index.is_unique:
@@ -62,35 +68,69 @@ def read_positions(spatial: Path, slide_name: str) -> pd.DataFrame:
     return table
 
 
-def scale_factor(spatial: Path, slide_name: str, key: str) -> float:
-    """One of scalefactors_json.json: image pixels per full-resolution pixel.
+@dataclass(frozen=True)
+class ScaleFactors:
+    """scalefactors_json.json, or the dictionary that scanpy makes of it. `origin`: where it stands, for messages."""
+
+    slide_name: str
+    origin: str
+    values: Mapping[str, Any]
+
+    def required(self, key: str) -> float:
+        """A factor.
+
+        Raises:
+            SlideError: absent, or not a number above 0.
+        """
+        value = self.values.get(key)
+        try:
+            number = float(value) if not isinstance(value, bool | str) and value is not None else float("nan")
+        except TypeError:
+            number = float("nan")
+        if not np.isfinite(number) or number <= 0:
+            raise SlideError(
+                self.slide_name,
+                f"{self.origin}: {key} is {value!r}; a number above 0 is wanted (keys: {sorted(self.values)})",
+            )
+        return number
+
+    def optional(self, key: str) -> float | None:
+        """A factor, None where it is absent. Raises as `required` where it is there and no number above 0."""
+        return self.required(key) if key in self.values else None
+
+
+def read_scale_factors(path: Path, slide_name: str) -> ScaleFactors:
+    """The file of scale factors.
 
     Raises:
-        SlideError: no file, not JSON, no such key, or a value that is not above zero.
+        SlideError: not JSON, or not keys and values.
     """
-    path = spatial / "scalefactors_json.json"
-    if not path.is_file():
-        raise SlideError(slide_name, f"{path} is missing, so the scale of the tissue images is unknown")
+    with reading(slide_name, path):
+        content = plain_bytes(path)
     try:
-        factors = json.loads(path.read_text())
+        values = json.loads(content)
     except ValueError as error:
         raise SlideError(slide_name, f"{path} is not JSON: {error}") from error
-    if not isinstance(factors, dict):
-        raise SlideError(slide_name, f"{path} holds {type(factors).__name__}; keys and values are wanted")
-    value = factors.get(key)
-    if not isinstance(value, int | float) or not np.isfinite(value) or value <= 0:
-        raise SlideError(
-            slide_name, f"{path}: {key} is {value!r}; a number above 0 is wanted (keys: {sorted(factors)})"
-        )
-    return float(value)
+    if not isinstance(values, dict):
+        raise SlideError(slide_name, f"{path} holds {type(values).__name__}; keys and values are wanted")
+    return ScaleFactors(slide_name, str(path), values)
 
 
-def tissue_image(spatial: Path, slide_name: str) -> SlideImage | None:
-    """The finer of the two tissue images with its scale; None where the folder has neither.
+def tissue_image(
+    slide_name: str, hires: Path | None, lowres: Path | None, factors: ScaleFactors | None
+) -> SlideImage | None:
+    """The finer of the two tissue images with its scale; None where there is neither.
 
     The folder's JPEGs (detected_tissue_image, aligned_fiducials) are grey quality-control renderings, not the stain.
+
+    Raises:
+        SlideError: an image, but no scale of it.
     """
-    for kind, name, key in TISSUE_IMAGES:
-        if (spatial / name).is_file():
-            return SlideImage(spatial / name, kind, scale_factor(spatial, slide_name, key))
+    choices: tuple[tuple[ImageKind, Path | None], ...] = (("hires", hires), ("lowres", lowres))
+    for kind, path in choices:
+        if path is None:
+            continue
+        if factors is None:
+            raise SlideError(slide_name, f"scalefactors_json.json is missing, so the scale of {path} is unknown")
+        return SlideImage(path, kind, factors.required(f"tissue_{kind}_scalef"))
     return None

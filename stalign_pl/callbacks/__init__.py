@@ -1,5 +1,6 @@
 """Lightning callbacks: every epoch's figures, the run's report, what `predict` writes."""
 
+from stalign_pl.callbacks.data_record import DataRecord
 from stalign_pl.callbacks.gene_prediction import GenePredictionCallback
 from stalign_pl.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
 from stalign_pl.callbacks.prediction_writer import PredictionWriter
@@ -9,6 +10,7 @@ from stalign_pl.callbacks.throughput import Throughput
 
 __all__ = [
     "AtomicCheckpointIO",
+    "DataRecord",
     "GenePredictionCallback",
     "LastCheckpoint",
     "PredictionWriter",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,9 @@ class GenePredictionCallback(EvaluationCallback):
                     Row("gene_prediction", split, shard.record.name, name, readout, metric, value, float("nan"), 1)
                 )
             if name == "stalign":
-                report.figures.append(self._draw(shard, targets, prediction, scores, figures, when))
+                report.figures.append(
+                    self._draw(shard, targets, prediction, scores, figures, when, data.division.marks)
+                )
         return report
 
     def _predictions(
@@ -113,7 +115,13 @@ class GenePredictionCallback(EvaluationCallback):
 
     @staticmethod
     def _draw(
-        shard: SlideShard, targets: Targets, prediction: np.ndarray, scores: GeneScores, figures: Path, when: str
+        shard: SlideShard,
+        targets: Targets,
+        prediction: np.ndarray,
+        scores: GeneScores,
+        figures: Path,
+        when: str,
+        marks: Sequence[str],
     ) -> Path:
         section = read_section(shard)
         shown = slice(0, FIGURE_GENES)  # the first of the list made from training spots: never the best predicted
@@ -124,6 +132,7 @@ class GenePredictionCallback(EvaluationCallback):
             targets.names[shown],
             title=f"{section.name}: expression from the image embeddings, {when}",
             scores=scores.gene_pearson[shown],
+            note="; ".join(marks),
         )
         path = figures / f"{shard.record.stem}-genes-{when}.png"
         save_figure(figure, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,8 @@ class PredictionWriter(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         data: STAlignData = trainer.datamodule
         source = provenance(data, Path(trainer.default_root_dir)) | {"checkpoint": str(trainer.ckpt_path)}
+        # As text: HDF5 has no name for a slide's with a slash, and no empty list of texts.
+        source = {key: value if isinstance(value, str) else json.dumps(value) for key, value in source.items()}
         for slide in sorted(data.held_out)[trainer.global_rank :: trainer.world_size]:
             path = folder / data.shard_set.slides[slide].record.h5ad
             self._write(path, data, data.shard_set.slides[slide], table, source)

@@ -41,7 +41,7 @@ class RunReport(Callback):
         console.print(f"run {run}, shards {shards}, checkpoint {trainer.ckpt_path}", soft_wrap=True)
         for split in ("val", "test"):
             if any(row.split == split for row in rows):
-                console.print(table(rows, split))
+                console.print(table(rows, split, trainer.datamodule.division.marks))
         with replacing(run / "table.txt") as temporary:
             temporary.write_text(console.export_text())
         console.print(f"results: {path}   figures: {run / 'figures'}")

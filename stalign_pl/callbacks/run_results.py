@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.evaluation.results import ALL, Row, mean_over_slides, read_results, write_results
@@ -13,7 +14,7 @@ def _identity(row: Row) -> tuple[str, ...]:
     return (row.task, row.split, row.slide, row.row, row.readout, row.metric)
 
 
-def merge_results(path: Path, rows: Iterable[Row], provenance: dict[str, str]) -> list[Row]:
+def merge_results(path: Path, rows: Iterable[Row], provenance: dict[str, Any]) -> list[Row]:
     """Put rows into a results file (created if need be), renew the means over slides, write atomically."""
     kept = {_identity(row): row for row in (read_results(path) if path.exists() else []) if row.slide != ALL}
     kept.update({_identity(row): row for row in rows})
@@ -23,8 +24,13 @@ def merge_results(path: Path, rows: Iterable[Row], provenance: dict[str, str]) -
     return merged
 
 
-def provenance(data: STAlignData, run: Path) -> dict[str, str]:
-    """What a table came from."""
+def provenance(data: STAlignData, run: Path) -> dict[str, Any]:
+    """What a table came from.
+
+    Marks (a slide stands for a patient, ...) are here, in table.txt and on figures, and not in the rows of
+    results.json, whose keys are fixed: they are about the split, hence the same for every row of the file, and this
+    file is written before it, so that no table stands without them.
+    """
     import stalign_pl
 
     return {
@@ -33,4 +39,10 @@ def provenance(data: STAlignData, run: Path) -> dict[str, str]:
         "shards": str(data.shard_set.folder),
         "shards_digest": data.shard_set.digest(),
         "vocabulary_digest": data.vocabulary.digest(),
+        "gene_table_digest": data.vocabulary.table,
+        "split": data.division.split,
+        "fold": data.division.fold,
+        "split_sha256": data.division.split_sha256,
+        "marks": list(data.division.marks),
+        "genes_measured_where_not_all": data.measured_genes,
     }

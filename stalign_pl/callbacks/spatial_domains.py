@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ class SpatialDomainCallback(EvaluationCallback):
             report.rows += _rows(split, section.name, "stalign", "tied_gmm", result)
             spot = self._score(trained.of(slide, "spot_fused"), section)
             report.rows += _rows(split, section.name, "stalign_spot", "tied_gmm", spot)
-            report.figures.append(self._draw(section, shard, result, figures, when))
+            report.figures.append(self._draw(section, shard, result, figures, when, data.division.marks))
         if untrained is not None:
             for name, features in self._floors(data, shard, section, untrained):
                 for readout in ("tied_gmm", *self.secondary):
@@ -102,7 +102,9 @@ class SpatialDomainCallback(EvaluationCallback):
             )
 
     @staticmethod
-    def _draw(section: Section, shard: SlideShard, result: DomainResult, figures: Path, when: str) -> Path:
+    def _draw(
+        section: Section, shard: SlideShard, result: DomainResult, figures: Path, when: str, marks: Sequence[str]
+    ) -> Path:
         figure = domains_figure(
             section.xy_um,
             section.labels,
@@ -111,6 +113,7 @@ class SpatialDomainCallback(EvaluationCallback):
             section.extent_um,
             title=f"{section.name}: domains from the fused niche embedding, {when}",
             ari=result.mean,
+            note="; ".join(marks),
         )
         path = figures / f"{shard.record.stem}-domains-{when}.png"
         save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""The LightningDataModule: patients' lists -> slides, vocabulary, plans and loaders."""
+"""The LightningDataModule: a division by patient -> slides, vocabulary, plans and loaders."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from lightning import LightningDataModule
 
 from stalign_pl.data.augmentation import Augmentation
 from stalign_pl.data.batch import SpotBatch
+from stalign_pl.data.division import divide
+from stalign_pl.data.gene_selection import GeneSelection
 from stalign_pl.data.loader import BatchLoader
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.plan import Composition, reading_plan, training_plan
 from stalign_pl.data.reader import BatchReader, no_draws
 from stalign_pl.data.shards import ShardSet, SlideShard
 from stalign_pl.data.transform import BatchTransform, ModelInputs
-from stalign_pl.data.vocabulary import GeneSelection, Vocabulary, build_vocabulary
+from stalign_pl.data.vocabulary import Vocabulary, build_vocabulary, measured_counts
 from stalign_pl.errors import ConfigError
+from stalign_pl.split_file import listed
 
 
 class STAlignData(LightningDataModule):
@@ -29,6 +32,8 @@ class STAlignData(LightningDataModule):
         val_patients: held out, looked at every epoch (early stopping, best checkpoint).
         test_patients: held out, looked at by `test` alone.
         train_patients: null takes everybody else.
+        split: a file of `python -m data_prep splits` in place of the three lists.
+        fold: its fold; null where it has only one.
         composition: slides and spots of a global batch.
         niche: which neighbours make a niche.
         genes: how the vocabulary is chosen from the training slides.
@@ -39,8 +44,7 @@ class STAlignData(LightningDataModule):
         threads: decoding threads a process.
 
     Raises:
-        ConfigError: lists that overlap or are empty where they must not be.
-        ShardError: a patient whom the set does not hold.
+        ConfigError, ShardError: see `divide`.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class STAlignData(LightningDataModule):
         val_patients: list[str] | None = None,
         test_patients: list[str] | None = None,
         train_patients: list[str] | None = None,
+        split: str | None = None,
+        fold: str | None = None,
         composition: Composition = Composition(),  # noqa: B008 (frozen)
         niche: NicheConfig = NicheConfig(),  # noqa: B008
         genes: GeneSelection = GeneSelection(),  # noqa: B008
@@ -71,30 +77,25 @@ class STAlignData(LightningDataModule):
                 raise ConfigError(f"data.{name} is {size}; a side in px, at least 1, is wanted")
         if stain not in ("slide", "none"):
             raise ConfigError(f"data.stain is {stain!r}; known: slide, none")
-        self.val_slides, self.test_slides, self.train_slides = self._split(
-            val_patients or [], test_patients or [], train_patients
-        )
+        self.division = divide(self.shard_set, split, fold, val_patients, test_patients, train_patients)
+        self.train_slides, self.val_slides = self.division.train, self.division.val
+        self.test_slides = self.division.test
         self._held_out: dict[int, SlideShard] = {}
-
-    def _split(self, val: list[str], test: list[str], train: list[str] | None) -> list[dict[int, SlideShard]]:
-        everybody = {slide.record.patient for slide in self.shard_set.slides.values()}
-        if train is None:
-            train = sorted(everybody - set(val) - set(test))
-        lists = {"data.val_patients": val, "data.test_patients": test, "data.train_patients": train}
-        names = list(lists)
-        for number, one in enumerate(names):
-            for other in names[number + 1 :]:
-                both = sorted(set(lists[one]) & set(lists[other]))
-                if both:
-                    raise ConfigError(f"patient {', '.join(both)} is in {one} and in {other}; lists must be disjoint")
-        if not train:
-            raise ConfigError(f"no patient is left to train on: {self.shard_set.folder} holds {sorted(everybody)}")
-        return [self.shard_set.of_patients(patients, name) for name, patients in lists.items()]
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Genes and their statistics, from the training slides alone."""
         return build_vocabulary(list(self.train_slides.values()), self.shard_set.genes, self.selection)
+
+    @cached_property
+    def measured_genes(self) -> dict[str, int]:
+        """Slide -> how many of the vocabulary's genes it measured, of those that did not measure all."""
+        return measured_counts(self.vocabulary, self.used_slides.values())
+
+    @property
+    def used_slides(self) -> dict[int, SlideShard]:
+        """All slides of the three parts."""
+        return {**self.train_slides, **self.val_slides, **self.test_slides}
 
     @property
     def n_genes(self) -> int:
@@ -102,9 +103,8 @@ class STAlignData(LightningDataModule):
 
     @cached_property
     def transform(self) -> BatchTransform:
-        slides = {**self.train_slides, **self.val_slides, **self.test_slides}
         return BatchTransform(
-            slides,
+            self.used_slides,
             self.vocabulary,
             genes=len(self.shard_set.genes),
             spot_size=self.spot_size,
@@ -149,7 +149,8 @@ class STAlignData(LightningDataModule):
     def test_dataloader(self) -> BatchLoader:
         """Validation and test patients in one pass, so that a table's two parts come from the same weights."""
         if not self.test_slides:
-            raise ConfigError("data.test_patients is empty: there is nobody to test on")
+            empty = f"the test part of {self.division.split}" if self.division.split else "data.test_patients"
+            raise ConfigError(f"{empty} is empty: there is nobody to test on")
         return self._evaluation_loader({**self.val_slides, **self.test_slides})
 
     def predict_dataloader(self) -> BatchLoader:
@@ -174,13 +175,25 @@ class STAlignData(LightningDataModule):
         return transform(batch, self.augmentation if self.trainer.training else None)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"vocabulary": self.vocabulary.digest(), "n_genes": self.n_genes}
+        return {
+            "vocabulary": self.vocabulary.digest(),
+            "n_genes": self.n_genes,
+            "train_slides": sorted(slide.record.name for slide in self.train_slides.values()),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Refuse a checkpoint whose genes are not ours: the same weights would read other genes."""
+        """Refuse a checkpoint whose genes are not ours, for the same weights would read other genes, and one that was
+        trained on slides that we hold out: another fold's, whose genes may be the same."""
         if state["vocabulary"] != self.vocabulary.digest():
             raise ConfigError(
                 f"the checkpoint was trained on another vocabulary ({state['n_genes']} genes, digest "
                 f"{state['vocabulary'][:12]}) than this configuration gives ({self.n_genes} genes, digest "
                 f"{self.vocabulary.digest()[:12]}): use the same shards, training patients and data.genes"
+            )
+        held_out = {slide.record.name for slide in (*self.val_slides.values(), *self.test_slides.values())}
+        seen = sorted(held_out.intersection(state.get("train_slides", ())))
+        if seen:
+            raise ConfigError(
+                f"the checkpoint was trained on {len(seen)} slides that this configuration holds out: {listed(seen)}. "
+                f"Use the split, fold or patients that it was trained with"
             )

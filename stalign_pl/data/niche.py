@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ class NicheConfig:
 
     Attributes:
         k: nearest spots in it, target not counted (the paper: 3); null takes the whole rings; 0 is the spot alone.
-        rings: the k are sought within this many rings (one pitch each), so that a spot at the edge reaches no further.
+        rings: the k are sought within this many rings (one pitch each, unless the shards were built with other
+            bounds), so that a spot at the edge reaches no further.
         exclude_rings: spots this near are no negatives of each other; null is 2 x rings, which covers every
             two niches that share a member.
         leave_target_out: sum the niche's genes without the target's own, so that cross-scale matching is not identity.
@@ -35,9 +37,6 @@ class NicheConfig:
             problems.append(f"niche.k is {self.k}; it must be 0 or more, or null for whole rings")
         if self.rings < 1:
             problems.append(f"niche.rings is {self.rings}; it must be at least 1")
-        within = 3 * self.rings * (self.rings + 1)
-        if self.k is not None and self.rings >= 1 and self.k > within:
-            problems.append(f"niche.k is {self.k}; within niche.rings = {self.rings} there are {within} at most")
         if self.exclude_rings is not None and self.exclude_rings < 0:
             problems.append(f"niche.exclude_rings is {self.exclude_rings}; it must be 0 or more, or null")
         if self.leave_target_out and self.k == 0:
@@ -51,6 +50,21 @@ class NicheConfig:
     def excluded_rings(self) -> int:
         return 2 * self.rings if self.exclude_rings is None else self.exclude_rings
 
+    def excluded_width(self, ring_members: list[tuple[int, ...]]) -> int:
+        """The most spots that any spot excludes, given every slide's `SlideRecord.ring_members`.
+
+        Raises:
+            ConfigError: rings that a slide's shard does not hold, or a k that no slide's rings reach.
+        """
+        for stored in ring_members:
+            _ring_end(stored, self.rings, "niche.rings")
+            if self.excluded_rings:
+                _ring_end(stored, self.excluded_rings, "niche.exclude_rings (2 x niche.rings)")
+        within = max(stored[self.rings - 1] for stored in ring_members)
+        if self.k is not None and self.k > within:
+            raise ConfigError(f"niche.k is {self.k}; within niche.rings = {self.rings} there are {within} at most")
+        return max((stored[self.excluded_rings - 1] for stored in ring_members if self.excluded_rings), default=1) or 1
+
     def members(self, neighbors: np.ndarray, ring_ends: list[int]) -> np.ndarray:
         """Spot indices of the niche, target not counted, from a sample's neighbours and cumulative ring ends."""
         within = neighbors[: _ring_end(ring_ends, self.rings, "niche.rings")]
@@ -63,7 +77,7 @@ class NicheConfig:
         return neighbors[: _ring_end(ring_ends, self.excluded_rings, "niche.exclude_rings (2 x niche.rings)")]
 
 
-def _ring_end(ring_ends: list[int], rings: int, name: str) -> int:
+def _ring_end(ring_ends: Sequence[int], rings: int, name: str) -> int:
     if rings > len(ring_ends):
         raise ConfigError(f"{name} asks for {rings} rings; the shards hold {len(ring_ends)}")
     return ring_ends[rings - 1]

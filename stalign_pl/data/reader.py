@@ -68,7 +68,7 @@ class BatchReader:
         records = [slide.record for slide in slides.values()]
         self.spot_side = max(record.spot_px for record in records)
         self.niche_side = max(record.niche_px for record in records)
-        self.excluded_width = max(1, 6 * niche.excluded_rings * (niche.excluded_rings + 1))  # twice a hexagon's
+        self.excluded_width = niche.excluded_width([record.ring_members for record in records])
         self._tars = TarBytes()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
@@ -103,7 +103,7 @@ class BatchReader:
             neighbors = np.frombuffer(_npy_payload(row.sample["neighbors"]), np.int32)
             meta = json.loads(bytes(row.sample["meta"]))
             members = self.niche.members(neighbors, meta["rings"])
-            away = self.niche.excluded(neighbors, meta["rings"])[: self.excluded_width]
+            away = self.niche.excluded(neighbors, meta["rings"])
             spots[row.at], table[row.at] = row.spot, row.slide.table
             spot_px[row.at], niche_px[row.at] = record.spot_px, record.niche_px
             spot_box[row.at] = 0, 0, record.spot_px, record.spot_px

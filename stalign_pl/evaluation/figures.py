@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ Extent = tuple[float, float, float, float]
 """(left, right, bottom, top) of an image in micrometres, as imshow takes it; bottom > top, for y is down."""
 
 GENES_A_FIGURE = 12
+NOTE_LETTERS = 15
+"""Letters of the note that an inch takes."""
 LEGEND_LINE = 0.21
 """Inches a line of the legend takes."""
 
@@ -39,6 +42,7 @@ def domains_figure(
     extent: Extent | None = None,
     title: str = "",
     ari: float | None = None,
+    note: str = "",
 ) -> Figure:
     """H&E image, annotated domains and predicted domains side by side.
 
@@ -53,6 +57,7 @@ def domains_figure(
         extent: where the image lies, in micrometres; needed with an image.
         title: e.g. slide, row and read-out.
         ari: printed over the prediction.
+        note: small, under the panels.
 
     Raises:
         EvaluationError: shapes that do not fit, an image without extent, or more than 20 colours needed.
@@ -89,8 +94,7 @@ def domains_figure(
     marks = [Line2D([], [], linestyle="", marker="o", markersize=7, color=colour) for _, colour in entries]
     names = [name for name, _ in entries]
     figure.legend(marks, names, loc="outside right center", frameon=False, fontsize=9, ncols=columns)
-    if title:
-        figure.suptitle(title, fontsize=12)
+    _describe(figure, title, note)
     return figure
 
 
@@ -101,6 +105,7 @@ def expression_figure(
     genes: Sequence[str],
     title: str = "",
     scores: Sequence[float] | None = None,
+    note: str = "",
 ) -> Figure:
     """Each gene measured and predicted, side by side on one colour scale.
 
@@ -113,6 +118,7 @@ def expression_figure(
         genes: [g] names, 1 to 12 a figure.
         title: e.g. slide and row.
         scores: [g] Pearson r, printed over the predictions; '-' where NaN.
+        note: small, under the panels.
 
     Raises:
         EvaluationError: shapes that do not fit, NaN or infinity, or another number of genes than 1 to 12.
@@ -139,8 +145,7 @@ def expression_figure(
         pair[0].set_title(f"{gene} measured", fontsize=10)
         pair[1].set_title(f"{gene} predicted{score}", fontsize=10)
     label_outer(grid)
-    if title:
-        figure.suptitle(title, fontsize=12)
+    _describe(figure, title, note)
     return figure
 
 
@@ -150,6 +155,15 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(compress=True, w_pad=0.08, h_pad=0.08))
+
+
+def _describe(figure: Figure, title: str, note: str) -> None:
+    """Title above, note below, the note in lines as wide as the figure."""
+    if title:
+        figure.suptitle(title, fontsize=12)
+    if note:
+        lines = textwrap.wrap(note, int(figure.get_figwidth() * NOTE_LETTERS))
+        figure.supxlabel("\n".join(lines), fontsize=8, color="0.3")
 
 
 def _draw_gene(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from stalign_pl.evaluation.checks import EvaluationError
 from stalign_pl.shard_format import write_json
@@ -53,7 +53,7 @@ class Row:
             raise EvaluationError(f"row {self.row!r}, {self.metric}: seeds is {self.seeds}; at least 1 is needed")
 
 
-def write_results(path: Path, rows: Sequence[Row], provenance: Mapping[str, str]) -> None:
+def write_results(path: Path, rows: Sequence[Row], provenance: Mapping[str, Any]) -> None:
     """Write the rows as a flat JSON list, and `provenance.json` beside it, each atomically.
 
     The provenance (config, version, data) is written first, so that no table stands without it. A mean or sd that is

@@ -33,19 +33,23 @@ class _Grid:
         return f"{METRICS.get(metric, metric)} ({readout})"
 
 
-def table(rows: Sequence[Row], split: Split) -> Table:
+def table(rows: Sequence[Row], split: Split, marks: Sequence[str] = ()) -> Table:
     """Means over the slides of one split, for a terminal.
 
     Rows run from the model over its untrained self and the floors to the oracle; columns are ARI, NMI, MSE and
     Pearson, one a read-out. The best of the rows that are not oracles is bold; '-' is a number that is not defined.
 
+    Args:
+        marks: what the reader must know of the split (not disjoint by patient, ...); they stand in the caption.
+
     Raises:
         EvaluationError: rows of one column that cover different slides.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     grid = _grid(rows, split)
-    made = Table(title=f"{split}, mean over slides", caption=grid.seeds)
+    made = Table(title=f"{split}, mean over slides", caption="\n".join([grid.seeds, *map(escape, marks)]))
     made.add_column("row", no_wrap=True)
     for column in grid.columns:
         made.add_column(grid.header(column), justify="right")
@@ -55,7 +59,7 @@ def table(rows: Sequence[Row], split: Split) -> Table:
     return made
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[Row], marks: Sequence[str] = ()) -> str:
     """The same table for every split that has rows, as GitHub-flavoured Markdown.
 
     Raises:
@@ -71,7 +75,8 @@ def markdown(rows: Sequence[Row]) -> str:
         for line in grid.lines:
             cells = [(grid.text.get((line, column), "-"), (line, column) in grid.best) for column in grid.columns]
             lines.append(f"| {line} | " + " | ".join(f"**{text}**" if bold else text for text, bold in cells) + " |")
-        parts.append(f"### {split}, mean over slides\n\n" + "\n".join(lines) + f"\n\n{grid.seeds}\n")
+        caption = "; ".join([grid.seeds, *marks])
+        parts.append(f"### {split}, mean over slides\n\n" + "\n".join(lines) + f"\n\n{caption}\n")
     return "\n".join(parts)
 
 

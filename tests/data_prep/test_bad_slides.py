@@ -21,7 +21,6 @@ from data_prep.slide import Slide, SlideError
 from data_prep.sources import ReaderOptions, find_source
 from data_prep.validation import validate, whole_counts
 from stalign_pl.errors import ConfigError, ShardError
-from stalign_pl.shard_format import SlideRecord
 
 
 def edit_matrix(folder: Path, change: Callable[[h5py.Group], None]) -> None:
@@ -84,9 +83,9 @@ def edit_positions(change: Callable[[list[str]], list[str]]) -> Callable[[Path],
     return edit
 
 
-def scaled(lines: list[str]) -> list[str]:
+def moved(lines: list[str]) -> list[str]:
     rows = [line.split(",") for line in lines[1:]]
-    return [lines[0], *(",".join([*row[:4], *(str(float(value) * 9) for value in row[4:])]) for row in rows)]
+    return [lines[0], *(",".join([*row[:4], *(str(float(value) + 900) for value in row[4:])]) for row in rows)]
 
 
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -101,7 +100,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         "1 positions are not finite, such as that of '1000ACGT-1'",
     ),
     "position_no_number": (edit_positions(lambda lines: [*lines, "X-1,1,0,0,here,3"]), "tissue_positions.csv: .*here"),
-    "wrong_scale": (edit_positions(scaled), r"of 64 spots lie outside .*full_image\.png"),
+    "wrong_place": (edit_positions(moved), r"of 64 spots lie outside .*full_image\.png"),
     "nothing_in_common": (
         edit_positions(lambda lines: [lines[0], *("Z" + line for line in lines[1:])]),
         "no barcode of filtered_feature_bc_matrix.h5 is among",
@@ -192,10 +191,10 @@ def test_a_slide_that_ends_its_process_is_named_and_the_others_are_built(tiny_co
     slides = [replace(slide, job=DyingSlide("tiny_2")) if slide.number == 1 else slide for slide in plan.slides]
     plan = replace(plan, slides=tuple(slides))
     (tmp_path / "set").mkdir()
-    found = {slide.job.name: outcome for slide, outcome in _outcomes(slides, plan, tmp_path / "set", workers=2)}
+    found = {state.slide: state for state in _outcomes(slides, plan, tmp_path / "set", workers=2)}
     assert sorted(found) == ["tiny_1", "tiny_2", "tiny_3"]
-    assert "process that built it died" in found.pop("tiny_2")
-    assert all(isinstance(outcome, SlideRecord) for outcome in found.values())
+    assert "process that built it died" in found.pop("tiny_2").reason
+    assert [state.status for state in found.values()] == ["done", "done"]
 
 
 def test_names_that_clash_or_do_not_exist_are_refused(tiny_cohort: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_bad_slide_makes_the_status_1(tiny_cohort: Path, tmp_path: Path, capsy
         (["--source", "space_ranger", "--input", "nowhere"], "nowhere of source space_ranger does not exist"),
         (["--config", "nowhere.yaml"], "there is no config nowhere.yaml"),
         (["--config", "a.yaml", "--input", "b"], "not both"),
-        (["--source", "space_ranger", "--input", ".", "--rings", "0"], "setting rings is 0"),
+        (["--source", "space_ranger", "--input", ".", "--rings", "0"], "rings is 0; 1 or more"),
     ],
 )
 def test_wrong_calls_end_in_2(
@@ -97,12 +97,12 @@ def test_config_builds_the_same_set_as_the_options(tiny_cohort: Path, tiny_shard
     ("text", "message"),
     [
         ("sources: []", "should be a list of entries with the keys source, input"),
-        ("source: [a]", "unknown key 'source'; known keys: settings, sources"),
+        ("source: [a]", "unknown key 'source'; known keys: settings, curation, sources"),
         ("settings: {sead: 1}\nsources: []", "unknown key 'sead'; known keys: seed, part_spots"),
         ("settings: {seed: yes}\nsources: []", "seed is True; a whole number is wanted"),
         (
             "sources: [{source: space_ranger, input: ., slide: a}]",
-            "unknown key 'slide'; known keys: source, input, slides",
+            "unknown key 'slide'; known keys: source, input, catalogue, slides",
         ),
         ("sources: [{source: space_ranger}]", "input is None; a text is wanted"),
         ("sources: [{source: anndata, input: ., slides: a}]", "slides is 'a'; a list is wanted"),

@@ -120,3 +120,20 @@ def test_bad_pictures_are_refused():
         expression_figure(XY, np.zeros((48, 2)), np.zeros((48, 2)), ["a", "b"], scores=[0.1])
     with pytest.raises(EvaluationError, match="different places"):
         domains_figure(XY * 0, TRUTH, PREDICTED)
+
+
+def test_a_note_stands_below_in_lines_that_fit():
+    note = (
+        "not disjoint by patient: the paper's split (donor 'Br5292', donor 'Br5595', donor 'Br8100' in train and test)"
+    )
+    values = np.random.default_rng(0).random((48, 1))
+    for figure in (
+        domains_figure(XY, TRUTH, PREDICTED, note=note),
+        expression_figure(XY, values, values, ["A"], note=note),
+    ):
+        assert figure.get_supxlabel().replace("\n", " ") == note
+        figure.canvas.draw()
+        box = figure._supxlabel.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert box.y0 >= 0
+    assert domains_figure(XY, TRUTH, PREDICTED).get_supxlabel() == ""

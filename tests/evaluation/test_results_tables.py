@@ -130,3 +130,14 @@ def test_the_terminal_table_shows_the_same():
     assert "5 seeds" in plain
     assert "\x1b[1m0.500 ± 0.020" in console.export_text(styles=True)
     assert table(ROWS, "val").row_count == 0
+
+
+def test_marks_stand_under_every_table():
+    marks = ["not disjoint by patient: the paper's split", "a slide stands for a patient in 2 of 3 [odd] slides"]
+    text = markdown([ari("pca", 0.3), ari("pca", 0.4, split="val")], marks)
+    assert text.count(f"bold: best but for an oracle; {marks[0]}; {marks[1]}\n") == 2
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table(ROWS, "test", marks))
+    plain = console.export_text()
+    for mark in marks:
+        assert mark in " ".join(plain.split())

@@ -1,0 +1,93 @@
+"""One section under two names, or from two sources, found by its counts.
+
+A slide's sketch holds the smallest hashes of its (barcode, gene, count) triples. The share of hashes that two sketches
+have in common estimates the share of triples that the slides have in common (bottom-k sketches; Broder 1997, Cohen and
+Kaplan 2007). Another selection of spots or genes lowers it a little; another section of the same patient, on the same
+whitelist of barcodes, has next to nothing in common.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import sparse
+
+SKETCH = 256
+"""Hashes a slide: the estimate's standard error is below .03."""
+
+SAME = 0.5
+"""Slides that share at least this much are one section."""
+
+_TEN_X = re.compile(r"([ACGT]{14,})(-\d+)?$")
+_ARRAY = re.compile(r"(\d+)[x_](\d+)$")
+
+
+def bare_barcode(barcode: str) -> str:
+    """A barcode without what sources add: STimage's slide prefix, Cell Ranger's -1, HEST's zero padding (010x013)."""
+    match = _TEN_X.search(barcode)
+    if match:
+        return match.group(1)
+    match = _ARRAY.search(barcode)
+    return f"{int(match.group(1))}x{int(match.group(2))}" if match else barcode
+
+
+def sketch(barcodes: np.ndarray, counts: sparse.csr_matrix, genes: np.ndarray) -> np.ndarray:
+    """uint64 [at most SKETCH], ascending: the smallest hashes of a slide's counts above zero.
+
+    Args:
+        barcodes: [N].
+        counts: [N, n] CSR, one column a gene.
+        genes: int [n], gene indices in the set's table, so that slides that name genes differently agree.
+    """
+    spots = np.array([_hash_text(bare_barcode(str(barcode))) for barcode in barcodes], np.uint64)
+    kept = np.empty(0, np.uint64)
+    for start in range(0, len(spots), 512):  # by rows, so that memory stays small
+        stop = min(start + 512, len(spots))
+        low, high = counts.indptr[start], counts.indptr[stop]
+        triples = np.repeat(spots[start:stop], np.diff(counts.indptr[start : stop + 1]))
+        triples = _mix(triples ^ _mix(genes[counts.indices[low:high]].astype(np.uint64)))
+        triples = _mix(triples ^ counts.data[low:high].astype(np.uint64))
+        kept = np.unique(np.concatenate([kept, triples]))[:SKETCH]
+    return kept
+
+
+def shared(one: np.ndarray, other: np.ndarray) -> float:
+    """The estimated share, 0 to 1, of triples that two slides have in common (Jaccard)."""
+    smallest = np.union1d(one, other)[:SKETCH]
+    both = np.intersect1d(one, other, assume_unique=True)
+    return float(np.isin(smallest, both, assume_unique=True).mean()) if len(smallest) else 0.0
+
+
+def duplicate_of(sketches: Mapping[int, np.ndarray]) -> dict[int, tuple[int, float]]:
+    """Slide number -> (number of the slide that stands for it, share in common), for those that are not kept.
+
+    Of slides that are one section the lowest number is kept. Only slides that share a hash are compared, so a corpus of
+    hundreds costs no more than its hashes.
+    """
+    holders: dict[int, list[int]] = {}
+    for number in sorted(sketches):
+        for value in sketches[number].tolist():
+            holders.setdefault(value, []).append(number)
+    pairs = {(one, other) for group in holders.values() for i, one in enumerate(group) for other in group[i + 1 :]}
+    found: dict[int, tuple[int, float]] = {}
+    for one, other in sorted(pairs):
+        if other in found:
+            continue
+        share = shared(sketches[one], sketches[other])
+        if share >= SAME:
+            found[other] = (found[one][0] if one in found else one, share)
+    return found
+
+
+def _hash_text(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014): neighbouring numbers become unrelated hashes."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

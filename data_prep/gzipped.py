@@ -1,0 +1,57 @@
+"""Files that may be gzipped, as GEO's copies are: told by content, read without writing beside them."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+GZIP = b"\x1f\x8b"
+
+
+def is_gzipped(path: Path) -> bool:
+    """Whether the file starts as a gzip file does; its name is not asked."""
+    with open(path, "rb") as file:
+        return file.read(2) == GZIP
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """The file's content as a binary stream, through gzip where needed."""
+    return gzip.open(path, "rb") if is_gzipped(path) else open(path, "rb")
+
+
+def plain_bytes(path: Path) -> bytes:
+    """The file's whole content.
+
+    Raises:
+        OSError: missing, or damaged gzip.
+    """
+    try:
+        with open_plain(path) as file:
+            return file.read()
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"damaged gzip: {error}") from error
+
+
+@contextmanager
+def plain_file(path: Path) -> Iterator[Path]:
+    """The file itself, or, where it is gzipped, an unpacked copy in a temporary folder that goes with the context.
+
+    For libraries that open paths only. Raises OSError as `plain_bytes` does.
+    """
+    if not is_gzipped(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        unpacked = Path(folder) / path.name.removesuffix(".gz")
+        try:
+            with gzip.open(path, "rb") as packed, open(unpacked, "wb") as file:
+                shutil.copyfileobj(packed, file)
+        except (EOFError, zlib.error) as error:
+            raise OSError(f"damaged gzip: {error}") from error
+        yield unpacked

@@ -1,0 +1,78 @@
+"""The set that is reported: by its manifest, or, while it is being built, by the slides' records."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stalign_pl.errors import ShardError
+from stalign_pl.shard_format import GeneTable, Manifest, SlideRecord
+
+SET_FILES = ("manifest.json", "plan.json", "genes.tsv")
+
+
+@dataclass(frozen=True)
+class ReportedSet:
+    """A set as it stands on disk.
+
+    Attributes:
+        slides: by number.
+        settings: of the build; empty where neither manifest nor plan says.
+        finished: there is a manifest.
+        planned: slides of plan.json, None without one.
+        bytes: of the slides' files (a shared panel counted once), the gene table, the plan and the manifest.
+    """
+
+    folder: Path
+    slides: tuple[SlideRecord, ...]
+    settings: dict[str, Any]
+    genes: GeneTable
+    finished: bool
+    planned: int | None
+    bytes: int
+
+
+def read_set(folder: Path) -> ReportedSet:
+    """Read a finished set, or what there is of one that is still being built.
+
+    Raises:
+        ShardError: the folder is no set, a file of it is damaged, or the set has another format version.
+    """
+    plan = _json_file(folder / "plan.json") if (folder / "plan.json").is_file() else None
+    if (folder / "manifest.json").is_file() or plan is None:
+        manifest = Manifest.read(folder)
+        slides, settings, finished = manifest.slides, manifest.settings, True
+    else:
+        slides, settings, finished = _records(folder), plan["settings"], False
+    sizes = {name: described["bytes"] for slide in slides for name, described in slide.files.items()}
+    own = sum((folder / name).stat().st_size for name in SET_FILES if (folder / name).is_file())
+    if not (folder / "genes.tsv").is_file():
+        raise ShardError(f"{folder} has no genes.tsv, so its genes cannot be named. Build the set again")
+    return ReportedSet(
+        folder,
+        slides,
+        settings,
+        GeneTable.read(folder / "genes.tsv"),
+        finished,
+        None if plan is None else len(plan["slides"]),
+        own + sum(sizes.values()),
+    )
+
+
+def _records(folder: Path) -> tuple[SlideRecord, ...]:
+    """The records of a set without manifest: every .json of the folder that is one."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        value = _json_file(path)
+        if isinstance(value, dict) and value.get("stem") == path.stem:
+            found.append(SlideRecord.from_json(value, path))
+    return tuple(sorted(found, key=lambda record: record.number))
+
+
+def _json_file(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ShardError(f"{path} is not JSON: {error}") from error

@@ -1,0 +1,65 @@
+"""A catalogue's CSV: quoted fields with commas and newlines in them, perhaps a byte order mark."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from stalign_pl.errors import ConfigError
+
+
+def read_rows(path: Path, key: str, columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Value of the column `key` -> the row, cells stripped.
+
+    Raises:
+        ConfigError: no such file, no such CSV, a column missing, a row without or with a repeated key.
+    """
+    if not path.is_file():
+        raise ConfigError(f"there is no catalogue {path}")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                raise ConfigError(
+                    f"catalogue {path} has no column {missing[0]!r}; wanted: {', '.join(columns)}; it has: "
+                    f"{', '.join(reader.fieldnames or ())}"
+                )
+            rows: dict[str, dict[str, str]] = {}
+            for number, row in enumerate(reader, 1):
+                if None in row or None in row.values():
+                    raise ConfigError(f"catalogue {path}: row {number} has not {len(reader.fieldnames or ())} cells")
+                cells = {column: value.strip() for column, value in row.items()}
+                if not cells[key] or cells[key] in rows:
+                    wrong = f"repeats {key} {cells[key]!r}" if cells[key] else f"has no {key}"
+                    raise ConfigError(f"catalogue {path}: row {number} {wrong}")
+                rows[cells[key]] = cells
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"catalogue {path} cannot be read: {error}") from error
+    return rows
+
+
+def number(path: Path, name: str, column: str, text: str) -> float | None:
+    """A cell as a number above 0; None for an empty one.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"catalogue {path}: {column} of {name!r} is {text!r}; a number above 0 is wanted")
+    return value
+
+
+def whole_number(path: Path, name: str, column: str, text: str) -> int | None:
+    """As `number`, for a count; `1,301` and 1301.5 are none."""
+    value = number(path, name, column, text)
+    if value is not None and value != int(value):
+        raise ConfigError(f"catalogue {path}: {column} of {name!r} is {text!r}; a whole number is wanted")
+    return None if value is None else int(value)

@@ -1,0 +1,57 @@
+"""The arrays of spots that 10x sells, told by the barcodes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_prep.slide import Lattice, SlideError
+
+BIN = re.compile(r"^s_(\d+)um_")
+"""How Visium HD names a bin: s_016um_00269_00526-1."""
+
+LEGACY = re.compile(r"^\d+[x_]\d+$")
+"""How legacy spatial transcriptomics names a spot: 10x13."""
+
+
+@dataclass(frozen=True)
+class SpotArray:
+    """Nominal geometry of an array, in micrometres; see Slide."""
+
+    technology: str
+    pitch_um: float
+    spot_um: float
+    lattice: Lattice
+
+
+VISIUM = SpotArray("Visium", 100.0, 55.0, "hex")
+
+
+def array_of(slide_name: str, barcodes: np.ndarray, origin: str) -> SpotArray:
+    """Visium HD where the barcodes are bins (square, side to side), else Visium.
+
+    Args:
+        origin: the file, for messages.
+
+    Raises:
+        SlideError: bins of several sizes, or the spots of a legacy array, which is another geometry.
+    """
+    first = str(barcodes[0]) if len(barcodes) else ""
+    if LEGACY.match(first):
+        raise SlideError(
+            slide_name,
+            f"{origin}: spots named like {first!r} are of a legacy spatial transcriptomics array (200 um apart), not "
+            f"of Visium; read them with source legacy_st or hest",
+        )
+    found = BIN.match(first)
+    if not found:
+        return VISIUM
+    odd = ~np.char.startswith(barcodes.astype(str), found.group())
+    if odd.any():
+        raise SlideError(
+            slide_name, f"{origin}: holds bins of several sizes, such as {first!r} and {barcodes[odd][0]!r}"
+        )
+    side = float(found.group(1))
+    return SpotArray("Visium HD", side, side, "square")
