@@ -1,0 +1,30 @@
+"""What a table was measured with: cores and versions; and a process's memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+
+def machine(*packages: str) -> str:
+    """One line: processor, cores, Python and the versions of the named packages."""
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    processor = names[0] if names else platform.machine()
+    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    return f"{processor}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}."
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def memory(name: str) -> int:
+    """Bytes of this process's memory by Linux's name for it: VmHWM (the most there was), VmRSS, RssAnon, RssFile.
+
+    Not getrusage's ru_maxrss, which a process inherits from the one that started it.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
