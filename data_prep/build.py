@@ -113,6 +113,8 @@ def build(
     )
     exclusions = (*plan.exclusions, *(_exclusion(state) for _, state in sorted(states.items()) if _left_out(state)))
     if share is None:
+        for state in plan.failed:
+            state.write(out)
         sweep(out, "manifest.json", EXCLUSIONS, DUPLICATES, "plan.json", "genes.tsv", "panel-*.npy")
         write_json(out / EXCLUSIONS, [asdict(exclusion) for exclusion in exclusions])
         if twins and plan.curation.duplicates == "keep":
@@ -121,8 +123,8 @@ def build(
         for state in states.values():
             if state.status == "duplicate":
                 remove_shard(out, state.slide)
-    failed = plan.failed | {state.slide: state.reason for state in states.values() if state.status == "failed"}
-    return BuildReport(manifest, reused, dict(sorted(failed.items())), exclusions)
+    failed = (*plan.failed, *(state for state in states.values() if state.status == "failed"))
+    return BuildReport(manifest, reused, {state.slide: state.reason for state in sorted(failed, key=_name)}, exclusions)
 
 
 def ended(out: Path, slide: PlannedSlide) -> SlideState | None:
@@ -191,6 +193,10 @@ def remove_shard(out: Path, slide: str) -> None:
     stem = file_stem(slide)
     for path in (out / f"{stem}.json", *sorted(out.glob(f"{stem}.*")), *sorted(out.glob(f"{stem}-part*.tar"))):
         path.unlink(missing_ok=True)
+
+
+def _name(state: SlideState) -> str:
+    return state.slide
 
 
 def _left_out(state: SlideState) -> bool:

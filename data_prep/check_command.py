@@ -2,6 +2,7 @@
 
 examples:
   python -m data_prep check shards/demo-0            sizes, arrays, tar headers, neighbours
+  python -m data_prep check shards/demo-0 --quick    sizes and indices alone: seconds for a corpus
   python -m data_prep check shards/demo-0 --deep     also every checksum, image and count
 """
 
@@ -20,13 +21,15 @@ SHOWN = 200
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("shards", type=Path, metavar="SHARDS", help="folder of the set")
-    parser.add_argument("--deep", action="store_true", help="read every byte")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="only records, sizes, panels and indices")
+    how.add_argument("--deep", action="store_true", help="read every byte")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check; 0 where nothing is wrong, else 1."""
     problems = 0
-    for problem in check(args.shards, args.deep):
+    for problem in check(args.shards, args.deep, args.quick):
         problems += 1
         if problems <= SHOWN:
             print(problem)

@@ -18,6 +18,7 @@ from data_prep.settings import BuildSettings, CropSettings
 from data_prep.slide import SlideError
 from data_prep.sources import SlideJob
 from data_prep.sources.sheet import SlideFacts
+from data_prep.state import SlideState
 from data_prep.survey import Candidate, survey
 from stalign_pl.errors import ConfigError, ShardError
 from stalign_pl.shard_format import file_stem, write_json
@@ -50,7 +51,7 @@ class Plan:
 
     Attributes:
         slides: those whose header could be read.
-        failed: slide -> why its header could not be read.
+        failed: those whose header could not be read, with the reason.
         exclusions: slides that the catalogue or missing files rule out.
         axis: the gene table.
         panels: per source entry, int32 sorted gene indices over all its slides.
@@ -60,7 +61,7 @@ class Plan:
     curation: Curation
     slide_as_patient: bool
     slides: tuple[PlannedSlide, ...]
-    failed: dict[str, str]
+    failed: tuple[SlideState, ...]
     exclusions: tuple[Exclusion, ...]
     axis: GeneAxis
     panels: tuple[np.ndarray, ...]
@@ -102,14 +103,14 @@ def make_plan(config: BuildConfig, progress: bool = False) -> Plan:
     candidates = survey(config)
     wanted = [candidate for candidate in candidates if candidate.exclusion is None]
     _refuse_clashes(wanted, config)
-    failed: dict[str, str] = {}
+    failed: list[SlideState] = []
     found: list[tuple[int, Candidate, GeneNames]] = []
     for number, candidate in enumerate(with_bar(wanted, "headers", progress)):
         assert candidate.job is not None, "a slide with neither files nor an exclusion"
         try:
             found.append((number, candidate, candidate.job.genes()))
         except SlideError as error:
-            failed[candidate.name] = error.what
+            failed.append(SlideState(candidate.name, number, "failed", reason=error.what))
     axis = gene_axis(names for *_, names in found)
     slides = tuple(
         PlannedSlide(
@@ -127,7 +128,9 @@ def make_plan(config: BuildConfig, progress: bool = False) -> Plan:
         for place in range(len(config.sources))
     )
     exclusions = tuple(candidate.exclusion for candidate in candidates if candidate.exclusion is not None)
-    return Plan(config.settings, config.curation, config.slide_as_patient, slides, failed, exclusions, axis, panels)
+    return Plan(
+        config.settings, config.curation, config.slide_as_patient, slides, tuple(failed), exclusions, axis, panels
+    )
 
 
 def _refuse_clashes(wanted: list[Candidate], config: BuildConfig) -> None:

@@ -45,6 +45,15 @@ def test_a_good_set_has_no_problem(tiny_shards: Path, deep: bool) -> None:
     assert list(check(tiny_shards, deep)) == []
 
 
+def test_quick_looks_at_sizes_and_indices_alone(spoiled: Path) -> None:
+    assert list(check(spoiled, quick=True)) == []
+    edit_payload(spoiled, 9, "neighbors", lambda payload: payload[:-4] + np.int32(64).tobytes())
+    assert list(check(spoiled, quick=True)) == []
+    edit_array(spoiled / "tiny_2.index.npy", lambda index: index[:, INDEX_COLUMN["rank"]].fill(0))
+    (spoiled / "tiny_3.h5ad").write_bytes(b"")
+    assert {problem.file for problem in check(spoiled, quick=True)} == {"tiny_2.index.npy", "tiny_3.h5ad"}
+
+
 @pytest.mark.parametrize("keep", [0.4, 0.97])
 def test_a_cut_tar_is_named_with_the_spot(spoiled: Path, keep: float) -> None:
     tar = spoiled / "tiny_2.tar"
