@@ -32,13 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        "python -m data_prep", description=__doc__, epilog=EXAMPLE, formatter_class=formatter
+        "python -m data_prep", description=__doc__, epilog=EXAMPLE, formatter_class=formatter, allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module_name, summary) in COMMANDS.items():
         if name in arguments[:1]:  # only the command that is asked for is imported
             module = importlib.import_module(module_name)
-            command = commands.add_parser(name, help=summary, description=module.__doc__, formatter_class=formatter)
+            command = commands.add_parser(name, help=summary, description=module.__doc__, formatter_class=formatter, allow_abbrev=False)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
         else:

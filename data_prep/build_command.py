@@ -1,7 +1,9 @@
 """Build a shard set from slides: what a source finds in a folder, or what a YAML config lists.
 
 Each slide is one independent job. A build that was stopped goes on where it was when the same command is given again.
-A slide that cannot be used is named with the reason, the others are built, and the exit status is 1.
+A slide that cannot be read is named with the reason, the others are built, and the exit status is 1. A slide that a
+rule of the config's `curation:` leaves out is listed in exclusions.json, and so is one whose scale, grid or orientation
+contradicts itself, or whose counts are those of another slide. SHARDS/state/ says what became of every slide.
 
 examples:
   python -m data_prep build --source space_ranger --input cohorts/demo-0 --out shards/demo-0
@@ -11,6 +13,10 @@ examples:
 
 The last one builds every 16th slide and writes no manifest, so that 16 such tasks may run at once into one folder; the
 same command without --task and --tasks then finds their slides, builds what is missing and writes the manifest.
+
+A config's sections: settings (seed, part_spots, rings or radii_um or nearest, spot_scale, niche_pitches,
+slide_as_patient), curation (species, technology, exclude, min_spots, min_spot_counts, min_spot_genes, min_spot_tissue,
+min_sharpness, max_um_per_px, scale_tolerance, orientation, duplicates) and sources.
 
 A folder may hold a sheet, slides.csv, with the columns slide and any of patient, study, species, tissue, technology,
 licence, labels (a CSV of barcode plus label columns, relative to the sheet). It overrides what the files say.
