@@ -38,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name, (module_name, summary) in COMMANDS.items():
         if name in arguments[:1]:  # only the command that is asked for is imported
             module = importlib.import_module(module_name)
-            command = commands.add_parser(name, help=summary, description=module.__doc__, formatter_class=formatter, allow_abbrev=False)
+            command = commands.add_parser(
+                name, help=summary, description=module.__doc__, formatter_class=formatter, allow_abbrev=False
+            )
             module.add_arguments(command)
             command.set_defaults(run=module.run)
         else:
