@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -142,21 +143,26 @@ def _entry(value: Any, path: Path, where: str) -> SourceEntry:
             raise ConfigError(f"{where}: {key} is {value[key]}; a value above 0 is wanted")
     return SourceEntry(
         source=value["source"],
-        input=path.parent / value["input"],
+        input=_beside(path, value["input"]),
         slides=_texts(value.get("slides"), f"{where}: slides"),
         patients={str(slide): str(patient) for slide, patient in patients.items()},
         facts=SlideFacts(**{key: str(value[key]) for key in ENTRY_FACTS if value.get(key) is not None}),
-        sheet=path.parent / value["sheet"] if value.get("sheet") else None,
+        sheet=_beside(path, value["sheet"]) if value.get("sheet") else None,
         options=_options(value, path, where),
         spot_scale=value.get("spot_scale"),
         niche_pitches=value.get("niche_pitches"),
     )
 
 
+def _beside(path: Path, relative: str) -> Path:
+    """A path of a config, relative to its folder, as short as it can be said."""
+    return Path(os.path.normpath(path.parent / relative))
+
+
 def _options(value: Mapping[str, Any], path: Path, where: str) -> ReaderOptions:
     options = ReaderOptions(labels=_texts(value.get("labels"), f"{where}: labels"))
     if value.get("catalogue") is not None:
-        options = replace(options, catalogue=path.parent / str(value["catalogue"]))
+        options = replace(options, catalogue=_beside(path, str(value["catalogue"])))
     if value.get("bin_um") is not None:
         options = replace(options, bin_um=int(_number(value["bin_um"], f"{where}: bin_um", whole=True)))
     if value.get("table") is not None:
