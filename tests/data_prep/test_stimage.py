@@ -384,7 +384,7 @@ def test_a_real_section_is_the_same_slide_in_both_layouts(real_data: Path, tmp_p
     for part in ("coord", "gene_exp", "image"):
         (tmp_path / "ST" / part).mkdir(parents=True)
     y, x = legacy.xy[:, 1], legacy.xy[:, 0]
-    pd.DataFrame({"yaxis": y, "xaxis": x, "r": 54.3}, index).to_csv(tmp_path / "ST" / "coord" / f"{name}_coord.csv")
+    pd.DataFrame({"yaxis": y, "xaxis": x, "r": 72.5}, index).to_csv(tmp_path / "ST" / "coord" / f"{name}_coord.csv")
     pd.DataFrame(legacy.counts.toarray(), index, legacy.gene_symbols).to_csv(
         tmp_path / "ST" / "gene_exp" / f"{name}_count.csv"
     )
@@ -399,3 +399,10 @@ def test_a_real_section_is_the_same_slide_in_both_layouts(real_data: Path, tmp_p
     assert slide.grid is not None
     assert np.array_equal(slide.grid, legacy.grid)
     assert (slide.study, slide.species, slide.tissue) == ("Andersson 10142021", "human", "breast")
+    both = (
+        SourceEntry("legacy_st", real_data / "her2st", slides=("C4",)),
+        SourceEntry("stimage", tmp_path, slides=(name,), options=ReaderOptions(catalogue=catalogue)),
+    )
+    report = build(BuildConfig(both), tmp_path / "set")
+    assert [record.name for record in report.manifest.slides] == ["C4"]
+    assert report.left_out == {name: "has 100% of its counts in common with 'C4', which stands for both"}
