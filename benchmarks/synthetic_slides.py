@@ -18,8 +18,9 @@ STAIN_PX, TIFF_TILE = 2048, 512
 
 
 def gene_ids() -> np.ndarray:
-    """[GENES] Ensembl-like ids."""
-    return np.array([f"ENSG{number:011d}" for number in range(1, GENES + 1)], dtype=object)
+    """[GENES] Ensembl-like ids, not in their order, as in a real matrix (which follows the genome)."""
+    ids = np.array([f"ENSG{number:011d}" for number in range(1, GENES + 1)], dtype=object)
+    return np.random.default_rng(0).permutation(ids)
 
 
 def hex_grid(spots: int) -> np.ndarray:

@@ -102,16 +102,27 @@ def counts_on(measured: np.ndarray, columns: np.ndarray, counts: sparse.csr_matr
         counts: [N, G] CSR int32.
 
     Returns:
-        [N, n] CSR int32, columns sorted within rows.
+        [N, n] CSR, columns sorted within rows, values float32 (exact: counts are below 2^24), as an AnnData file's X:
+        a slide's counts can be as large as its image, so there is one copy of them.
     """
     place = np.searchsorted(measured, columns)
     assert np.array_equal(measured[place], columns), "a column's gene is not among the measured genes"
+    if len(np.unique(place)) == len(place):  # every gene has one column: nothing to add up
+        return _moved(counts, place.astype(counts.indices.dtype), len(measured))
     spread = sparse.csr_matrix(
         (np.ones(len(columns), np.int32), (np.arange(len(columns)), place)), shape=(len(columns), len(measured))
     )
     summed = sparse.csr_matrix(counts @ spread)
     summed.sort_indices()
-    return summed
+    return summed.astype(np.float32)
+
+
+def _moved(counts: sparse.csr_matrix, place: np.ndarray, width: int) -> sparse.csr_matrix:
+    """Columns at new places, sorted within rows; values float32."""
+    shape, values = (counts.shape[0], width), counts.data.astype(np.float32)
+    moved = sparse.csr_matrix((values, place[counts.indices], counts.indptr), shape=shape)
+    moved.sort_indices()
+    return moved
 
 
 def _key(gene: str, symbol: str, id_of_symbol: dict[str, str]) -> tuple[str, str]:

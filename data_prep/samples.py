@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from typing import BinaryIO
 
 import numpy as np
 from scipy import sparse
@@ -17,6 +18,9 @@ from data_prep.settings import CropSettings
 from data_prep.slide import Slide
 from stalign_pl.shard_format import BOX_MEMBERS
 
+PAIRS_AT_ONCE = 1 << 20
+"""Pairs are written to counts.npy this many at a time."""
+
 
 @dataclass(frozen=True)
 class SlideSamples:
@@ -24,15 +28,15 @@ class SlideSamples:
 
     Attributes:
         pixels: the slide's image, open.
-        pairs: uint16 or uint32 [2, nnz]: gene index; count; spots in order, genes ascending within a spot.
-        bounds: int64 [N + 1], where each spot's pairs begin.
+        counts: [N, n] CSR over the measured genes, genes ascending within a spot.
+        genes: uint16 or uint32 [n], their gene indices; the type holds every count, too.
         spot, niche: crop sizes.
     """
 
     slide: Slide
     pixels: Pixels
-    pairs: np.ndarray
-    bounds: np.ndarray
+    counts: sparse.csr_matrix
+    genes: np.ndarray
     neighbors: Neighbors
     spot: CropSize
     niche: CropSize
@@ -62,6 +66,22 @@ class SlideSamples:
     def _fill(self) -> np.ndarray:
         return border_colour(self.pixels)
 
+    def pairs(self, start: int, stop: int) -> np.ndarray:
+        """[2, stop - start] of the type of `genes`: gene index; count; of the counts number start .. stop - 1."""
+        pairs = np.empty((2, stop - start), self.genes.dtype)
+        np.take(self.genes, self.counts.indices[start:stop], out=pairs[0])
+        pairs[1] = self.counts.data[start:stop]
+        return pairs
+
+    def write_pairs(self, stream: BinaryIO) -> None:
+        """Write all pairs, spot after spot, as a .npy file: first the row of genes, then that of counts."""
+        size = self.counts.nnz
+        header = {"descr": self.genes.dtype.str, "fortran_order": False, "shape": (2, size)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for row in range(2):
+            for start in range(0, size, PAIRS_AT_ONCE):
+                stream.write(self.pairs(start, min(start + PAIRS_AT_ONCE, size))[row].tobytes())
+
     def pictures(self, spot: int) -> tuple[bytes, bytes]:
         """The encoded spot and niche crops of a spot."""
         spot_crop = crop(self.pixels, self.xy_image[spot], self.spot, self._fill)
@@ -84,7 +104,7 @@ class SlideSamples:
             "outside": round(float(self.outside[spot]), 4),
         }
         return {
-            "genes": npy_bytes(self.pairs[:, self.bounds[spot] : self.bounds[spot + 1]]),
+            "genes": npy_bytes(self.pairs(*self.counts.indptr[spot : spot + 2].tolist())),
             "neighbors": npy_bytes(members),
             "meta": json.dumps(meta, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(),
         }
@@ -104,15 +124,15 @@ def slide_samples(
         counts: [N, n] CSR over the measured genes, indices sorted.
         measured: int [n], their gene indices in the set's table, sorted.
     """
-    genes = np.asarray(measured)[counts.indices]
-    largest = max(int(genes.max(initial=0)), int(counts.data.max(initial=0)))
+    seen = int(measured[counts.indices.max()]) if counts.nnz else 0
+    largest = max(seen, int(counts.data.max(initial=0)))
     dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
     image_um_per_px = slide.um_per_px / slide.image.scale
     return SlideSamples(
         slide=slide,
         pixels=pixels,
-        pairs=np.stack([genes, counts.data]).astype(dtype),
-        bounds=counts.indptr.astype(np.int64),
+        counts=counts,
+        genes=np.asarray(measured).astype(dtype),
         neighbors=neighbors,
         spot=crop_size(crops.spot_scale * slide.spot_um, image_um_per_px),
         niche=crop_size(crops.niche_pitches * slide.pitch_um, image_um_per_px),

@@ -56,7 +56,8 @@ def write_slide(
     order = sample_order(len(slide), settings.seed, slide.name)
     tars, index = write_tars(out, stem, number, samples, order, settings.part_spots)
     record = _record(slide, quality, number, stem, samples, panel, len(measured), tars)
-    _write_bytes(out / record.counts, npy_bytes(samples.pairs))
+    with replacing(out / record.counts) as temporary, open(temporary, "wb") as file:
+        samples.write_pairs(file)
     _write_bytes(out / record.index, npy_bytes(index))
     write_h5ad(out / record.h5ad, slide, pixels, counts, measured, axis.table, neighbors)
     names = (*tars, record.h5ad, record.counts, record.index, panel)

@@ -33,7 +33,7 @@ def write_h5ad(
 
     Args:
         pixels: the slide's image.
-        counts: [N, n] CSR over `measured`, int gene indices into `table`.
+        counts: [N, n] CSR float32 over `measured`, int gene indices into `table`.
     """
     import anndata
     import pandas as pd
@@ -46,7 +46,7 @@ def write_h5ad(
         columns |= {"array_row": slide.grid[:, 1].astype(np.int64), "array_col": slide.grid[:, 0].astype(np.int64)}
     columns |= {column: _categories(values) for column, values in slide.labels.items()}
     adata = anndata.AnnData(
-        X=sparse.csr_matrix((counts.data.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape),
+        X=counts,
         obs=pd.DataFrame(columns, index=pd.Index(slide.barcodes.astype(str), dtype=object)),
         var=_gene_frame(table, measured),
     )

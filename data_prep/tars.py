@@ -44,8 +44,8 @@ def write_tars(
     parts = -(-len(order) // part_spots)
     names = tuple(tar_name(stem, part, parts) for part in range(parts))
     index = np.zeros((len(order), len(INDEX)), np.int64)
-    index[:, INDEX_COLUMN["counts_start"]] = samples.bounds[:-1]
-    index[:, INDEX_COLUMN["counts_stop"]] = samples.bounds[1:]
+    index[:, INDEX_COLUMN["counts_start"]] = samples.counts.indptr[:-1]
+    index[:, INDEX_COLUMN["counts_stop"]] = samples.counts.indptr[1:]
     index[order, INDEX_COLUMN["rank"]] = np.arange(len(order))
     with encoded_pictures(samples, folder) as pictures_of:
         for part, name in enumerate(names):

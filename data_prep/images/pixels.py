@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-BAND_BYTES = 8 << 20
+BAND_BYTES = 2 << 20
 """An image is walked through in bands of rows of at most about this many bytes."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -72,8 +73,8 @@ def open_jpeg(place: ImagePlace) -> ArrayPixels:
         return ArrayPixels(simplejpeg.decode_jpeg(payload, colorspace="RGB", strict=True))
 
 
-def open_pillow(place: ImagePlace) -> PillowPixels:
-    """Decode whatever Pillow reads; of several frames, the first.
+def open_pillow(place: ImagePlace) -> ArrayPixels | PillowPixels:
+    """Decode whatever Pillow reads; of several frames the first. The usual PNG takes 3 bytes a pixel, others up to 4.
 
     Raises:
         SlideError: damaged, of an absurd size, or of a mode without plain 8-bit form.
@@ -89,8 +90,22 @@ def open_pillow(place: ImagePlace) -> PillowPixels:
                 f"wanted. Convert it by the range of values that its scanner meant"
             )
         with place.decoding("cannot be read as an image"):
+            if _is_usual_png(image):
+                return _png_array(place.path)
             image.load()  # raises where the file is cut short, since Pillow's LOAD_TRUNCATED_IMAGES is False
     return PillowPixels(image)
+
+
+def _is_usual_png(image: Image.Image) -> bool:
+    plain = image.mode == "RGB" and "transparency" not in image.info and not image.info.get("interlace")
+    return image.format == "PNG" and plain
+
+
+def _png_array(path: Path) -> ArrayPixels:
+    """By libpng, as strict as Pillow and as fast: Pillow's RGB takes 4 bytes a pixel."""
+    import imagecodecs
+
+    return ArrayPixels(imagecodecs.png_decode(path.read_bytes()))
 
 
 def _opened(place: ImagePlace) -> Image.Image:

@@ -46,8 +46,20 @@ def test_columns_of_one_gene_are_summed() -> None:
             slow[spot, columns[column]] += counts[spot, column]
     found = counts_on(measured, columns, sparse.csr_matrix(counts))
     assert np.array_equal(found.toarray(), slow[:, measured])
-    assert found.dtype == np.int32
+    assert found.dtype == np.float32
     assert all((np.diff(found.indices[a:b]) > 0).all() for a, b in itertools.pairwise(found.indptr))
+
+
+@pytest.mark.parametrize("columns", [[2, 4, 5, 9], [9, 2, 5, 4]])
+def test_columns_of_their_own_are_moved_and_the_slides_counts_left_alone(columns: list[int]) -> None:
+    counts = sparse.csr_matrix(np.random.default_rng(0).poisson(0.7, (20, 4)).astype(np.int32))
+    before, measured = counts.toarray(), np.array([2, 4, 5, 7, 9])
+    found = counts_on(measured, np.array(columns), counts)
+    slow = np.zeros((20, 10), np.float32)
+    slow[:, columns] = before
+    assert np.array_equal(found.toarray(), slow[:, measured])
+    assert all((np.diff(found.indices[a:b]) > 0).all() for a, b in itertools.pairwise(found.indptr))
+    assert np.array_equal(counts.toarray(), before)
 
 
 def test_repeated_names_of_r_lose_their_number_and_clones_keep_theirs() -> None:

@@ -587,7 +587,6 @@ def test_a_plain_image_takes_its_own_size(tmp_path: Path, kind: str) -> None:
             image.paste(tile, (x, y))
     image.save(tmp_path / "image", kind, **({"compress_level": 1} if kind == "png" else {}))
     used = memory(tmp_path / "image", 1500)
-    print(used)
     assert used["decoded"] == 6000 * 6000 * 3
     assert used["peak"] < 1.5 * used["decoded"]
 
@@ -609,6 +608,5 @@ def test_a_large_pyramid_takes_no_more_than_its_cache(tmp_path: Path) -> None:
         for shrink in (4, 16):
             file.write(tiles(20_000 // shrink), shape=(20_000 // shrink, 20_000 // shrink, 3), subfiletype=1, **common)
     used = memory(tmp_path / "image.tif", 700)
-    print(used)
     assert used["decoded"] == 1_200_000_000
     assert used["peak"] < 400 << 20

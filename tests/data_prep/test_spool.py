@@ -15,7 +15,7 @@ from data_prep.crops import crop
 from data_prep.genes import GeneNames, counts_on, gene_axis
 from data_prep.images import Pixels, open_image
 from data_prep.images import blocks as blocks_module
-from data_prep.niches import neighbor_table
+from data_prep.niches import NeighborRule, neighbor_table
 from data_prep.samples import SlideSamples, slide_samples
 from data_prep.settings import CropSettings
 from data_prep.slide import SlideError, SlideImage
@@ -32,7 +32,7 @@ def samples_on(cohort: Path, pixels: Pixels) -> SlideSamples:
     columns = axis.columns(GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols)))
     measured = np.unique(columns)
     counts = counts_on(measured, columns, slide.counts)
-    return slide_samples(slide, pixels, counts, measured, neighbor_table(slide), CropSettings(1.0, 3.0))
+    return slide_samples(slide, pixels, counts, measured, neighbor_table(slide, NeighborRule()), CropSettings(1.0, 3.0))
 
 
 @pytest.fixture(scope="module")
