@@ -4,12 +4,16 @@ built, and no shard is wrong. See damage/; the cases are grouped by class of dam
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from data_prep.slide import SlideImage
 from tests.data_prep.damage import (
     columns,
     coordinates,
@@ -24,6 +28,7 @@ from tests.data_prep.damage import (
 from tests.data_prep.damage.case import CLASSES, Case
 from tests.data_prep.damage.cohorts import BAD, GOOD, LAYOUTS
 from tests.data_prep.damage.running import MOST_BYTES, Outcome, build_damaged, build_within_memory, same_shard
+from tests.data_prep.whole_image import whole_image
 
 CASES: dict[str, list[Case]] = {
     "missing": missing.CASES,
@@ -85,8 +90,11 @@ def check_the_good_slide(case: Case, outcome: Outcome, undamaged: Undamaged, out
 def test_damage_is_named_and_the_good_slide_is_built(undamaged: Undamaged, tmp_path: Path, case: Case) -> None:
     root = Path(shutil.copytree(undamaged.cohort(case.layout), tmp_path / "in"))
     if case in images.CASES:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         outcome, most_bytes = build_within_memory(case, root, tmp_path / "set")
         assert most_bytes < MOST_BYTES
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # decoders in C are seen here alone
+        assert (after - before) * 1024 < MOST_BYTES
     else:
         outcome = build_damaged(case, root, tmp_path / "set")
     if case.refused:
@@ -118,6 +126,15 @@ def test_what_does_no_harm_changes_nothing(undamaged: Undamaged, tmp_path: Path,
     assert same_shard(outcome.built[BAD], tmp_path / "set", was, undamaged.out(case.layout))
     assert re.search(case.message, "\n".join(outcome.built[BAD].notes)), outcome.built[BAD].notes
     check_the_good_slide(case, outcome, undamaged, tmp_path / "set")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_has_its_colours(tmp_path: Path, kind: str) -> None:
+    """What printers' software leaves is read as the picture it is, up to the loss of a JPEG."""
+    path = tmp_path / "image.png"
+    Image.fromarray(images.PICTURE).convert("CMYK").save(path, kind, quality=95)
+    pixels = whole_image("s", SlideImage(path, "fullres"))
+    assert np.abs(pixels.astype(int) - images.PICTURE).mean() < 3
 
 
 def test_every_class_has_its_variants_and_every_source_has_some() -> None:

@@ -243,7 +243,7 @@ def legacy(root: Path, section: Section) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """A way in which slides lie on disk. `source`: the reader; `sourced`: kind of array."""
+    """A way in which slides lie on disk. `source`: the reader; `lattice`: of its array."""
 
     source: str
     write: Callable[[Path, Section], None]
