@@ -1,0 +1,174 @@
+"""A corpus of 100,000 pairs: how fast it is built and read, what a pair takes on disk, and that memory stays flat.
+
+    python benchmarks/corpus.py             (about a quarter of an hour on one core; 8 GB under --work while it runs)
+
+Slides of 4,000 spots and 3,000 genes a spot over a JPEG of their own at .75 um/px go through `write_slide` one after
+another in one process, as a build with one worker does; making them is not counted. Another process then reads one
+epoch of the training plan (16 slides x 64 spots a batch, K = 3) with the loader's own threads and no model behind it,
+so the files come from the page cache where they fit. Checked, with a failure where it does not hold: every spot comes
+once, and memory that is the process's own (RssAnon) grows by no more than FLAT_BYTES after the first tenth. Resident
+memory as `top` shows it is printed beside it: it also counts the mapped pages of the counts, which the kernel takes
+back when it needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import synthetic_slides as synthetic
+from machine import machine, memory
+
+from stalign_pl.shard_format import GeneTable, Manifest, replacing, write_json
+
+PITCH_PX = 100 / 0.75
+FLAT_BYTES = 64 << 20
+MIB = 1 << 20
+
+
+def build(out: Path, slides: int, spots: int) -> dict[str, float]:
+    """Write the set."""
+    from data_prep.genes import GeneAxis, GeneNames, gene_axis
+    from data_prep.images import open_image
+    from data_prep.quality import ImageQuality
+    from data_prep.settings import BuildSettings, CropSettings
+    from data_prep.shards import write_slide
+
+    ids = synthetic.gene_ids()
+    axis: GeneAxis = gene_axis([GeneNames(tuple(ids), ("",) * len(ids))])
+    axis.table.write(out / "genes.tsv")
+    panel, image = np.arange(len(ids)), out / "image.jpeg"
+    records, wall, cpu, after = [], 0.0, 0.0, []
+    for number in range(slides):
+        picture = synthetic.repeated(synthetic.stain(number), *synthetic.image_size(spots, PITCH_PX))
+        synthetic.write_jpeg(image, picture)
+        del picture
+        slide = synthetic.slide(f"slide_{number:03d}", spots, image, PITCH_PX, seed=number)
+        wall_started, cpu_started = time.perf_counter(), time.process_time()
+        with open_image(slide.name, slide.image) as pixels:
+            args = (pixels, ImageQuality(1.0, 1.0), axis, panel, BuildSettings(), CropSettings(1.0, 3.0))
+            records.append(write_slide(out, number, slide, *args))
+        wall, cpu = wall + time.perf_counter() - wall_started, cpu + time.process_time() - cpu_started
+        after.append(memory("VmRSS"))
+        print(f"slide {number}: {after[-1] / MIB:,.0f} MiB resident", file=sys.stderr, flush=True)
+    image.unlink()
+    settings = {"synthetic": True}
+    Manifest(axis.table.digest(), len(axis.table), settings, tuple(records)).write(out)
+    sizes = {path: path.stat().st_size for path in out.iterdir()}
+    return {
+        "pairs": slides * spots,
+        "build_wall": wall,
+        "build_cpu": cpu,
+        "build_peak": memory("VmHWM"),
+        "build_rss_second": after[min(1, slides - 1)],
+        "build_rss_last": after[-1],
+        "bytes": sum(sizes.values()),
+        "tar_bytes": sum(size for path, size in sizes.items() if path.suffix == ".tar"),
+    }
+
+
+def read(out: Path, threads: int) -> dict[str, float]:
+    """Read one epoch."""
+    from stalign_pl.data.loader import BatchLoader
+    from stalign_pl.data.niche import NicheConfig
+    from stalign_pl.data.plan import Composition, training_plan
+    from stalign_pl.data.reader import BatchReader
+    from stalign_pl.data.shards import ShardSet
+
+    assert len(GeneTable.read(out / "genes.tsv")) == synthetic.GENES
+    slides = ShardSet(out).slides
+    sizes = {number: len(slide) for number, slide in slides.items()}
+    reader = BatchReader(slides, NicheConfig(), threads=threads)
+    loader = BatchLoader(reader, lambda epoch: training_plan(sizes, Composition(), 0, epoch))
+    seen = {number: np.zeros(size, np.int64) for number, size in sizes.items()}
+    own, resident = [], []
+    wall, cpu = time.perf_counter(), time.process_time()
+    for batch in loader:
+        valid = batch.valid.numpy()
+        for number, spot in zip(batch.slide.numpy()[valid], batch.spot.numpy()[valid], strict=True):
+            seen[int(number)][spot] += 1
+        own.append(memory("RssAnon"))
+        resident.append(memory("VmRSS"))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    reader.close()
+    if not all((times == 1).all() for times in seen.values()):
+        sys.exit("some spots came not once in the epoch")
+    warm = len(own) // 10
+    growth = max(own[warm:]) - own[warm]
+    if growth > FLAT_BYTES:
+        sys.exit(f"memory grew by {growth / MIB:,.0f} MiB over the epoch, from {own[warm] / MIB:,.0f} MiB")
+    tenths = np.linspace(0, len(own) - 1, 11).astype(int)
+    return {
+        "batches": len(own),
+        "read_wall": wall,
+        "read_cpu": cpu,
+        "threads": threads,
+        "own_growth": growth,
+        "own_by_tenth": [own[at] for at in tenths],
+        "resident_by_tenth": [resident[at] for at in tenths],
+    }
+
+
+def in_child(args: argparse.Namespace, what: str) -> dict[str, float]:
+    options = ("--slides", args.slides, "--spots", args.spots, "--work", args.work, "--threads", args.threads)
+    command = [sys.executable, __file__, "--child", what, *map(str, options)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{what} failed with status {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def table(found: dict[str, float]) -> list[str]:
+    pairs = found["pairs"]
+    own, resident = ([f"{value / MIB:,.0f}" for value in found[f"{kind}_by_tenth"]] for kind in ("own", "resident"))
+    rows = {
+        "pairs": f"{pairs:,}",
+        "build, pairs a second of one core": f"{pairs / found['build_cpu']:,.0f}",
+        "build, pairs a second, as it ran": f"{pairs / found['build_wall']:,.0f}",
+        "build, resident after the second and the last slide, and peak, MiB": " / ".join(
+            f"{found[key] / MIB:,.0f}" for key in ("build_rss_second", "build_rss_last", "build_peak")
+        ),
+        "bytes a pair": f"{found['bytes'] / pairs:,.0f}, of these {found['tar_bytes'] / pairs:,.0f} in tars",
+        f"reading, pairs a second ({found['threads']} decoding threads)": f"{pairs / found['read_wall']:,.0f}",
+        "reading, pairs a second of one core": f"{pairs / found['read_cpu']:,.0f}",
+        "reading, own memory at each tenth of the epoch, MiB": " ".join(own),
+        "reading, resident with mapped files, MiB": " ".join(resident),
+    }
+    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slides", type=int, default=25)
+    parser.add_argument("--spots", type=int, default=4000, help="spots a slide")
+    parser.add_argument("--threads", type=int, default=2, help="decoding threads of the reader")
+    parser.add_argument("--work", type=Path, default=Path("runs/corpus"), help="the set is written here and removed")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/corpus"))
+    parser.add_argument("--child", choices=("build", "read"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        found = build(args.work, args.slides, args.spots) if args.child == "build" else read(args.work, args.threads)
+        print(json.dumps(found))
+        return
+    shutil.rmtree(args.work, ignore_errors=True)
+    args.work.mkdir(parents=True)
+    try:
+        found = in_child(args, "build") | in_child(args, "read")
+    finally:
+        shutil.rmtree(args.work)
+    lines = [*table(found), "", machine("numpy", "torch", "pillow", "simplejpeg", "anndata")]
+    args.out.mkdir(parents=True, exist_ok=True)
+    with replacing(args.out / "table.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+    write_json(args.out / "results.json", found)
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
