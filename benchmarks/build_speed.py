@@ -133,8 +133,8 @@ def build(slide: Slide, work: Path) -> float:
 def real_jobs(data: Path) -> list[str]:
     """A table of whole jobs of real slides, from their files to their shards."""
     lines = [
-        "Whole jobs of real slides, reading of counts and positions included; of thumbnails there is next to nothing to "
-        "decode, so that the ceiling is the encoding of pictures of 4 to 20 px.",
+        "Whole jobs of real slides, reading of counts and positions included; of thumbnails there is next to nothing "
+        "to decode, so that the ceiling is the encoding of pictures of 4 to 20 px.",
         "",
         "| slide | spots | image, um per px | ceiling, ms CPU a spot | job, ms | share of the ceiling's rate |",
         "|---" * 6 + "|",
