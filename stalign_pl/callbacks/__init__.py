@@ -1,5 +1,6 @@
 """Lightning callbacks: every epoch's figures, the run's report, what `predict` writes."""
 
+from stalign_pl.callbacks.damaged_samples import DamagedSamples
 from stalign_pl.callbacks.data_record import DataRecord
 from stalign_pl.callbacks.gene_prediction import GenePredictionCallback
 from stalign_pl.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
@@ -10,6 +11,7 @@ from stalign_pl.callbacks.throughput import Throughput
 
 __all__ = [
     "AtomicCheckpointIO",
+    "DamagedSamples",
     "DataRecord",
     "GenePredictionCallback",
     "LastCheckpoint",
