@@ -1,4 +1,4 @@
-"""A corpus for the loader's benchmarks: one synthetic slide of full-size crops, and any number of links to its files."""
+"""A corpus for the loader's benchmarks: one synthetic slide of full-size crops, and links to its files."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from stalign_pl.callbacks import (
     DataRecord,
     GenePredictionCallback,
     LastCheckpoint,
+    PlanRecord,
     PredictionWriter,
     RunReport,
     SpatialDomainCallback,
@@ -159,7 +160,7 @@ class STAlignCLI(LightningCLI):
         run = Path(options.trainer.default_root_dir)
         extra: dict[str, Any] = {
             "logger": False,
-            "callbacks": [Throughput(), DamagedSamples(), DataRecord(), RunReport()],
+            "callbacks": [Throughput(), DamagedSamples(), DataRecord(), PlanRecord(), RunReport()],
             "plugins": [AtomicCheckpointIO()],
         }
         if options.trainer.enable_progress_bar is not False:

@@ -12,7 +12,9 @@ from stalign_pl.data.damage import Damaged
 
 @dataclass(frozen=True)
 class CountPairs:
-    """Raw counts of B rows (of a weighted niche: counts times whole weights) as (row, gene, count) triples; a gene may come several times in a row and is then summed.
+    """Raw counts of B rows as (row, gene, count) triples; a gene may come several times in a row and is then summed.
+
+    Those of a weighted niche are counts times whole weights.
 
     row, gene: int32 [n]; gene is an index of the set's gene table. count: int32 [n].
     """

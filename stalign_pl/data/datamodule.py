@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,6 +98,7 @@ class STAlignData(LightningDataModule):
         self.allowed_damage = allowed(bad_samples, sum(len(slide) for slide in self.train_slides.values()))
         self.staging = None if stage_to is None else Staging(Path(stage_to), stage_keep)
         self._held_out: dict[int, SlideShard] = {}
+        self._plan: tuple[int, Plan] | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -174,9 +175,14 @@ class STAlignData(LightningDataModule):
         return {**self.train_slides, **self.val_slides} if fit else self.used_slides
 
     def train_dataloader(self) -> BatchLoader:
-        spots = {number: len(slide) for number, slide in self.train_slides.items()}
-        plan = partial(training_plan, spots, self.composition, self.seed)
-        return self._loader(self.train_slides, self.augmentation.draws(self.seed), plan)
+        return self._loader(self.train_slides, self.augmentation.draws(self.seed), self.training_plan)
+
+    def training_plan(self, epoch: int) -> Plan:
+        """The order of a training epoch; the last one asked for is kept."""
+        if self._plan is None or self._plan[0] != epoch:
+            spots = {number: len(slide) for number, slide in self.train_slides.items()}
+            self._plan = epoch, training_plan(spots, self.composition, self.seed, epoch)
+        return self._plan[1]
 
     def val_dataloader(self) -> BatchLoader | list:
         return self._evaluation_loader(self.val_slides) if self.val_slides else []

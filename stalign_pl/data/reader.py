@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +17,11 @@ from stalign_pl.data.damage import Damaged, DamagedSample
 from stalign_pl.data.decoding import decode
 from stalign_pl.data.niche import WHOLE, NicheConfig
 from stalign_pl.data.shards import SlideShard, TarBytes
+from stalign_pl.data.small_members import small_members
 from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS
 
 Draws = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 """(epoch, slide [B], spot [B]) -> float32 [B, n], the random numbers of each row."""
-
-_decode_json = json.JSONDecoder().raw_decode
-"""json.loads without its look at the encoding and for what follows the value."""
 
 DECODED_TOGETHER = 32
 """Rows a decoding job: handing a job over costs 0.2 ms, the decoding of half a pair of 224 px (measured)."""
@@ -198,7 +195,7 @@ class BatchReader:
         return row.at not in damaged
 
     def _describe(self, row: _Row) -> None:
-        neighbors, rings, boxes = _small_members(row)
+        neighbors, rings, boxes = small_members(row.sample, len(row.slide))
         record, niche = row.slide.record, self.niche
         members = niche.members(neighbors, rings)
         apart = None
@@ -224,22 +221,6 @@ def _verify(row: _Row) -> None:
         raise DamagedSample("its bytes do not have the checksum of the index")
 
 
-def _small_members(row: _Row) -> tuple[np.ndarray, list[int], list[list[float]]]:
-    """Neighbours int32 [n], cumulative ring ends, boxes by number of members.
-
-    Raises:
-        DamagedSample: they cannot be read, or name spots that the slide does not have.
-    """
-    try:
-        meta = _decode_json(str(row.sample["meta"], "utf-8"))[0]
-        neighbors = np.frombuffer(_npy_payload(row.sample["neighbors"]), np.int32)
-    except ValueError as error:
-        raise DamagedSample(f"its metadata or neighbours cannot be read: {error}") from error
-    if len(neighbors) and not 0 <= int(neighbors.min()) <= int(neighbors.max()) < len(row.slide):
-        raise DamagedSample(f"a neighbour is not one of the slide's {len(row.slide)} spots")
-    return neighbors, meta["rings"], meta["boxes"]
-
-
 def _decode_rows(rows: list[_Row], pictures: dict[str, np.ndarray]) -> dict[int, Damaged]:
     """Decode the rows' pictures into their places of the batch; the rows that do not decode, by place."""
     damaged = {}
@@ -261,11 +242,6 @@ def _show_valid_rows(columns: Sequence[np.ndarray], valid: np.ndarray) -> None:
             column[rest] = column[shown]
         elif column.dtype == np.uint8:
             column[rest] = 0
-
-
-def _npy_payload(data: memoryview) -> memoryview:
-    """The values of a small little-endian .npy (version 1.0), without np.load's cost a call."""
-    return data[10 + int.from_bytes(data[8:10], "little") :]
 
 
 def _without(pairs: CountPairs, lost: list[int]) -> CountPairs:

@@ -89,7 +89,7 @@ class SlideShard:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """uint16|uint32 [2, nnz], memory-mapped; seen as a plain array, of which a slice costs a tenth of a memmap's."""
+        """uint16|uint32 [2, nnz], memory-mapped; as a plain array, whose slices cost a tenth of a memmap's."""
         return self._load(self.record.counts, 2, 0).view(np.ndarray)
 
     @cached_property

@@ -24,8 +24,9 @@ CHUNK = 1 << 23
 class Staging:
     """A copy of a set's files in `<to>/<name>-<digest>`, shared by all processes and runs of the node.
 
-    Who copies holds the folder's lock alone, and whoever comes meanwhile waits; who reads shares it. A copy that was
-    cut off goes on where it was: a file stands under its name only when its size and checksum are the manifest's.
+    Two lock files stand beside the folder: one process at a time copies; everyone who reads shares the other, which
+    the last one needs alone to remove the copy. A copy that was cut off goes on where it was: a file stands under its
+    name only when its size and checksum are the manifest's.
 
     Args:
         to: a folder on the node's disk.
@@ -34,7 +35,7 @@ class Staging:
 
     def __init__(self, to: Path, keep: bool = True) -> None:
         self.to, self.keep = to, keep
-        self._lock: int | None = None
+        self._reading: int | None = None
         self._folder: Path | None = None
 
     def folder(self, shards: ShardSet) -> Path:
@@ -50,8 +51,9 @@ class Staging:
         """
         folder = self.folder(shards)
         self.to.mkdir(parents=True, exist_ok=True)
-        lock = self._acquire(folder, fcntl.LOCK_EX)
+        copying = _acquire(folder, "copying", fcntl.LOCK_EX)
         try:
+            self._share(folder)
             folder.mkdir(exist_ok=True)
             files = {name: file for slide in slides.values() for name, file in slide.record.files.items()}
             sweep(folder, *files)
@@ -60,11 +62,8 @@ class Staging:
             with _bar(missing.values(), str(folder)) as bar:
                 for name, file in missing.items():
                     _copy(shards.folder / name, folder / name, file["sha256"], bar)
-        except BaseException:
-            os.close(lock)
-            raise
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        self._lock, self._folder = lock, folder
+        finally:
+            os.close(copying)
         return folder
 
     def use(self, shards: ShardSet, slides: Mapping[int, SlideShard]) -> None:
@@ -74,8 +73,7 @@ class Staging:
             ShardError: a file is missing from it.
         """
         folder = self.folder(shards)
-        if self._lock is None:
-            self._lock, self._folder = self._acquire(folder, fcntl.LOCK_SH), folder
+        self._share(folder)
         for slide in slides.values():
             for name, file in slide.record.files.items():
                 if not _there(folder / name, file["bytes"]):
@@ -84,33 +82,37 @@ class Staging:
 
     def release(self) -> None:
         """Give the copy up; unless it is kept, the last process to do so removes it."""
-        if self._lock is None:
+        if self._reading is None:
             return
         if not self.keep:
             try:
                 # Turning a share into the whole gives the share up first: of several that try at once, one gets it.
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._reading, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(self._folder)
             except BlockingIOError:
                 pass  # somebody still reads; the last one removes it
-        os.close(self._lock)
-        self._lock = self._folder = None
+        os.close(self._reading)
+        self._reading = self._folder = None
 
-    @staticmethod
-    def _acquire(folder: Path, kind: int) -> int:
-        """The folder's lock file, beside it, so that it outlives the folder; the lock ends with the process."""
-        descriptor = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
-        fcntl.flock(descriptor, kind)
-        return descriptor
+    def _share(self, folder: Path) -> None:
+        if self._reading is None:
+            self._reading, self._folder = _acquire(folder, "reading", fcntl.LOCK_SH), folder
 
     @staticmethod
     def _refuse_without_room(folder: Path, wanted: int) -> None:
         free = shutil.disk_usage(folder).free
         if wanted > free:
             raise ConfigError(
-                f"data.stage_to: {folder} wants {wanted / 1e9:.1f} GB more, its disk has {free / 1e9:.1f} GB left: name "
-                f"another folder, or null to read the shards where they are"
+                f"data.stage_to: {folder} wants {wanted / 1e9:.1f} GB more, its disk has {free / 1e9:.1f} GB left: "
+                f"name another folder, or null to read the shards where they are"
             )
+
+
+def _acquire(folder: Path, what: str, kind: int) -> int:
+    """A lock file beside the folder, which it outlives; the lock ends with the process at the latest."""
+    descriptor = os.open(folder.with_name(f"{folder.name}.{what}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    fcntl.flock(descriptor, kind)
+    return descriptor
 
 
 def _there(path: Path, size: int) -> bool:

@@ -169,7 +169,10 @@ def test_weighted_niche_counts(shards, weights, leave_target_out):
     counts, genes = data.X.toarray().astype(int), data.var["gene_index"].to_numpy()
     xy = data.obsm["spatial"] * slide.record.um_per_px / slide.record.pitch_um
     found = np.zeros((6, len(shards.genes)), int)
-    row_gene, count = (batch.niche_counts.row.numpy(), batch.niche_counts.gene.numpy()), batch.niche_counts.count.numpy()
+    row_gene, count = (
+        (batch.niche_counts.row.numpy(), batch.niche_counts.gene.numpy()),
+        batch.niche_counts.count.numpy(),
+    )
     np.add.at(found, row_gene, count)
     for row, spot in enumerate(batch.spot.tolist()):
         apart = np.linalg.norm(xy - xy[spot], axis=1)
