@@ -16,9 +16,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from stalign_pl.callbacks import (
     AtomicCheckpointIO,
+    DamagedSamples,
     DataRecord,
     GenePredictionCallback,
     LastCheckpoint,
+    PlanRecord,
     PredictionWriter,
     RunReport,
     SpatialDomainCallback,
@@ -158,7 +160,7 @@ class STAlignCLI(LightningCLI):
         run = Path(options.trainer.default_root_dir)
         extra: dict[str, Any] = {
             "logger": False,
-            "callbacks": [Throughput(), DataRecord(), RunReport()],
+            "callbacks": [Throughput(), DamagedSamples(), DataRecord(), PlanRecord(), RunReport()],
             "plugins": [AtomicCheckpointIO()],
         }
         if options.trainer.enable_progress_bar is not False:

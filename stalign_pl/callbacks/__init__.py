@@ -1,8 +1,10 @@
 """Lightning callbacks: every epoch's figures, the run's report, what `predict` writes."""
 
+from stalign_pl.callbacks.damaged_samples import DamagedSamples
 from stalign_pl.callbacks.data_record import DataRecord
 from stalign_pl.callbacks.gene_prediction import GenePredictionCallback
 from stalign_pl.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
+from stalign_pl.callbacks.plan_record import PlanRecord
 from stalign_pl.callbacks.prediction_writer import PredictionWriter
 from stalign_pl.callbacks.run_report import RunReport
 from stalign_pl.callbacks.spatial_domains import SpatialDomainCallback
@@ -10,9 +12,11 @@ from stalign_pl.callbacks.throughput import Throughput
 
 __all__ = [
     "AtomicCheckpointIO",
+    "DamagedSamples",
     "DataRecord",
     "GenePredictionCallback",
     "LastCheckpoint",
+    "PlanRecord",
     "PredictionWriter",
     "RunReport",
     "SpatialDomainCallback",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 
 import torch
 from torch import Tensor
+
+from stalign_pl.data.damage import Damaged
 
 
 @dataclass(frozen=True)
 class CountPairs:
     """Raw counts of B rows as (row, gene, count) triples; a gene may come several times in a row and is then summed.
+
+    Those of a weighted niche are counts times whole weights.
 
     row, gene: int32 [n]; gene is an index of the set's gene table. count: int32 [n].
     """
@@ -22,13 +26,13 @@ class CountPairs:
 
 @dataclass(frozen=True)
 class SpotBatch:
-    """B rows of a batch, host or device. Rows with `valid` False (padding) count for nothing.
+    """B rows of a batch, host or device. Rows with `valid` False (padding, damaged samples) count for nothing.
 
-    Padding shows the pictures of valid rows (black where there is none), without their counts.
+    They show the pictures of valid rows (black where there is none), without their counts.
 
     Attributes:
-        slide: int64 [B], slide number in the set, -1 in padding.
-        spot: int64 [B], spot index in its slide, -1 in padding.
+        slide: int64 [B], slide number in the set, -1 in rows that are not valid.
+        spot: int64 [B], spot index in its slide, likewise.
         table: int64 [B], the slide's row in per-slide tables (panels, stains).
         valid: bool [B].
         spot_image, niche_image: uint8 [B, side, side, 3], the picture in the upper left corner of each.
@@ -37,6 +41,7 @@ class SpotBatch:
         spot_counts: the spot's own genes. niche_counts: those of its niche's members, one after another.
         excluded: int32 [B, E], spot indices of the same slide that are no negatives; -1 fills up.
         draws: float32 [B, n] in [0, 1), the row's random numbers for augmentation (n = 0 without).
+        damaged: the batch's samples that cannot be used, whose rows are not valid.
     """
 
     slide: Tensor
@@ -53,20 +58,26 @@ class SpotBatch:
     niche_counts: CountPairs
     excluded: Tensor
     draws: Tensor
+    damaged: tuple[Damaged, ...] = ()
 
     def __len__(self) -> int:
         return len(self.slide)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> SpotBatch:
-        """The same batch on a device. Lightning moves batches by this method."""
-        return _map(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """The same batch on a device. Lightning moves batches by this method, and asks for no asynchronous copy.
+
+        Pinned memory is copied asynchronously all the same: torch hands it out again only when the copy is done.
+        """
+        return _map(self, lambda tensor: tensor.to(device, non_blocking=non_blocking or tensor.is_pinned()))
 
     def pin_memory(self) -> SpotBatch:
         return _map(self, Tensor.pin_memory)
 
 
 def _map(value, change):
-    """Apply `change` to every tensor of a dataclass of tensors."""
+    """Apply `change` to every tensor of a dataclass of tensors; what is neither stays as it is."""
     if isinstance(value, Tensor):
         return change(value)
+    if not is_dataclass(value):
+        return value
     return type(value)(**{item.name: _map(getattr(value, item.name), change) for item in fields(value)})

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from lightning import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 
 from stalign_pl.data.augmentation import Augmentation
 from stalign_pl.data.batch import SpotBatch
+from stalign_pl.data.damage import allowed
 from stalign_pl.data.division import divide
 from stalign_pl.data.gene_selection import GeneSelection
 from stalign_pl.data.loader import BatchLoader
 from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.plan import Composition, reading_plan, training_plan
-from stalign_pl.data.reader import BatchReader, no_draws
+from stalign_pl.data.plan import Composition, Plan, reading_plan, training_plan
+from stalign_pl.data.reader import BatchReader, Draws, no_draws
 from stalign_pl.data.shards import ShardSet, SlideShard
+from stalign_pl.data.staging import Staging
 from stalign_pl.data.transform import BatchTransform, ModelInputs
 from stalign_pl.data.vocabulary import Vocabulary, build_vocabulary, measured_counts
 from stalign_pl.errors import ConfigError
@@ -42,6 +47,12 @@ class STAlignData(LightningDataModule):
         fit_spots: at most this many training spots are embedded for the gene read-out, each epoch.
         seed: of the plan and of augmentation.
         threads: decoding threads a process.
+        bad_samples: damaged samples beyond which training stops: a number, or a share of the training spots (0.0 to
+            1.0); null is 0.1 % of them, at most 1,000. Held-out slides must be whole.
+        verify: compare every sample read with its checksum.
+        stage_to: a folder on the node's own disk that the slides are copied to before reading; null reads them where
+            they are. One process a node copies, into a folder named by the set.
+        stage_keep: leave the copy for the next run; false removes it when the last process that reads it is done.
 
     Raises:
         ConfigError, ShardError: see `divide`.
@@ -65,13 +76,17 @@ class STAlignData(LightningDataModule):
         fit_spots: int = 20_000,
         seed: int = 0,
         threads: int = 2,
+        bad_samples: int | float | None = None,
+        verify: bool = True,
+        stage_to: str | None = None,
+        stage_keep: bool = True,
     ) -> None:
         super().__init__()
         self.shard_set = ShardSet(shards)
         self.composition, self.niche, self.augmentation = composition, niche, augmentation
         self.selection, self.stain, self.fit_spots = genes, stain, fit_spots
         self.spot_size, self.niche_size = spot_size, niche_size
-        self.seed, self.threads = seed, threads
+        self.seed, self.threads, self.verify = seed, threads, verify
         for name, size in (("spot_size", spot_size), ("niche_size", niche_size)):
             if size < 1:
                 raise ConfigError(f"data.{name} is {size}; a side in px, at least 1, is wanted")
@@ -80,7 +95,10 @@ class STAlignData(LightningDataModule):
         self.division = divide(self.shard_set, split, fold, val_patients, test_patients, train_patients)
         self.train_slides, self.val_slides = self.division.train, self.division.val
         self.test_slides = self.division.test
+        self.allowed_damage = allowed(bad_samples, sum(len(slide) for slide in self.train_slides.values()))
+        self.staging = None if stage_to is None else Staging(Path(stage_to), stage_keep)
         self._held_out: dict[int, SlideShard] = {}
+        self._plan: tuple[int, Plan] | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -138,10 +156,33 @@ class STAlignData(LightningDataModule):
         """Global batches of a training epoch."""
         return -(-sum(len(slide) for slide in self.train_slides.values()) // self.composition.batch)
 
+    def prepare_data(self) -> None:
+        """Copy to the node's own disk; Lightning calls this in one process a node, and the others wait."""
+        if self.staging is not None:
+            self.staging.copy(self.shard_set, self._read_slides())
+
+    def setup(self, stage: str) -> None:
+        if self.staging is not None:
+            self.staging.use(self.shard_set, self._read_slides())
+
+    def teardown(self, stage: str) -> None:
+        if self.staging is not None:
+            self.staging.release()
+
+    def _read_slides(self) -> dict[int, SlideShard]:
+        """What the command at hand reads."""
+        fit = self.trainer.state.fn in (TrainerFn.FITTING, TrainerFn.VALIDATING)
+        return {**self.train_slides, **self.val_slides} if fit else self.used_slides
+
     def train_dataloader(self) -> BatchLoader:
-        spots = {number: len(slide) for number, slide in self.train_slides.items()}
-        reader = BatchReader(self.train_slides, self.niche, self.augmentation.draws(self.seed), self.threads)
-        return self._loader(reader, lambda epoch: training_plan(spots, self.composition, self.seed, epoch))
+        return self._loader(self.train_slides, self.augmentation.draws(self.seed), self.training_plan)
+
+    def training_plan(self, epoch: int) -> Plan:
+        """The order of a training epoch; the last one asked for is kept."""
+        if self._plan is None or self._plan[0] != epoch:
+            spots = {number: len(slide) for number, slide in self.train_slides.items()}
+            self._plan = epoch, training_plan(spots, self.composition, self.seed, epoch)
+        return self._plan[1]
 
     def val_dataloader(self) -> BatchLoader | list:
         return self._evaluation_loader(self.val_slides) if self.val_slides else []
@@ -160,13 +201,13 @@ class STAlignData(LightningDataModule):
         """One pass: the held-out slides whole, and the training spots that the gene read-out is fitted on."""
         self._held_out = held_out
         ranks = {number: np.arange(len(slide)) for number, slide in held_out.items()} | self.fit_ranks
-        reader = BatchReader({**held_out, **self.train_slides}, self.niche, no_draws, self.threads)
         plan = reading_plan(ranks, self.composition.batch)
-        return self._loader(reader, lambda epoch: plan)
+        return self._loader({**held_out, **self.train_slides}, no_draws, lambda epoch: plan)
 
-    def _loader(self, reader: BatchReader, plan) -> BatchLoader:
+    def _loader(self, slides: dict[int, SlideShard], draws: Draws, plan: Callable[[int], Plan]) -> BatchLoader:
         trainer = self.trainer
         pin = trainer.strategy.root_device.type == "cuda"
+        reader = BatchReader(slides, self.niche, draws, self.threads, self.verify, pin)
         return BatchLoader(reader, plan, trainer.global_rank, trainer.world_size, pin=pin)
 
     def on_after_batch_transfer(self, batch: SpotBatch, dataloader_idx: int) -> ModelInputs:

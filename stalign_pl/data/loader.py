@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from stalign_pl.data.batch import SpotBatch
+from stalign_pl.data.damage import Damaged
 from stalign_pl.data.plan import Plan
 from stalign_pl.data.reader import BatchReader
 from stalign_pl.errors import ConfigError
@@ -26,7 +27,10 @@ class BatchLoader:
         plan: epoch -> the epoch's plan.
         process, processes: which rows of each global batch are read here.
         ahead: batches read ahead.
-        pin: pin the batch's memory, for transfer to a GPU.
+        pin: pin the memory of what the reader has not pinned yet, for transfer to a GPU.
+
+    Attributes:
+        damaged: the samples of the batches given out so far that cannot be used, by (slide, spot); each once.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class BatchLoader:
         self.ahead, self.pin = ahead, pin
         self.epoch, self.position = 0, 0
         self.waited = 0.0
+        self.damaged: dict[tuple[int, int], Damaged] = {}
         self._plan = plan(0)
         self._plan.rows_of(process, processes)
 
@@ -86,6 +91,7 @@ class BatchLoader:
                     batch = self.reader.read(plan.slide[number, rows], plan.rank[number, rows], self.epoch)
                     if not _put(ready, batch.pin_memory() if self.pin else batch, stop):
                         return
+                    del batch  # or its buffers would be held while the next one is read
                 _put(ready, _END, stop)
             except BaseException as error:  # handed to the thread that waits, which raises it
                 _put(ready, error, stop)
@@ -103,7 +109,9 @@ class BatchLoader:
                 if isinstance(item, BaseException):
                     raise item
                 self.position += 1
+                self.damaged.update((sample.key, sample) for sample in item.damaged)
                 yield item
+                item = None  # its buffers are free as soon as the consumer lets go of them
         finally:
             stop.set()
             thread.join()

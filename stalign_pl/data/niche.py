@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from stalign_pl.errors import ConfigError
+
+Weights = Literal["uniform", "ring", "distance"]
+
+WHOLE = 16
+"""The weight of the target itself; other weights are whole sixteenths of it, so that weighted counts stay whole."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,9 @@ class NicheConfig:
         leave_target_out: sum the niche's genes without the target's own, so that cross-scale matching is not identity.
         image: "box" is the bounding box over the patches of the target and its niche (the paper's niche image),
             "view" the whole stored field of view.
+        weights: of the members in the niche's sum of genes. "uniform": all alike (the paper); "ring": 1 / (1 + ring),
+            so 1/2 in the first ring, 1/3 in the second; "distance": 1 / (1 + distance in pitches), which on a perfect
+            lattice differs from "ring" only inside the outer rings. To whole sixteenths, so that sums stay exact.
     """
 
     k: int | None = 3
@@ -30,6 +39,7 @@ class NicheConfig:
     exclude_rings: int | None = None
     leave_target_out: bool = False
     image: str = "box"
+    weights: Weights = "uniform"
 
     def __post_init__(self) -> None:
         problems = []
@@ -43,6 +53,8 @@ class NicheConfig:
             problems.append("niche.leave_target_out with niche.k = 0 leaves an empty niche")
         if self.image not in ("box", "view"):
             problems.append(f"niche.image is {self.image!r}; known: box, view")
+        if self.weights not in get_args(Weights):
+            problems.append(f"niche.weights is {self.weights!r}; known: {', '.join(get_args(Weights))}")
         if problems:
             raise ConfigError("; ".join(problems))
 
@@ -69,6 +81,23 @@ class NicheConfig:
         """Spot indices of the niche, target not counted, from a sample's neighbours and cumulative ring ends."""
         within = neighbors[: _ring_end(ring_ends, self.rings, "niche.rings")]
         return within if self.k is None else within[: self.k]
+
+    def member_weights(self, members: int, ring_ends: list[int], apart: np.ndarray | None = None) -> np.ndarray | None:
+        """Weights of the niche's members, nearest first, in sixteenths; the target's own is WHOLE. None where uniform.
+
+        Args:
+            members: how many there are, target not counted.
+            ring_ends: cumulative ring ends of the sample.
+            apart: float [members], their distances from the target in pitches; needed for "distance" alone.
+
+        Returns:
+            int32 [members], 1 to WHOLE.
+        """
+        if self.weights == "uniform":
+            return None
+        if self.weights == "ring":
+            apart = np.searchsorted(ring_ends, np.arange(members), side="right") + 1
+        return np.maximum(np.rint(WHOLE / (1 + apart)), 1).astype(np.int32)
 
     def excluded(self, neighbors: np.ndarray, ring_ends: list[int]) -> np.ndarray:
         """Spot indices that are no negatives of the target."""

@@ -68,15 +68,23 @@ class Plan:
         Raises:
             ConfigError: the global batch does not divide by the number of processes.
         """
-        batch = self.slide.shape[1]
-        if batch % processes:
-            below, above = batch // processes * processes, (batch // processes + 1) * processes
-            raise ConfigError(
-                f"a global batch of {batch} spots does not divide by {processes} processes; "
-                f"nearest that do: {below or above}, {above} (data.composition.slides x data.composition.spots)"
-            )
-        local = batch // processes
+        local = rows_a_rank(self.slide.shape[1], processes)
         return slice(process * local, (process + 1) * local)
+
+
+def rows_a_rank(batch: int, processes: int) -> int:
+    """Rows that each of several processes takes of a global batch.
+
+    Raises:
+        ConfigError: the global batch does not divide by the number of processes.
+    """
+    if batch % processes:
+        below, above = batch // processes * processes, (batch // processes + 1) * processes
+        raise ConfigError(
+            f"a global batch of {batch} spots does not divide by {processes} processes; "
+            f"nearest that do: {below or above}, {above} (data.composition.slides x data.composition.spots)"
+        )
+    return batch // processes
 
 
 def _slide_order(spots: int, run: int, random: np.random.Generator) -> np.ndarray:

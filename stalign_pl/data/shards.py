@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -18,24 +19,48 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 OPEN_TARS = 256
+BLOCK = 1 << 24
 
 
 class TarBytes:
-    """Byte ranges of tar files by `pread`; the most recently used files stay open."""
+    """Byte ranges of tar files, one `pread` each; the most recently used files stay open.
+
+    The bytes land one range after another in blocks of memory that `forget` makes free to be used again: memory that
+    is mapped anew for every range costs more than the copy.
+    """
 
     def __init__(self) -> None:
         self._open: OrderedDict[Path, int] = OrderedDict()
+        self._blocks = [bytearray(BLOCK)]
+        self._block, self._used = 0, 0
 
-    def read(self, path: Path, offset: int, length: int) -> bytes:
-        """Raises ShardError where the file ends early."""
+    def forget(self) -> None:
+        """All that was read may be written over."""
+        self._block, self._used = 0, 0
+
+    def _space(self, length: int) -> memoryview:
+        """The next free `length` bytes."""
+        while self._used + length > len(self._blocks[self._block]):
+            self._block, self._used = self._block + 1, 0
+            if self._block == len(self._blocks):
+                self._blocks.append(bytearray(max(BLOCK, length)))
+        start, self._used = self._used, self._used + length
+        return memoryview(self._blocks[self._block])[start : self._used]
+
+    def read(self, path: Path, offset: int, length: int) -> memoryview:
+        """`length` bytes of a tar, valid until `forget`.
+
+        Raises:
+            ShardError: the file ends early.
+        """
         descriptor = self._open.pop(path, None)
         if descriptor is None:
             descriptor = os.open(path, os.O_RDONLY)
         self._open[path] = descriptor
         if len(self._open) > OPEN_TARS:
             os.close(self._open.popitem(last=False)[1])
-        data = os.pread(descriptor, length, offset)
-        if len(data) != length:
+        data = self._space(length)
+        if os.preadv(descriptor, [data], offset) != length:
             size = os.fstat(descriptor).st_size
             raise ShardError(
                 f"{path} is truncated: {size} bytes, but the index names bytes {offset} to {offset + length}. "
@@ -46,9 +71,6 @@ class TarBytes:
     def close(self) -> None:
         while self._open:
             os.close(self._open.popitem()[1])
-
-    def __getstate__(self) -> dict:
-        return {"_open": OrderedDict()}  # descriptors do not survive a spawn
 
 
 class SlideShard:
@@ -67,8 +89,8 @@ class SlideShard:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """uint16|uint32 [2, nnz], memory-mapped."""
-        return self._load(self.record.counts, 2, 0)
+        """uint16|uint32 [2, nnz], memory-mapped; as a plain array, whose slices cost a tenth of a memmap's."""
+        return self._load(self.record.counts, 2, 0).view(np.ndarray)
 
     @cached_property
     def index(self) -> np.ndarray:
@@ -85,6 +107,29 @@ class SlideShard:
         """int32, sorted: gene indices that the slide measured."""
         return np.load(self.folder / self.record.panel, allow_pickle=False)
 
+    @cached_property
+    def xy(self) -> np.ndarray:
+        """float32 [N, 2]: the spots' positions in pitches (distances of nearest spots)."""
+        import h5py
+
+        path = self.folder / self.record.h5ad
+        try:
+            with h5py.File(path) as file:
+                xy = file["obsm/spatial"][()]
+        except (OSError, KeyError) as error:
+            raise ShardError(f"{path}: the spots' positions, obsm/spatial, cannot be read: {error}") from error
+        return (xy * (self.record.um_per_px / self.record.pitch_um)).astype(np.float32)
+
+    def move(self, folder: Path) -> None:
+        """Read from a copy of the slide's files from now on."""
+        self.folder = folder
+        for opened in ("counts", "index", "spot_of_rank", "panel", "xy"):
+            self.__dict__.pop(opened, None)
+
+    def tar_of(self, spot: int) -> Path:
+        """The tar that holds a spot's sample."""
+        return self.folder / self.record.tars[int(self.column("part")[spot])]
+
     def _load(self, name: str, width: int, axis: int) -> np.ndarray:
         path = self.folder / name
         try:
@@ -98,10 +143,12 @@ class SlideShard:
     def column(self, name: str) -> np.ndarray:
         return self.index[:, INDEX_COLUMN[name]]
 
-    def pairs(self, spots: np.ndarray) -> list[np.ndarray]:
+    def pairs(self, spots: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """For each spot [2, nnz]: gene indices and counts, views of the memory map."""
-        start, stop = self.column("counts_start"), self.column("counts_stop")
-        return [self.counts[:, start[spot] : stop[spot]] for spot in spots]
+        first = INDEX_COLUMN["counts_start"]
+        bounds = self.index[spots, first : first + 2].tolist()
+        counts = self.counts
+        return [counts[:, start:stop] for start, stop in bounds]
 
     def csr(self, genes: int, spots: np.ndarray | None = None) -> sparse.csr_matrix:
         """Raw counts of spots (all by default) as CSR [n, genes of the set], int64."""
@@ -124,7 +171,7 @@ class SlideShard:
             run = members[start:stop].tolist()  # Python integers: slicing by numpy's costs more than the read
             first, (last, length) = run[0][0][0], run[-1][-1]
             path = self.folder / self.record.tars[part[start]]
-            data = memoryview(tars.read(path, first, last + length - first))
+            data = tars.read(path, first, last + length - first)
             found += [
                 {
                     name: data[offset - first : offset - first + size]

@@ -33,18 +33,28 @@ def test_every_spot_comes_once_an_epoch_on_any_number_of_ranks(processes):
     assert seen(slide, rank) == everything(SIZES)
 
 
-def test_the_catalogue_of_real_sizes_on_64_ranks(real_data):
+def test_the_catalogue_of_real_sizes_on_1_to_64_ranks(real_data):
     path = real_data / "stimage1k4m" / "meta_all_gene02122025.csv"
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["tech"] == "Visium" and row["species"] == "human"]
     sizes = {number: int(float(row["spot_num"])) for number, row in enumerate(rows)}
     assert (len(sizes), sum(sizes.values())) == (531, 1_301_755)
     plan = training_plan(sizes, Composition(16, 64, 8), seed=0, epoch=0)
-    assert len({plan.slide[:, plan.rows_of(process, 64)].shape for process in range(64)}) == 1
+    assert (plan.slide[:-1] != PADDING).all()
+    wanted = np.sort(np.concatenate([number * 100_000 + np.arange(size) for number, size in sizes.items()]))
+    for processes in range(1, 65):
+        if 1024 % processes:
+            with pytest.raises(ConfigError, match=f"1024 spots does not divide by {processes} processes"):
+                plan.rows_of(0, processes)
+            continue
+        taken = np.zeros(plan.slide.shape[1], int)
+        for process in range(processes):
+            part = plan.rows_of(process, processes)
+            assert plan.slide[:, part].shape == (len(plan), 1024 // processes)  # equal counts on every rank
+            taken[part] += 1
+        assert (taken == 1).all()  # every row on one rank: what holds of the batch holds of the ranks together
     code = plan.slide.astype(np.int64) * 100_000 + plan.rank
-    found = np.sort(code[plan.slide != PADDING])
-    wanted = np.concatenate([number * 100_000 + np.arange(size) for number, size in sorted(sizes.items())])
-    np.testing.assert_array_equal(found, np.sort(wanted))
+    np.testing.assert_array_equal(np.sort(code[plan.slide != PADDING]), wanted)
     slides = [len(np.unique(batch)) for batch in plan.slide[:-1]]
     assert min(slides) >= 16
     assert max(slides) <= 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 
 import anndata
@@ -13,10 +14,10 @@ from PIL import Image
 
 from stalign_pl.data.loader import BatchLoader
 from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.plan import Composition, training_plan
+from stalign_pl.data.plan import Composition, Plan, training_plan
 from stalign_pl.data.reader import BatchReader
 from stalign_pl.data.shards import ShardSet
-from stalign_pl.errors import ConfigError, ShardError
+from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format import sample_key
 
 
@@ -139,10 +140,46 @@ def test_a_loader_resumes_at_any_batch_and_raises_what_the_reading_thread_raised
     with pytest.raises(ConfigError, match="7 global batches"):
         other.load_state_dict({"epoch": 0, "position": 1, "batches": 7})
 
-    broken = BatchReader(shards.slides, NicheConfig())
-    broken.spot_side = 1  # as if the manifest named a smaller picture
-    with pytest.raises(ShardError, match=r"tiny_\d spot \d+: the image is"):
-        list(BatchLoader(broken, lambda epoch: plan))
+    def broken(epoch: int) -> Plan:
+        return Plan(np.where(plan.slide < 0, plan.slide, 77), plan.rank)  # a slide that the reader was not given
+
+    with pytest.raises(KeyError, match="77"):
+        list(BatchLoader(reader, broken))
+
+
+def test_a_run_of_neighbouring_places_is_one_read(shards, monkeypatch):
+    plan = plan_of(shards)
+    slide, rank = plan.slide[0], plan.rank[0]
+    runs = 1 + int(((np.diff(slide) != 0) | (np.diff(rank) != 1)).sum())
+    assert runs < len(slide) / 2
+    lengths, read = [], os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *given: lengths.append(read(*given)) or lengths[-1])
+    BatchReader(shards.slides, NicheConfig()).read(slide, rank, epoch=0)
+    assert len(lengths) == runs
+
+
+@pytest.mark.parametrize("weights", ["ring", "distance"])
+@pytest.mark.parametrize("leave_target_out", [False, True])
+def test_weighted_niche_counts(shards, weights, leave_target_out):
+    """Sixteenths of 1 / (1 + ring), or of 1 / (1 + distance in pitches), by the h5ad's counts and positions."""
+    niche = NicheConfig(k=None, rings=2, weights=weights, leave_target_out=leave_target_out)
+    slide = shards.slides[0]
+    batch = BatchReader(shards.slides, niche).read(np.zeros(6, np.int64), np.arange(6), epoch=0)
+    data = anndata.read_h5ad(shards.folder / slide.record.h5ad)
+    counts, genes = data.X.toarray().astype(int), data.var["gene_index"].to_numpy()
+    xy = data.obsm["spatial"] * slide.record.um_per_px / slide.record.pitch_um
+    found = np.zeros((6, len(shards.genes)), int)
+    row_gene, count = (
+        (batch.niche_counts.row.numpy(), batch.niche_counts.gene.numpy()),
+        batch.niche_counts.count.numpy(),
+    )
+    np.add.at(found, row_gene, count)
+    for row, spot in enumerate(batch.spot.tolist()):
+        apart = np.linalg.norm(xy - xy[spot], axis=1)
+        ring = np.select([apart < 0.5, apart < 1.2, apart < 2.2], [0, 1, 2], default=99)
+        weight = np.rint(16 / (1 + (ring if weights == "ring" else apart))) * (ring <= 2)
+        weight[spot] = 0 if leave_target_out else 16
+        np.testing.assert_array_equal(found[row][genes], weight.astype(int) @ counts)
 
 
 def test_ranks_read_the_slices_of_the_same_batches(shards):
