@@ -1,4 +1,4 @@
-"""`python -m stalign_pl fit|validate|test|predict --config FILE`, and `genes`, which needs no torch."""
+"""`python -m stalign_pl fit|validate|test|predict --config FILE`, and commands of our own: `genes`, `clusters`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from stalign_pl.errors import STAlignError
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["genes"]:
-        return _genes(sys.argv[2:])
+    if sys.argv[1:2] in (["genes"], ["clusters"]):
+        return _own_command(sys.argv[1], sys.argv[2:])
     # Read when torch is imported: large CPU tensors on huge pages. A CPU step takes about half the time, page faults
     # being the other half (measured); numbers do not change.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -30,11 +30,12 @@ def main() -> int:
     return 0
 
 
-def _genes(arguments: list[str]) -> int:
-    from stalign_pl.genes_command import main as genes
+def _own_command(name: str, arguments: list[str]) -> int:
+    """A command that Lightning has no part in: the `main` of `<name>_command.py`."""
+    from importlib import import_module
 
     try:
-        return genes(arguments)
+        return import_module(f"stalign_pl.{name}_command").main(arguments)
     except (STAlignError, OSError) as error:
         print(f"stalign_pl: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

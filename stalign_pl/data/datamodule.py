@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from lightning import LightningDataModule
 
 from stalign_pl.data.augmentation import Augmentation
 from stalign_pl.data.batch import SpotBatch
+from stalign_pl.data.clusters import ClusterTable, read_clusters, with_pair_draws
 from stalign_pl.data.division import divide
 from stalign_pl.data.gene_selection import GeneSelection
 from stalign_pl.data.loader import BatchLoader
@@ -39,12 +41,13 @@ class STAlignData(LightningDataModule):
         genes: how the vocabulary is chosen from the training slides.
         augmentation: of training pictures.
         stain: "slide" moves every slide's colours to the training slides' mean and sd, "none" leaves them.
+        clusters: table of `python -m stalign_pl clusters`; the paired loss draws its negatives by it.
         fit_spots: at most this many training spots are embedded for the gene read-out, each epoch.
         seed: of the plan and of augmentation.
         threads: decoding threads a process.
 
     Raises:
-        ConfigError, ShardError: see `divide`.
+        ConfigError, ShardError: see `divide`, `read_clusters` and `ClusterTable.refuse_others`.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class STAlignData(LightningDataModule):
         fit_spots: int = 20_000,
         seed: int = 0,
         threads: int = 2,
+        clusters: str | None = None,
     ) -> None:
         super().__init__()
         self.shard_set = ShardSet(shards)
@@ -80,6 +84,10 @@ class STAlignData(LightningDataModule):
         self.division = divide(self.shard_set, split, fold, val_patients, test_patients, train_patients)
         self.train_slides, self.val_slides = self.division.train, self.division.val
         self.test_slides = self.division.test
+        self.clusters: ClusterTable | None = None
+        if clusters is not None:
+            self.clusters = read_clusters(Path(clusters))
+            self.clusters.refuse_others(self.train_slides.values(), Path(clusters), self.shard_set.folder)
         self._held_out: dict[int, SlideShard] = {}
 
     @cached_property
@@ -112,6 +120,7 @@ class STAlignData(LightningDataModule):
             stain=self.stain,
             reference=sorted(self.train_slides),
             tables=len(self.shard_set.slides),
+            clusters={} if self.clusters is None else {n: self.clusters.of(s) for n, s in self.train_slides.items()},
         )
 
     @cached_property
@@ -140,7 +149,10 @@ class STAlignData(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         spots = {number: len(slide) for number, slide in self.train_slides.items()}
-        reader = BatchReader(self.train_slides, self.niche, self.augmentation.draws(self.seed), self.threads)
+        draws = self.augmentation.draws(self.seed)
+        if self.clusters is not None:
+            draws = with_pair_draws(draws, self.seed, self.clusters.clusters)
+        reader = BatchReader(self.train_slides, self.niche, draws, self.threads)
         return self._loader(reader, lambda epoch: training_plan(spots, self.composition, self.seed, epoch))
 
     def val_dataloader(self) -> BatchLoader | list:

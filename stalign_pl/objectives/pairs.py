@@ -91,4 +91,5 @@ class Pairs:
         slot[self._place[rows]] = torch.arange(count, device=rows.device)
         listing = torch.zeros(count + 1, columns, dtype=torch.bool, device=rows.device)
         listing.view(-1).scatter_(0, (slot[self._listed] * columns + self._columns[:, None]).flatten(), True)
-        return lists[:, self._place] | listing[slot[self._place[rows]]]
+        listing = listing.index_select(0, slot[self._place[rows]])
+        return lists.gather(1, self._place.expand(count, columns)).logical_or_(listing)
