@@ -1,4 +1,4 @@
-"""`python -m stalign_pl fit|validate|test|predict --config FILE`, and `genes` and `plan`, which need no torch."""
+"""`python -m stalign_pl fit|validate|test|predict --config FILE`, and our own `genes`, `plan`, `clusters` (no torch)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stalign_pl.errors import STAlignError
 
 
 def main() -> int:
-    if sys.argv[1:2] in (["genes"], ["plan"]):
+    if sys.argv[1:2] in (["genes"], ["plan"], ["clusters"]):
         return _own_command(sys.argv[1], sys.argv[2:])
     # Read when torch is imported: large CPU tensors on huge pages. A CPU step takes about half the time, page faults
     # being the other half (measured); numbers do not change.
@@ -32,6 +32,7 @@ def main() -> int:
 
 
 def _own_command(name: str, arguments: list[str]) -> int:
+    """A command that Lightning has no part in: the `main` of `<name>_command.py`."""
     command = import_module(f"stalign_pl.{name}_command")
     try:
         return command.main(arguments)

@@ -157,6 +157,7 @@ class STAlignCLI(LightningCLI):
         """Add the loggers and the callbacks that no configuration names."""
         options = self._options
         self._refuse_inexact(options)
+        self._refuse_without_clusters()
         run = Path(options.trainer.default_root_dir)
         extra: dict[str, Any] = {
             "logger": False,
@@ -184,6 +185,14 @@ class STAlignCLI(LightningCLI):
         earlier = set_aside_earlier_run(run)
         if earlier is not None:
             print(f"{run} held an earlier run, moved to {earlier}. To go on with a run: --ckpt_path last")
+
+    def _refuse_without_clusters(self) -> None:
+        """Else the first training batch says so, after a pass of evaluation."""
+        if self.subcommand == "fit" and self.model.objective.needs_clusters and self.datamodule.clusters is None:
+            raise ConfigError(
+                f"data.clusters is null, and {type(self.model.objective).__name__} draws its negatives by clusters. "
+                f"Make the table: python -m stalign_pl clusters {self.datamodule.shard_set.folder} --out FILE"
+            )
 
     def _refuse_inexact(self, options) -> None:
         """`deterministic` asks for the same numbers on any number of processes; BatchNorm in training has others."""

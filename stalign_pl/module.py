@@ -14,7 +14,7 @@ from torch import Tensor
 from stalign_pl.data.transform import ModelInputs
 from stalign_pl.errors import ConfigError
 from stalign_pl.models import STAlign
-from stalign_pl.objectives.three_level import ThreeLevelLoss
+from stalign_pl.objectives import ThreeLevelObjective
 from stalign_pl.schedules import OptimizerConfig, learning_rate, weight_decay
 
 
@@ -60,7 +60,7 @@ class STAlignModule(LightningModule):
     def __init__(
         self,
         model: STAlign,
-        objective: ThreeLevelLoss,
+        objective: ThreeLevelObjective,
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from stalign_pl.data.augmentation import Augmentation
 from stalign_pl.data.batch import SpotBatch
+from stalign_pl.data.clusters import ClusterTable, read_clusters, with_pair_draws
 from stalign_pl.data.damage import allowed
 from stalign_pl.data.division import divide
 from stalign_pl.data.gene_selection import GeneSelection
@@ -44,6 +45,7 @@ class STAlignData(LightningDataModule):
         genes: how the vocabulary is chosen from the training slides.
         augmentation: of training pictures.
         stain: "slide" moves every slide's colours to the training slides' mean and sd, "none" leaves them.
+        clusters: table of `python -m stalign_pl clusters`; the paired loss draws its negatives by it.
         fit_spots: at most this many training spots are embedded for the gene read-out, each epoch.
         seed: of the plan and of augmentation.
         threads: decoding threads a process.
@@ -55,7 +57,7 @@ class STAlignData(LightningDataModule):
         stage_keep: leave the copy for the next run; false removes it when the last process that reads it is done.
 
     Raises:
-        ConfigError, ShardError: see `divide`.
+        ConfigError, ShardError: see `divide`, `read_clusters` and `ClusterTable.refuse_others`.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class STAlignData(LightningDataModule):
         verify: bool = True,
         stage_to: str | None = None,
         stage_keep: bool = True,
+        clusters: str | None = None,
     ) -> None:
         super().__init__()
         self.shard_set = ShardSet(shards)
@@ -97,6 +100,10 @@ class STAlignData(LightningDataModule):
         self.test_slides = self.division.test
         self.allowed_damage = allowed(bad_samples, sum(len(slide) for slide in self.train_slides.values()))
         self.staging = None if stage_to is None else Staging(Path(stage_to), stage_keep)
+        self.clusters: ClusterTable | None = None
+        if clusters is not None:
+            self.clusters = read_clusters(Path(clusters))
+            self.clusters.refuse_others(self.train_slides.values(), Path(clusters), self.shard_set.folder)
         self._held_out: dict[int, SlideShard] = {}
         self._plan: tuple[int, Plan] | None = None
 
@@ -130,6 +137,7 @@ class STAlignData(LightningDataModule):
             stain=self.stain,
             reference=sorted(self.train_slides),
             tables=len(self.shard_set.slides),
+            clusters={} if self.clusters is None else {n: self.clusters.of(s) for n, s in self.train_slides.items()},
         )
 
     @cached_property
@@ -175,7 +183,10 @@ class STAlignData(LightningDataModule):
         return {**self.train_slides, **self.val_slides} if fit else self.used_slides
 
     def train_dataloader(self) -> BatchLoader:
-        return self._loader(self.train_slides, self.augmentation.draws(self.seed), self.training_plan)
+        draws = self.augmentation.draws(self.seed)
+        if self.clusters is not None:
+            draws = with_pair_draws(draws, self.seed, self.clusters.clusters)
+        return self._loader(self.train_slides, draws, self.training_plan)
 
     def training_plan(self, epoch: int) -> Plan:
         """The order of a training epoch; the last one asked for is kept."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stalign_pl.data.augmentation import Augmentation, shuffled_within_slide
+from stalign_pl.data.augmentation import DRAWS, Augmentation, shuffled_within_slide
 from stalign_pl.data.batch import CountPairs, SpotBatch
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.data.stain import slide_colour
@@ -85,6 +87,7 @@ class BatchTransform(nn.Module):
             "none" leaves them.
         reference: the training slides.
         tables: number of slides in the set.
+        clusters: slide number -> int8 [N], its spots' clusters, of all slides that are trained on; {} without.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class BatchTransform(nn.Module):
         stain: str,
         reference: list[int],
         tables: int,
+        clusters: Mapping[int, np.ndarray] | None = None,
     ) -> None:
         super().__init__()
         self.spot_size, self.niche_size = spot_size, niche_size
@@ -112,6 +116,15 @@ class BatchTransform(nn.Module):
             if stain == "slide":
                 own = slide_colour(slide)
                 colour[slide.table] = torch.stack([torch.from_numpy(own.mean), torch.from_numpy(own.sd)], dim=1)
+        self.register_buffer("cluster", None, persistent=False)  # of all slides' spots, one slide after another
+        if clusters:
+            starts = torch.zeros(tables, dtype=torch.int64)
+            numbers = sorted(clusters)
+            starts[[slides[number].table for number in numbers]] = torch.tensor(
+                [0, *(len(clusters[number]) for number in numbers[:-1])]
+            ).cumsum(0)
+            self.register_buffer("cluster_start", starts, persistent=False)
+            self.cluster = torch.from_numpy(np.concatenate([clusters[number] for number in numbers]))
         common = colour[[slides[number].table for number in reference]].mean(dim=0)
         self.register_buffer("column", column, persistent=False)
         self.register_buffer("measured", measured, persistent=False)
@@ -144,8 +157,19 @@ class BatchTransform(nn.Module):
                 images.append(augmentation.colours(shown, batch.draws))
         if shuffle == "all":
             images[1] = images[1][partner[2]]
-        ids = SpotIds(batch.slide.clamp(min=0), batch.spot.clamp(min=0), batch.excluded.long(), batch.valid)
+        ids = SpotIds(
+            batch.slide.clamp(min=0),
+            batch.spot.clamp(min=0),
+            batch.excluded.long(),
+            batch.valid,
+            *(() if augmentation is None or self.cluster is None else self._pairing(batch)),
+        )
         return ModelInputs(ids, images[0], spot_genes, images[1], niche_genes, measured)
+
+    def _pairing(self, batch: SpotBatch) -> tuple[Tensor, Tensor]:
+        """The rows' clusters [B], -1 in padding, and their draws of paired negatives [B, C]."""
+        place = torch.where(batch.valid, self.cluster_start[batch.table] + batch.spot, 0)
+        return torch.where(batch.valid, self.cluster[place].long(), -1), batch.draws[:, DRAWS:]
 
     def _stained(self, image: Tensor, table: Tensor) -> Tensor:
         """Move each slide's colours to the common mean and sd."""

@@ -6,47 +6,61 @@ import torch
 from torch import Tensor
 
 from stalign_pl.objectives.contrastive import Contrast
-from stalign_pl.objectives.gather import World
+from stalign_pl.objectives.gather import World, all_gather
+from stalign_pl.objectives.paired import PairedNegatives
 from stalign_pl.objectives.pairs import Pairs
+from stalign_pl.objectives.retrieval import Shares
 
-Shares = dict[str, tuple[Tensor, Tensor]]
-"""Name of a figure -> this rank's (numerator, denominator), scalars; the figure is the ratio of their sums."""
+UNIFORMITY_ROWS = 1024
+"""Uniformity is that of about this many rows of the global batch, evenly spaced; of all where it has fewer."""
 
 
-def contrast_shares(contrast: Contrast, pairs: Pairs, level: str) -> Shares:
-    """Retrieval and alignment of one contrast.
-
-    accuracy_<level>: of the valid rows, how many are nearer to their own partner than to any other valid column, masked
-        neighbours included; mean of both directions. A tie is a miss, so a collapsed model scores 0, not chance.
-    accuracy_in_slide_<level>: the same among columns of the row's slide, of the rows that have such a column: what is
-        left when stain and sequencing depth no longer tell the answer.
-    alignment_<level>: mean squared distance of partners on the unit sphere, 0 to 4 (Wang and Isola 2020).
-    """
+def alignment_share(contrast: Contrast, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Squared distance of partners on the unit sphere, 0 to 4, summed; the ratio is alignment (Wang and Isola 2020)."""
     valid = pairs.valid.float()
-    contested = pairs.same_slide.any(1).float()
-    return {
-        f"accuracy_{level}": (_hits(contrast, pairs, pairs.other) @ valid, valid.sum()),
-        f"accuracy_in_slide_{level}": (_hits(contrast, pairs, pairs.same_slide) @ contested, contested.sum()),
-        f"alignment_{level}": ((contrast.a - contrast.b).square().sum(1).float() @ valid, valid.sum()),
-    }
+    return (contrast.a - contrast.b).square().sum(1).float() @ valid, valid.sum()
 
 
-def uniformity_share(local: Tensor, everyone: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """exp(-2 |x - y|^2) summed over pairs of different valid spots, and their number; log of the ratio: uniformity.
+def uniformity_shares(contrast: Contrast, pairs: Pairs) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Of a and of b: exp(-2 |x - y|^2) summed over pairs of different valid spots, and their number; one collective.
 
-    0 for a collapsed embedding, about -4 for one spread evenly over the sphere (Wang and Isola 2020).
-
-    Args:
-        local: [b, D], unit vectors of this rank's rows.
-        everyone: [N, D], those of all ranks.
+    The log of the ratio is uniformity (Wang and Isola 2020): 0 for a collapsed embedding, about -4 for one spread
+    evenly over the sphere.
     """
-    squared = 2 - 2 * local @ everyone.T
-    return torch.where(pairs.other, torch.exp(-2 * squared), 0).sum().float(), pairs.other.sum().float()
+    world, rows = pairs.world, len(pairs.valid)
+    stride = -(-rows * world.size // UNIFORMITY_ROWS)
+    here = torch.arange(0, rows, stride, device=pairs.valid.device)
+    columns = (here + rows * torch.arange(world.size, device=here.device)[:, None]).flatten()
+    other = pairs.valid[here, None] & pairs.everyone.valid[columns]
+    other &= (here + rows * world.rank)[:, None] != columns
+    sides = torch.stack((contrast.a[here], contrast.b[here]), dim=1)
+    everyone = all_gather(sides, world)
+    shares = []
+    for side in (0, 1):
+        potential = torch.exp(4 * (sides[:, side] @ everyone[:, side].T) - 4)  # |x - y|^2 = 2 - 2 x y
+        shares.append((torch.where(other, potential, 0).sum().float(), other.sum().float()))
+    return shares[0], shares[1]
 
 
 def masked_share(pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Pairs of different valid spots that are not contrasted, and all of them."""
-    return (pairs.other & ~pairs.contrasted).sum().float(), pairs.other.sum().float()
+    masked, all_pairs = pairs.valid_count.new_zeros(2).unbind()
+    for rows in pairs.chunks:
+        masks = pairs.masks(rows)
+        other = masks.same_slide | masks.other_slide
+        masked = masked + (other & ~masks.contrasted).sum()
+        all_pairs = all_pairs + other.sum()
+    return masked, all_pairs
+
+
+def paired_shares(negatives: PairedNegatives, pairs: Pairs) -> Shares:
+    """Of the places for negatives, C - 1 a valid row: how many hold a spot of another cluster, and how many none."""
+    present = negatives.present.sum().float()
+    places = pairs.valid.sum().float() * (negatives.present.shape[1] - 1)
+    return {
+        "substitute_negatives": (negatives.substitute.sum().float(), places),
+        "absent_negatives": (places - present, places),
+    }
 
 
 def ratios(shares: Shares, world: World) -> dict[str, Tensor]:
@@ -54,12 +68,3 @@ def ratios(shares: Shares, world: World) -> dict[str, Tensor]:
     packed = world.summed(torch.stack([torch.stack(share) for share in shares.values()]))
     values = packed[:, 0] / packed[:, 1].clamp(min=1)
     return dict(zip(shares, values.unbind(), strict=True))
-
-
-def _hits(contrast: Contrast, pairs: Pairs, rivals: Tensor) -> Tensor:
-    """[b]: the share of the two directions in which a row's own column beats every rival strictly."""
-    right = torch.zeros(len(pairs.valid), device=rivals.device)
-    for logits in (contrast.logits_ab, contrast.logits_ba):
-        own = logits.gather(1, pairs.positive[:, None])
-        right += (~((logits >= own) & rivals).any(1)).float() / 2
-    return right

@@ -35,6 +35,13 @@ class World:
             dist.all_reduce(total)
         return total
 
+    def maximum(self, tensor: Tensor) -> Tensor:
+        """The elementwise maximum of `tensor` over all ranks, without gradient. A collective: every rank calls it."""
+        largest = tensor.detach().clone()
+        if self.size > 1:
+            dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return largest
+
 
 def all_gather(tensor: Tensor, world: World) -> Tensor:
     """Rows of all ranks in rank order: [b, ...] -> [b * size, ...], with gradient. A collective: every rank calls it.

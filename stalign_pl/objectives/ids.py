@@ -27,6 +27,10 @@ class SpotIds:
         excluded: int64 [b, E], spot indices of the row's own slide that must not be its negatives (those whose niches
             share members with its own); -1 = none. E is the same on every rank.
         valid: bool [b]; False marks padding and damaged samples.
+        cluster: int64 [b], the spot's cluster in its slide, 0 to C - 1 (-1 in padding); None where no table of clusters
+            is read. On every rank or on none.
+        draws: float32 [b, C], the row's uniform numbers in [0, 1), one a cluster: which of its slide's rows become its
+            paired negatives. A function of (seed, epoch, spot), see `stalign_pl.data.counter_random`.
 
     Raises:
         ConfigError: another shape or dtype.
@@ -36,27 +40,33 @@ class SpotIds:
     spot: Tensor
     excluded: Tensor
     valid: Tensor
+    cluster: Tensor | None = None
+    draws: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.slide)
-        for name, tensor, ndim, dtype in (
-            ("slide", self.slide, 1, torch.int64),
-            ("spot", self.spot, 1, torch.int64),
-            ("excluded", self.excluded, 2, torch.int64),
-            ("valid", self.valid, 1, torch.bool),
+        for name, tensor, shape, dtype in (
+            ("slide", self.slide, f"[{rows}]", torch.int64),
+            ("spot", self.spot, f"[{rows}]", torch.int64),
+            ("excluded", self.excluded, f"[{rows}, E]", torch.int64),
+            ("valid", self.valid, f"[{rows}]", torch.bool),
+            ("cluster", self.cluster, f"[{rows}]", torch.int64),
+            ("draws", self.draws, f"[{rows}, C]", torch.float32),
         ):
-            if tensor.ndim != ndim or len(tensor) != rows or tensor.dtype != dtype:
-                shape = f"[{rows}]" if ndim == 1 else f"[{rows}, E]"
+            if tensor is None and name in ("cluster", "draws"):
+                continue
+            if tensor.ndim != 1 + shape.count(",") or len(tensor) != rows or tensor.dtype != dtype:
                 raise ConfigError(f"SpotIds.{name} is {tensor.dtype} {list(tensor.shape)}; should be {dtype} {shape}")
 
     def __len__(self) -> int:
         return len(self.slide)
 
     def gathered(self, world: World) -> SpotIds:
-        """The ids of all ranks' rows, in rank order; one collective."""
-        packed = torch.cat((torch.stack((self.slide, self.spot, self.valid.long()), dim=1), self.excluded), dim=1)
-        packed = all_gather(packed, world)
-        return SpotIds(packed[:, 0], packed[:, 1], packed[:, 3:], packed[:, 2].bool())
+        """The ids of all ranks' rows, in rank order, without draws, which only their own rank reads; one collective."""
+        columns = [self.slide, self.spot, self.valid.long()] + ([] if self.cluster is None else [self.cluster])
+        packed = all_gather(torch.cat((torch.stack(columns, dim=1), self.excluded), dim=1), world)
+        cluster = None if self.cluster is None else packed[:, 3]
+        return SpotIds(packed[:, 0], packed[:, 1], packed[:, len(columns) :], packed[:, 2].bool(), cluster)
 
     @property
     def keys(self) -> Tensor:

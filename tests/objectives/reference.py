@@ -1,22 +1,68 @@
 """The slow, plain form of what the objectives compute, written from the formulas; and batches to try it on."""
 
 import torch
+import torch.nn.functional as F
 
 from stalign_pl.objectives import SpotIds
 
+CLUSTERS = 4
 
-def info_nce(a, b, log_scale, ids, same_slide_only=False):
+
+def negatives_of(i, ids):
+    """The columns that row i is contrasted with, but its own, and whether each is of another slide."""
+    slide, spot, excluded = ids.slide.tolist(), ids.spot.tolist(), ids.excluded.tolist()
+    for j in range(len(slide)):
+        near = spot[j] == spot[i] or spot[j] in excluded[i] or spot[i] in excluded[j]
+        if ids.valid[j] and j != i and not (slide[j] == slide[i] and near):
+            yield j, slide[j] != slide[i]
+
+
+def info_nce(a, b, log_scale, ids, other_slides=1.0):
     """Symmetric InfoNCE by loops over the global batch's valid rows and their columns."""
     a, b, total = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True), 0
-    slide, spot, excluded = ids.slide.tolist(), ids.spot.tolist(), ids.excluded.tolist()
-    rows = [i for i in range(len(slide)) if ids.valid[i]]
+    rows = [i for i in range(len(a)) if ids.valid[i]]
     for i in rows:
-        same = [slide[j] == slide[i] for j in range(len(slide))]
-        near = [spot[j] == spot[i] or spot[j] in excluded[i] or spot[i] in excluded[j] for j in range(len(slide))]
-        keep = [j for j in rows if j == i or not ((same[j] and near[j]) or (same_slide_only and not same[j]))]
         for u, v in ((a, b), (b, a)):
-            scores = torch.stack([torch.exp(log_scale.exp() * (u[i] * v[j]).sum()) for j in keep])
-            total = total - torch.log(scores[keep.index(i)] / scores.sum()) / 2
+            own = torch.exp(log_scale.exp() * (u[i] * v[i]).sum())
+            everything = own
+            for j, elsewhere in negatives_of(i, ids):
+                weight = other_slides if elsewhere else 1
+                everything = everything + weight * torch.exp(log_scale.exp() * (u[i] * v[j]).sum())
+            total = total - torch.log(own / everything) / 2
+    return total / len(rows)
+
+
+def sigmoid(a, b, log_scale, bias, ids, other_slides=1.0):
+    """The sigmoid loss by loops: yes for the partner, no for every negative."""
+    a, b, total = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True), 0
+    rows = [i for i in range(len(a)) if ids.valid[i]]
+    for i in rows:
+        total = total - F.logsigmoid(log_scale.exp() * (a[i] * b[i]).sum() + bias)
+        for j, elsewhere in negatives_of(i, ids):
+            weight = other_slides if elsewhere else 1
+            total = total - weight * F.logsigmoid(-(log_scale.exp() * (a[i] * b[j]).sum() + bias))
+    return total / len(rows)
+
+
+def paired_columns(i, ids):
+    """Row i's paired negatives by the stated rule, a list of columns."""
+    candidates = [j for j, elsewhere in negatives_of(i, ids) if not elsewhere and ids.cluster[j] != ids.cluster[i]]
+    by_cluster = sorted(candidates, key=lambda j: int(ids.cluster[j]))
+    chosen = []
+    for cluster in range(CLUSTERS):
+        if cluster != ids.cluster[i] and candidates:
+            pool = [j for j in candidates if ids.cluster[j] == cluster] or by_cluster
+            chosen.append(pool[int(ids.draws[i, cluster] * len(pool))])
+    return chosen
+
+
+def paired(a, b, log_scale, ids):
+    """InfoNCE a -> b against the paired negatives alone, by loops."""
+    a, b, total = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True), 0
+    rows = [i for i in range(len(a)) if ids.valid[i]]
+    for i in rows:
+        scores = torch.stack([torch.exp(log_scale.exp() * (a[i] * b[j]).sum()) for j in [i, *paired_columns(i, ids)]])
+        total = total - torch.log(scores[0] / scores.sum())
     return total / len(rows)
 
 
@@ -32,9 +78,13 @@ def batch_ids(rows, seed, slides=3, padding=(), listed=4):
     valid = torch.ones(rows, dtype=torch.bool)
     valid[list(padding)] = False
     slide[~valid], spot[~valid] = 0, 0
-    return SpotIds(slide, spot, excluded, valid)
+    cluster = torch.randint(CLUSTERS, (rows,), generator=generator)
+    cluster[~valid] = -1
+    return SpotIds(slide, spot, excluded, valid, cluster, torch.rand(rows, CLUSTERS, generator=generator))
 
 
 def part(ids, rows):
     """The rows of `ids` that a slice names."""
-    return SpotIds(ids.slide[rows], ids.spot[rows], ids.excluded[rows], ids.valid[rows])
+    return SpotIds(
+        ids.slide[rows], ids.spot[rows], ids.excluded[rows], ids.valid[rows], ids.cluster[rows], ids.draws[rows]
+    )

@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from stalign_pl.objectives import ThreeLevelLoss
+from stalign_pl.objectives import ThreeLevelLoss, ThreeLevelPairedLoss, ThreeLevelSigmoidLoss
 from stalign_pl.objectives.three_level import CONTRASTS
 from tests.objectives.reference import batch_ids, part
 
@@ -18,15 +18,24 @@ FEATURES = 6
 LOCAL = 5
 FIELDS = [field for pair in CONTRASTS.values() for field in pair]
 
+LOSSES = {
+    "info_nce": lambda **given: ThreeLevelLoss(temperature=0.3, **given),
+    "sigmoid": lambda **given: ThreeLevelSigmoidLoss(temperature=0.3, bias=-1.5, **given),
+    "paired": lambda **given: ThreeLevelPairedLoss(temperature=0.3, learn_temperature=True, **given),
+}
+WEIGHTS = ({"other_slides": 1.0}, {"other_slides": 0.4}, {"other_slides": 0.0})
+MODES = [*((kind, weight) for kind in ("info_nce", "sigmoid") for weight in WEIGHTS), ("paired", {})]
+"""Every loss with every way of choosing negatives."""
+
 
 class Towers(nn.Module):
     """Six linear towers and the loss, in float64."""
 
-    def __init__(self, same_slide_only):
+    def __init__(self, kind, options):
         super().__init__()
         torch.manual_seed(0)
         self.towers = nn.ModuleDict({field: nn.Linear(FEATURES, 4) for field in FIELDS})
-        self.loss = ThreeLevelLoss(temperature=0.3, same_slide_only=same_slide_only)
+        self.loss = LOSSES[kind](**options)
         self.double()
 
     def forward(self, features, ids):
@@ -59,17 +68,22 @@ def run_rank(rank, size, folder, cases):
 
 def run_cases(rank, size, folder, cases):
     rows = slice(rank * LOCAL, (rank + 1) * LOCAL)
-    for number, (padding, same_slide_only) in enumerate(cases):
+    for number, (padding, kind, options) in enumerate(cases):
         features, ids = global_batch(size, padding)
-        model = nn.parallel.DistributedDataParallel(Towers(same_slide_only))
+        model = nn.parallel.DistributedDataParallel(Towers(kind, options))
         torch.save(outcome(model, model(features[rows], part(ids, rows))), Path(folder) / f"{number}-{rank}.pt")
+
+
+def cases_of(paddings):
+    """Every mode with every padding, in one chunk a rank and in chunks of two rows."""
+    return [(padding, kind, {**options, "chunk": chunk}) for padding, chunk in paddings for kind, options in MODES]
 
 
 @pytest.mark.parametrize(
     ("size", "cases"),
     [
-        (2, [((1, 7, 8), False), ((5, 6, 7, 8, 9), True)]),  # in the second case rank 1 holds nothing but padding
-        pytest.param(4, [((0, 18, 19), False)], marks=pytest.mark.long),
+        (2, cases_of([((1, 7, 8), 1024), ((5, 6, 7, 8, 9), 2)])),  # in the second, rank 1 holds nothing but padding
+        pytest.param(4, cases_of([((0, 18, 19), 2)]), marks=pytest.mark.long),
     ],
 )
 def test_ranks_equal_one_process_on_the_global_batch(size, cases, tmp_path):
@@ -78,10 +92,11 @@ def test_ranks_equal_one_process_on_the_global_batch(size, cases, tmp_path):
         pass
     assert [process.exitcode for process in context.processes] == [0] * size
     assert len(list(tmp_path.glob("*.pt"))) == size * len(cases)
-    for number, (padding, same_slide_only) in enumerate(cases):
-        model = Towers(same_slide_only)
+    for number, (padding, kind, options) in enumerate(cases):
+        model = Towers(kind, {**options, "chunk": 1024})
         expected = outcome(model, model(*global_batch(size, padding)))
-        assert "loss.log_scale" in expected["gradients"]
+        assert {"loss.log_scale"} <= expected["gradients"].keys()
+        assert ("loss.bias" in expected["gradients"]) == (kind == "sigmoid")
         assert all(gradient.abs().max() > 1e-6 for gradient in expected["gradients"].values())
         for rank in range(size):
             got = torch.load(tmp_path / f"{number}-{rank}.pt", weights_only=True)

@@ -1,0 +1,177 @@
+"""The table of clusters beside a shard set: which cluster of its slide each spot is in. The paired loss reads it.
+
+One JSON file, the same bytes for the same shards and seed on one machine:
+
+    format_version, clusters, seed      how it was made: C clusters a slide, by `cluster_spots`
+    set                                 digest of the shard set that it was made from
+    slides          name -> {counts, cluster}: hash of the slide's counts file; a digit a spot, in spot order
+    sha256          of all the above
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from stalign_pl.data.counter_random import uniform
+from stalign_pl.data.reader import Draws
+from stalign_pl.data.shards import SlideShard
+from stalign_pl.errors import ConfigError
+from stalign_pl.shard_format import write_json
+from stalign_pl.split_file import listed
+
+CLUSTERS_FORMAT = 1
+
+CLUSTERS = 6
+"""Of a slide, in the authors' code."""
+
+MOST_CLUSTERS = 10
+"""A cluster is one digit of the file."""
+
+STREAM = 2
+"""Of counter_random; `augmentation` has 1."""
+
+
+def cluster_spots(counts: sparse.spmatrix, clusters: int, seed: int) -> np.ndarray:
+    """KMeans on 30 principal components of the log-normalised counts of one slide.
+
+    The components are those of the `pca` floor (`smoothed_pca`, without smoothing). One thread, so that the same counts
+    and seed give the same clusters. A slide of fewer distinct spots than `clusters` gets as many as it has.
+
+    Args:
+        counts: [N, G] raw counts.
+
+    Returns:
+        int64 [N], 0 to clusters - 1.
+
+    Raises:
+        EvaluationError: the slide has no counts.
+    """
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    from stalign_pl.evaluation.baselines import smoothed_pca
+
+    with threadpool_limits(1):
+        scores = smoothed_pca(counts, sparse.identity(counts.shape[0], format="csr"), rounds=0)
+        distinct = len(np.unique(scores, axis=0)) if scores.shape[1] else 1
+        if distinct == 1:
+            return np.zeros(len(scores), np.int64)
+        return KMeans(min(clusters, distinct), n_init=10, random_state=seed).fit_predict(scores).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class ClusterTable:
+    """The table's content; the attributes are the file's keys.
+
+    Attributes:
+        clusters: C, 2 to 10.
+        set: digest of the shard set.
+        slides: slide name -> (hash of its counts file, its spots' clusters as digits).
+    """
+
+    clusters: int
+    seed: int
+    set: str
+    slides: Mapping[str, tuple[str, str]]
+
+    def content(self) -> dict[str, Any]:
+        """The file's keys and values, but for its own hash."""
+        slides = {name: {"counts": counts, "cluster": cluster} for name, (counts, cluster) in self.slides.items()}
+        return {
+            "format_version": CLUSTERS_FORMAT,
+            "clusters": self.clusters,
+            "seed": self.seed,
+            "set": self.set,
+            "slides": slides,
+        }
+
+    def sha256(self) -> str:
+        """The table's own hash."""
+        return _hash(self.content())
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {**self.content(), "sha256": self.sha256()})
+
+    def of(self, slide: SlideShard) -> np.ndarray:
+        """int8 [N]: the clusters of a slide's spots."""
+        return np.frombuffer(self.slides[slide.record.name][1].encode(), np.int8) - ord("0")
+
+    def refuse_others(self, slides: Iterable[SlideShard], path: Path, folder: Path) -> None:
+        """Check that the table was made from these slides.
+
+        Raises:
+            ConfigError: it was not; names the slides that it lacks, and those whose counts have changed since.
+        """
+        held = {slide.record.name: (counts_hash(slide), len(slide)) for slide in slides}
+        missing = sorted(held.keys() - self.slides.keys())
+        known = {name: (counts, len(cluster)) for name, (counts, cluster) in self.slides.items()}
+        stale = sorted(name for name in held.keys() & known.keys() if held[name] != known[name])
+        differences = [
+            f"{what}: {listed(names)}"
+            for what, names in (("missing in it", missing), ("built again since", stale))
+            if names
+        ]
+        if differences:
+            raise ConfigError(
+                f"data.clusters: {path} (of the set {self.set[:12]}) does not belong to {folder}: "
+                f"{'; '.join(differences)}. Make it again: python -m stalign_pl clusters {folder} --out {path}"
+            )
+
+
+def counts_hash(slide: SlideShard) -> str:
+    """SHA-256 of a slide's counts file, as the manifest has it."""
+    return slide.record.files[slide.record.counts]["sha256"]
+
+
+def read_clusters(path: Path) -> ClusterTable:
+    """Read a table of clusters.
+
+    Raises:
+        ConfigError: no such file, not JSON, another format version, keys that are missing, or a content that its hash
+            does not belong to.
+    """
+    again = "Make it: python -m stalign_pl clusters SHARDS --out FILE"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"data.clusters: there is no file {path}. {again}") from error
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"data.clusters: {path} is not a table of clusters: {error}. {again}") from error
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if version != CLUSTERS_FORMAT:
+        raise ConfigError(
+            f"data.clusters: {path} has format version {version!r}, this program reads {CLUSTERS_FORMAT}. {again}"
+        )
+    found = value.pop("sha256", None)
+    if found != _hash(value):
+        raise ConfigError(
+            f"data.clusters: {path} was changed after it was made: its hash is {str(found)[:12]}, its content's "
+            f"{_hash(value)[:12]}. {again}"
+        )
+    try:
+        slides = {name: (of["counts"], of["cluster"]) for name, of in value["slides"].items()}
+        return ClusterTable(value["clusters"], value["seed"], value["set"], slides)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"data.clusters: {path} is not a table of clusters: {error!r}. {again}") from error
+
+
+def with_pair_draws(draws: Draws, seed: int, clusters: int) -> Draws:
+    """The same random numbers, and behind them one a cluster: [B, n + clusters], a function of (seed, epoch, spot)."""
+
+    def both(epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
+        return np.concatenate((draws(epoch, slide, spot), uniform(seed, epoch, slide, spot, STREAM, clusters)), axis=1)
+
+    return both
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
