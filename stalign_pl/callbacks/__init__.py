@@ -3,6 +3,7 @@
 from stalign_pl.callbacks.data_record import DataRecord
 from stalign_pl.callbacks.gene_prediction import GenePredictionCallback
 from stalign_pl.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
+from stalign_pl.callbacks.non_finite import NonFiniteSteps
 from stalign_pl.callbacks.prediction_writer import PredictionWriter
 from stalign_pl.callbacks.run_report import RunReport
 from stalign_pl.callbacks.spatial_domains import SpatialDomainCallback
@@ -13,6 +14,7 @@ __all__ = [
     "DataRecord",
     "GenePredictionCallback",
     "LastCheckpoint",
+    "NonFiniteSteps",
     "PredictionWriter",
     "RunReport",
     "SpatialDomainCallback",
