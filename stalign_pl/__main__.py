@@ -1,4 +1,4 @@
-"""`python -m stalign_pl fit|validate|test|predict --config FILE`, and our own `genes`, `plan`, `clusters` (no torch)."""
+"""`python -m stalign_pl fit|validate|test|predict --config FILE`, and our own `genes`, `plan` and `clusters`."""
 
 from __future__ import annotations
 

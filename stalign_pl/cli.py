@@ -20,6 +20,7 @@ from stalign_pl.callbacks import (
     DataRecord,
     GenePredictionCallback,
     LastCheckpoint,
+    NonFiniteSteps,
     PlanRecord,
     PredictionWriter,
     RunReport,
@@ -28,7 +29,7 @@ from stalign_pl.callbacks import (
 )
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
-from stalign_pl.models import has_train_mode_batchnorm
+from stalign_pl.models import draws_from_generator, has_train_mode_batchnorm
 from stalign_pl.module import STAlignModule
 from stalign_pl.run_folder import find_checkpoint, resume_point, set_aside_earlier_run
 from stalign_pl.run_loggers import MetricsCSV, WandbMode, wandb_logger
@@ -102,6 +103,7 @@ class STAlignCLI(LightningCLI):
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(NonFiniteSteps, "non_finite")
         parser.set_defaults(
             {
                 "checkpoint.filename": "best",
@@ -143,8 +145,8 @@ class STAlignCLI(LightningCLI):
         if (options.trainer.accumulate_grad_batches or 1) != 1:
             raise ConfigError(
                 f"trainer.accumulate_grad_batches is {options.trainer.accumulate_grad_batches}: accumulating batches "
-                f"does not enlarge the pool of negatives, so it is not the loss of the larger batch. Leave it at 1 and "
-                f"set data.composition instead"
+                f"does not enlarge the pool of negatives, so it is not the loss of the larger batch. Leave it at 1, "
+                f"set data.composition to the batch you want and model.micro_batch to the rows that fit the device"
             )
         if not options.run.name.strip("./ "):
             raise ConfigError(f"run.name is {options.run.name!r}; it names the run's folder in {options.run.folder}")
@@ -170,6 +172,7 @@ class STAlignCLI(LightningCLI):
             extra["plugins"].append(SLURMEnvironment(auto_requeue=False))
         trainer = super().instantiate_trainer(**extra, **kwargs)
         if self.subcommand == "fit":  # model, data and trainer exist: what is left to go wrong is not the configuration
+            self.model.refuse_micro_batch(self.datamodule.composition.batch // trainer.world_size)
             self._set_aside(run, options.ckpt_path)
             run.mkdir(parents=True, exist_ok=True)
             loggers = [MetricsCSV(run), wandb_logger(run, options.run.wandb, options.run.project)]
@@ -195,11 +198,23 @@ class STAlignCLI(LightningCLI):
             )
 
     def _refuse_inexact(self, options) -> None:
-        """`deterministic` asks for the same numbers on any number of processes; BatchNorm in training has others."""
-        if self.subcommand == "fit" and options.trainer.deterministic and not options.trainer.sync_batchnorm:
+        """`deterministic` asks for the same numbers on any number of processes.
+
+        BatchNorm in training has others, and so has what draws from a process's own generator.
+        """
+        if self.subcommand != "fit" or not options.trainer.deterministic:
+            return
+        if not options.trainer.sync_batchnorm:
             streams = [name for name, part in self.model.model.named_children() if has_train_mode_batchnorm(part)]
             if streams:
                 raise ConfigError(
                     f"trainer.deterministic with BatchNorm in train mode in model.model.{', '.join(streams)}: it "
                     f"normalises by each process's own rows. Take an encoder with GroupNorm or LayerNorm, or freeze it"
                 )
+        drawing = [name for name, part in self.model.model.named_children() if draws_from_generator(part)]
+        if drawing:
+            raise ConfigError(
+                f"trainer.deterministic with dropout or stochastic depth in model.model.{', '.join(drawing)} that "
+                f"draws from each process's own generator. Set its rate to 0 (model_args: drop_rate, drop_path_rate), "
+                f"or take stalign_pl.models.SpotDropout, which draws by spot"
+            )

@@ -9,5 +9,9 @@ class ShardError(STAlignError):
     """A shard set that is missing, damaged, or of another format version."""
 
 
+class TrainingError(STAlignError):
+    """A run that cannot go on, for what it met on its way."""
+
+
 class ConfigError(STAlignError):
     """A configuration that contradicts itself or the data."""

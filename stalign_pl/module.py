@@ -13,8 +13,11 @@ from torch import Tensor
 
 from stalign_pl.data.transform import ModelInputs
 from stalign_pl.errors import ConfigError
-from stalign_pl.models import STAlign
+from stalign_pl.models import Embeddings, STAlign, has_train_mode_batchnorm, keyed_dropout
 from stalign_pl.objectives import ThreeLevelObjective
+from stalign_pl.objectives.micro_batches import loss_by_parts, micro_batches
+from stalign_pl.objectives.three_level import LossTerms
+from stalign_pl.row_random import RowKeys
 from stalign_pl.schedules import OptimizerConfig, learning_rate, weight_decay
 
 
@@ -55,6 +58,9 @@ class STAlignModule(LightningModule):
         model: four streams, two fusions.
         objective: embeddings and ids -> loss terms, over the global batch.
         optimizer: AdamW and its schedules.
+        micro_batch: rows that pass through the model at once, a process; null takes all that a process has of a global
+            batch. Loss, negatives and gradient are those of the global batch all the same; a step does the forward
+            pass twice.
     """
 
     def __init__(
@@ -62,21 +68,85 @@ class STAlignModule(LightningModule):
         model: STAlign,
         objective: ThreeLevelObjective,
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008 (frozen)
+        micro_batch: int | None = None,
     ) -> None:
         super().__init__()
         self.model, self.objective, self.optimizer_config = model, objective, optimizer
+        self.micro_batch = micro_batch
         self._as_built: tuple[STAlign, ...] = ()
+        self._replay_checked = False
 
     def training_step(self, inputs: ModelInputs, batch_idx: int) -> Tensor:
-        embeddings = self.model(
-            inputs.spot_image, inputs.spot_genes, inputs.niche_image, inputs.niche_genes, inputs.measured
-        )
-        terms = self.objective(embeddings, inputs.ids)
+        self.zero_grad()
+        parts = micro_batches(len(inputs.ids), self.micro_batch)
+        if len(parts) == 1:
+            terms = self.objective(self._embed(inputs, parts[0]), inputs.ids)
+        else:
+            terms = self._loss_by_parts(inputs, parts)
         # All terms are those of the global batch, the same on every rank: nothing to reduce.
         self.log("train/loss", terms.total.detach(), prog_bar=True)
         self.log_dict({f"train/loss_{name}": getattr(terms, name) for name in ("spot", "niche", "cross")})
         self.log_dict({f"train/{name}": value for name, value in terms.diagnostics.items()})
         return terms.total
+
+    def _embed(self, inputs: ModelInputs, rows: slice) -> Embeddings:
+        """Embed rows of a training batch.
+
+        Where the run asks for exactness, dropout is drawn by spot: else by the generator, which is seeded a step and
+        rank, so that a resumed run draws alike and another number of processes does not.
+        """
+        keys = None
+        if torch.are_deterministic_algorithms_enabled():
+            keys = RowKeys(self._seed, self.current_epoch, inputs.ids.slide[rows], inputs.ids.spot[rows])
+        with keyed_dropout(self.model, keys):
+            return self.model(
+                inputs.spot_image[rows],
+                inputs.spot_genes[rows],
+                inputs.niche_image[rows],
+                inputs.niche_genes[rows],
+                inputs.measured[rows],
+            )
+
+    def _loss_by_parts(self, inputs: ModelInputs, parts: list[slice]) -> LossTerms:
+        """The global batch's loss in micro-batches, inside automatic optimisation.
+
+        Automatic, because then everything around a step stays Lightning's own: clipping (refused in manual
+        optimisation), the scaler, the schedule, and `global_step`, which counts the one optimiser step a batch that
+        checkpoints and the loader's position go by. All parts but the last are gone through here, inside DDP's
+        forward: its reducer awaits gradients only from the end of that on (this is what `no_sync` brings about, too).
+        The last part's backward pass, and the temperature's, is Lightning's own on what is returned: DDP reduces the
+        sums once.
+        """
+        strategy, device = self.trainer.strategy, self.device.type
+
+        def backward(share: Tensor) -> None:
+            with torch.autocast(device, enabled=False):
+                strategy.backward(share, None)  # as `manual_backward` does: with the scaler of mixed precision
+
+        check, self._replay_checked = not self._replay_checked, True
+        return loss_by_parts(
+            lambda rows: self._embed(inputs, rows),
+            lambda embeddings: self.objective(embeddings, inputs.ids),
+            self.objective.parameters(),
+            parts,
+            backward,
+            check,
+        )
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Nothing: Lightning calls this after `training_step`, which may have summed gradients, and began at zero."""
+
+    def refuse_micro_batch(self, rows: int) -> None:
+        """Raises ConfigError where `rows` a process cannot be trained in micro-batches."""
+        if len(micro_batches(rows, self.micro_batch)) == 1:
+            return
+        streams = [name for name, part in self.model.named_children() if has_train_mode_batchnorm(part, True)]
+        if streams:
+            raise ConfigError(
+                f"model.micro_batch is {self.micro_batch}, with BatchNorm in train mode in model.model."
+                f"{', '.join(streams)}: it would normalise by each micro-batch's rows, not by those of the batch. Take "
+                f"an encoder with GroupNorm or LayerNorm, freeze it, or set model.micro_batch: null"
+            )
 
     def evaluate(self, inputs: ModelInputs, model: STAlign, features: bool) -> Evaluated:
         """Embed a batch with `model`; `features` adds the image encoders' own."""
@@ -126,7 +196,8 @@ class STAlignModule(LightningModule):
         groups = [{**group, "decays": group["weight_decay"] > 0} for group in groups if group["params"]]
         if not groups:
             raise ConfigError("nothing is trained: every encoder is frozen and the fusion has no parameters")
-        fused = self.device.type == "cuda"
+        # Fused AdamW takes fp16's scale off by itself, too late for clipping and for a look at the gradient.
+        fused = self.device.type == "cuda" and self.trainer.scaler is None
         optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
         steps = self._steps()
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -150,10 +221,11 @@ class STAlignModule(LightningModule):
 
     def on_fit_start(self) -> None:
         self._seed = torch.initial_seed()
+        self.refuse_micro_batch(self.trainer.datamodule.composition.batch // self.trainer.world_size)
 
     def on_train_batch_start(self, batch: ModelInputs, batch_idx: int) -> None:
         assert self.trainer.train_dataloader.position == batch_idx + 1, "the loader is not where the training loop is"
-        # Dropout draws from a generator whose state no checkpoint holds: seeded by the step, a resumed run draws alike.
+        # Draws from a generator whose state no checkpoint holds: seeded by the step, a resumed run draws alike.
         torch.manual_seed(_mixed(self._seed, self.global_step, self.global_rank))
         decay = weight_decay(self.optimizer_config, self.global_step, self._steps())
         for group in self.optimizers().param_groups:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stalign_pl.data.counter_random import uniform
 from stalign_pl.errors import ConfigError
+from stalign_pl.row_random import GENE_MASK, RowKeys
 
 STREAM = 1
 DRAWS = 16
@@ -26,6 +27,7 @@ class Augmentation:
         shift: the shown box moves by up to this share of its side.
         brightness, contrast: factors within 1 +- this.
         stain: per-channel factors within 1 +- this.
+        mask_genes: the share of a spot's measured genes that is hidden: shown as not measured, in spot and niche alike.
         shuffle_pairs: control. "image_gene": every spot's pictures get the genes, its own and its niche's, of another
             spot of its slide in the batch; spot and niche still belong together by both. "all": spot picture, spot
             genes, niche picture and niche genes come from four spots, so that none of the three levels holds a pair.
@@ -37,10 +39,11 @@ class Augmentation:
     brightness: float = 0.1
     contrast: float = 0.1
     stain: float = 0.05
+    mask_genes: float = 0.0
     shuffle_pairs: Literal["none", "image_gene", "all"] = "none"
 
     def __post_init__(self) -> None:
-        for name in ("zoom", "shift", "brightness", "contrast", "stain"):
+        for name in ("zoom", "shift", "brightness", "contrast", "stain", "mask_genes"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"augmentation.{name} is {getattr(self, name)}; it must be in [0, 1)")
 
@@ -51,6 +54,10 @@ class Augmentation:
             return uniform(seed, epoch, slide, spot, STREAM, DRAWS)
 
         return draw
+
+    def shown(self, measured: Tensor, keys: RowKeys) -> Tensor:
+        """bool [B, G]: the measured genes less those that are hidden this time."""
+        return measured & ~keys.happens(self.mask_genes, GENE_MASK, measured.shape[1])
 
     def boxes(self, box: Tensor, draws: Tensor) -> Tensor:
         """Zoomed and shifted boxes [B, 4]."""

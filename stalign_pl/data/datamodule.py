@@ -224,7 +224,9 @@ class STAlignData(LightningDataModule):
     def on_after_batch_transfer(self, batch: SpotBatch, dataloader_idx: int) -> ModelInputs:
         """On the device: crop, resize, normalise; augment while training."""
         transform = self.transform.to(batch.slide.device)
-        return transform(batch, self.augmentation if self.trainer.training else None)
+        if not self.trainer.training:
+            return transform(batch)
+        return transform(batch, self.augmentation, self.seed, self.trainer.train_dataloader.epoch)
 
     def state_dict(self) -> dict[str, Any]:
         return {

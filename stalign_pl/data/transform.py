@@ -15,6 +15,7 @@ from stalign_pl.data.shards import SlideShard
 from stalign_pl.data.stain import slide_colour
 from stalign_pl.data.vocabulary import Vocabulary
 from stalign_pl.objectives.ids import SpotIds
+from stalign_pl.row_random import RowKeys
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ModelInputs:
         ids: who the rows are.
         spot_image, niche_image: float32 [B, 3, size, size] in [0, 1].
         spot_genes, niche_genes: float32 [B, G], log-normalised, standardised a gene.
-        measured: bool [B, G].
+        measured: bool [B, G]; False also where augmentation hides a gene.
     """
 
     ids: SpotIds
@@ -135,8 +136,14 @@ class BatchTransform(nn.Module):
         self.register_buffer("sd", torch.from_numpy(vocabulary.sd), persistent=False)
 
     @torch.no_grad()
-    def forward(self, batch: SpotBatch, augmentation: Augmentation | None = None) -> ModelInputs:
-        """Without augmentation the result depends on the spot alone."""
+    def forward(
+        self, batch: SpotBatch, augmentation: Augmentation | None = None, seed: int = 0, epoch: int = 0
+    ) -> ModelInputs:
+        """Without augmentation the result depends on the spot alone.
+
+        Args:
+            seed, epoch: of the masks of genes; the batch brings augmentation's other draws.
+        """
         measured = self.measured[batch.table]
         spot_genes = self._expression(batch.spot_counts, batch.table, measured)
         niche_genes = self._expression(batch.niche_counts, batch.table, measured)
@@ -164,6 +171,9 @@ class BatchTransform(nn.Module):
             batch.valid,
             *(() if augmentation is None or self.cluster is None else self._pairing(batch)),
         )
+        if augmentation is not None and augmentation.mask_genes:
+            measured = augmentation.shown(measured, RowKeys(seed, epoch, ids.slide, ids.spot))
+            spot_genes, niche_genes = spot_genes.where(measured, 0), niche_genes.where(measured, 0)
         return ModelInputs(ids, images[0], spot_genes, images[1], niche_genes, measured)
 
     def _pairing(self, batch: SpotBatch) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """The model and its parts: plain torch modules over torch and timm, which know no Lightning."""
 
+from stalign_pl.models.dropout import SpotDropout, draws_from_generator, keyed_dropout
 from stalign_pl.models.frozen import Frozen, frozen_prefixes, has_train_mode_batchnorm
 from stalign_pl.models.fusion import ABFN, Concat
 from stalign_pl.models.genes import GeneMLP, MissingGenes, NicheGeneTransformer
@@ -15,7 +16,10 @@ __all__ = [
     "MissingGenes",
     "NicheGeneTransformer",
     "STAlign",
+    "SpotDropout",
     "TimmStream",
+    "draws_from_generator",
     "frozen_prefixes",
     "has_train_mode_batchnorm",
+    "keyed_dropout",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stalign_pl.models.dropout import SpotDropout
+
 
 class Attention(nn.Module):
     """Multi-head attention of `query` tokens over `context` tokens; no normalisation, no residual.
@@ -17,20 +19,21 @@ class Attention(nn.Module):
         super().__init__()
         inner = heads * head_dim
         self.heads = heads
-        self.dropout = dropout
+        self.drop_weights = SpotDropout(dropout)
         self.to_query = nn.Linear(width, inner, bias=False)
         self.to_key_value = nn.Linear(width, 2 * inner, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(inner, width), nn.Dropout(dropout))
+        self.to_out = nn.Sequential(nn.Linear(inner, width), SpotDropout(dropout))
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         """query [B, T, W], context [B, S, W] -> [B, T, W]."""
         key, value = self.to_key_value(context).chunk(2, dim=-1)
-        attended = F.scaled_dot_product_attention(
-            self._split(self.to_query(query)),
-            self._split(key),
-            self._split(value),
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        query, key, value = self._split(self.to_query(query)), self._split(key), self._split(value)
+        if self.drop_weights.keyed:  # the fused kernel draws its mask from the generator
+            weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(dim=-1)
+            attended = self.drop_weights(weights) @ value
+        else:
+            chance = self.drop_weights.p if self.training else 0.0
+            attended = F.scaled_dot_product_attention(query, key, value, dropout_p=chance)
         return self.to_out(attended.transpose(1, 2).flatten(2))
 
     def _split(self, tokens: Tensor) -> Tensor:
@@ -49,9 +52,9 @@ class TransformerBlock(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, mlp),
             nn.GELU(),
-            nn.Dropout(dropout),
+            SpotDropout(dropout),
             nn.Linear(mlp, width),
-            nn.Dropout(dropout),
+            SpotDropout(dropout),
         )
 
     def forward(self, tokens: Tensor) -> Tensor:

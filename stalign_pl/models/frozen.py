@@ -45,13 +45,13 @@ def frozen_prefixes(model: nn.Module) -> tuple[str, ...]:
     )
 
 
-def has_train_mode_batchnorm(module: nn.Module) -> bool:
-    """Whether any BatchNorm in `module` is in train mode and not synchronised.
+def has_train_mode_batchnorm(module: nn.Module, synchronised: bool = False) -> bool:
+    """Whether any BatchNorm in `module` is in train mode; one that is synchronised counts only if asked for.
 
     Such a layer normalises by the rank's own rows: the result depends on the number of processes (first loss off by
     .1, measured) and on padding rows. Ask before evaluation: a model in eval mode has none.
     """
     return any(
-        isinstance(layer, _BatchNorm) and not isinstance(layer, nn.SyncBatchNorm) and layer.training
+        isinstance(layer, _BatchNorm) and layer.training and (synchronised or not isinstance(layer, nn.SyncBatchNorm))
         for layer in module.modules()
     )

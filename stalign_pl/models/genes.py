@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from stalign_pl.errors import ConfigError
 from stalign_pl.models.attention import TransformerBlock
+from stalign_pl.models.dropout import SpotDropout
 
 PROJECTION = (1024, 512)
 """Widths between the genes and the tokens of `NicheGeneTransformer`, as in the paper's code."""
@@ -58,7 +59,7 @@ class GeneMLP(nn.Module):
             nn.Linear(n_genes, hidden),
             nn.LayerNorm(hidden),
             nn.GELU(),
-            nn.Dropout(dropout),
+            SpotDropout(dropout),
             nn.Linear(hidden, tokens * width),
             nn.Unflatten(-1, (tokens, width)),
         )

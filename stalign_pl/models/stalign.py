@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.models.dropout import number_dropouts
 from stalign_pl.models.frozen import frozen_prefixes
 from stalign_pl.models.image import TimmStream
 
@@ -67,6 +68,7 @@ class STAlign(nn.Module):
         self.pool_niche_image = MeanToken(width, dim)
         self.pool_spot_gene = MeanToken(width, dim)
         self.pool_niche_gene = MeanToken(width, dim)
+        number_dropouts(self)
 
     @property
     def frozen_prefixes(self) -> tuple[str, ...]:

@@ -55,7 +55,24 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fails:
         (["--run.name", ""], ["run.name is ''"]),
         (["--data.niche.rings", "9"], ["niche.rings", "9 rings", "hold"]),
         (["--data.stain", "reinhard"], ["data.stain is 'reinhard'", "slide, none"]),
-        (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches is 2", "data.composition"]),
+        (
+            ["--trainer.accumulate_grad_batches", "2"],
+            ["accumulate_grad_batches is 2", "negatives", "data.composition", "model.micro_batch"],
+        ),
+        (["--model.micro_batch", "5"], ["model.micro_batch is 5", "16 rows", "4, 8"]),
+        (
+            [
+                *("--model.micro_batch", "4", "--trainer.deterministic", "false"),
+                *("--model.model.init_args.spot_image.init_args.name", "test_resnet"),
+            ],
+            ["model.micro_batch is 4", "BatchNorm", "spot_image", "GroupNorm"],
+        ),
+        (
+            ["--model.model.init_args.niche_image.init_args.model_args", "{drop_path_rate: 0.1}"],
+            ["trainer.deterministic", "niche_image", "drop_path_rate"],
+        ),
+        (["--non_finite.limit", "0"], ["non_finite.limit is 0", "at least 1"]),
+        (["--data.augmentation.mask_genes", "1.5"], ["augmentation.mask_genes is 1.5", "[0, 1)"]),
         (["--spatial_domains.label", "layer"], ["tiny_2", "'layer'", "known: domain"]),
         (["--spatial_domains.oracle", "nowhere"], ["oracle", "nowhere/tiny_2/oracle.npz"]),
         (["--gene_prediction.genes", "[GENE1,TP53]"], ["TP53", "tiny_2"]),

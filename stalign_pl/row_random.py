@@ -1,0 +1,76 @@
+"""Random numbers of a batch's rows, on their device: a pure function of (seed, epoch, slide, spot, stream).
+
+The same numbers as `stalign_pl.data.counter_random.uniform`, in whole-number arithmetic on tensors: for gene masks and
+dropout, whose draws are too many to be sent from the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GENE_MASK = 2
+DROPOUT = 16
+"""Streams: 1 is that of augmentation's pictures; dropout layers have this one and those after it."""
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_MODULUS = 2**64
+
+
+@dataclass(frozen=True)
+class RowKeys:
+    """Who the rows of a batch are, for drawing.
+
+    Attributes:
+        seed, epoch: of the run.
+        slide, spot: int64 [B], 0 or more.
+    """
+
+    seed: int
+    epoch: int
+    slide: Tensor
+    spot: Tensor
+
+    def __len__(self) -> int:
+        return len(self.slide)
+
+    def happens(self, chance: float, stream: int, draws: int) -> Tensor:
+        """bool [B, draws]: each True with probability `chance`, in steps of 2^-24; uniform(...) < chance."""
+        return self._bits(stream, draws) < round(chance * 2**24)
+
+    def _bits(self, stream: int, draws: int) -> Tensor:
+        """int64 [B, draws], uniform on 0 to 2^24 - 1."""
+        start = self.seed % _MODULUS
+        for part in (self.epoch, stream):
+            start = _mix_number((start + _GOLDEN * (part + 1)) % _MODULUS)
+        state = torch.full_like(self.slide, _signed(start))
+        for column in (self.slide, self.spot):
+            state = _mix(state + _signed(_GOLDEN) * (column + 1))
+        counter = torch.arange(1, draws + 1, device=state.device)
+        return _shifted(_mix(state[:, None] + _signed(_GOLDEN) * counter), 40)
+
+
+def _signed(value: int) -> int:
+    """The int64 of the same 64 bits."""
+    return value - _MODULUS if value >= _MODULUS // 2 else value
+
+
+def _shifted(value: Tensor, bits: int) -> Tensor:
+    """Shift right and fill with zeros: an int64's own shift copies its sign."""
+    return (value >> bits).bitwise_and_(2 ** (64 - bits) - 1)
+
+
+def _mix(value: Tensor) -> Tensor:
+    """SplitMix64's finaliser (Steele, Lea & Flood 2014); int64 products wrap, which is arithmetic modulo 2^64."""
+    value = _shifted(value, 30).bitwise_xor_(value).mul_(_signed(_FIRST))
+    value = _shifted(value, 27).bitwise_xor_(value).mul_(_signed(_SECOND))
+    return _shifted(value, 31).bitwise_xor_(value)
+
+
+def _mix_number(value: int) -> int:
+    value = (value ^ (value >> 30)) * _FIRST % _MODULUS
+    value = (value ^ (value >> 27)) * _SECOND % _MODULUS
+    return value ^ (value >> 31)
