@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -88,7 +89,9 @@ def read_config(path: Path) -> BuildConfig:
     if not path.is_file():
         raise ConfigError(f"there is no config {path}")
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} cannot be read as UTF-8: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     value = _mapping(value, str(path), ("settings", "curation", "sources"))
@@ -137,6 +140,9 @@ def _entry(value: Any, path: Path, where: str) -> SourceEntry:
     for key in ("source", "input"):
         if not isinstance(value.get(key), str):
             raise ConfigError(f"{where}: {key} is {value.get(key)!r}; a text is wanted")
+    for key in ("catalogue", "sheet"):
+        if value.get(key) is not None and not isinstance(value[key], str):
+            raise ConfigError(f"{where}: {key} is {value[key]!r}; the path of a file is wanted")
     patients = _mapping(value.get("patients") or {}, f"{where}: patients", None)
     for key in ("spot_scale", "niche_pitches"):
         if value.get(key) is not None and _number(value[key], f"{where}: {key}") <= 0:
@@ -188,6 +194,6 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
 
 
 def _number(value: Any, where: str, whole: bool = False) -> float:
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
         raise ConfigError(f"{where} is {value!r}; a {'whole ' if whole else ''}number is wanted")
     return value

@@ -21,6 +21,9 @@ SKETCH = 256
 SAME = 0.5
 """Slides that share at least this much are one section."""
 
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""splitmix64's odd step, so that counts 1, 2, 3, ... are far apart."""
+
 _TEN_X = re.compile(r"([ACGT]{14,})(-\d+)?$")
 _ARRAY = re.compile(r"(\d+)[x_](\d+)$")
 
@@ -43,13 +46,16 @@ def sketch(barcodes: np.ndarray, counts: sparse.csr_matrix, genes: np.ndarray) -
         genes: int [n], gene indices in the set's table, so that slides that name genes differently agree.
     """
     spots = np.array([_hash_text(bare_barcode(str(barcode))) for barcode in barcodes], np.uint64)
+    columns = _mix(genes.astype(np.uint64) + np.uint64(1))
     kept = np.empty(0, np.uint64)
-    for start in range(0, len(spots), 512):  # by rows, so that memory stays small
-        stop = min(start + 512, len(spots))
+    for start in range(0, len(spots), 64):  # by rows, so that memory stays small
+        stop = min(start + 64, len(spots))
         low, high = counts.indptr[start], counts.indptr[stop]
         triples = np.repeat(spots[start:stop], np.diff(counts.indptr[start : stop + 1]))
-        triples = _mix(triples ^ _mix(genes[counts.indices[low:high]].astype(np.uint64)))
-        triples = _mix(triples ^ counts.data[low:high].astype(np.uint64))
+        triples ^= columns[counts.indices[low:high]]
+        triples = _mix(triples + counts.data[low:high].astype(np.uint64) * GOLDEN)
+        if len(kept) == SKETCH:  # after the first rows hardly any is small enough to be sorted
+            triples = triples[triples < kept[-1]]
         kept = np.unique(np.concatenate([kept, triples]))[:SKETCH]
     return kept
 

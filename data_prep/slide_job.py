@@ -18,7 +18,7 @@ from data_prep.patients import unit_of
 from data_prep.plan import Plan, PlannedSlide
 from data_prep.quality import ImageQuality, share_at, sharpness, tissue_mask
 from data_prep.shards import write_slide
-from data_prep.slide import Slide
+from data_prep.slide import Slide, SlideError
 from data_prep.slide_h5ad import THUMBNAIL_PX
 from data_prep.validation import validate
 from stalign_pl.shard_format import MAX_SIDE_PX, SlideRecord
@@ -64,8 +64,8 @@ def curated(slide: Slide, rules: Curation) -> Slide:
     judge_slide(slide, rules)
     validate(slide)  # a slide may have lost all but one of its spots
     if rules.scale_tolerance is not None:
+        check_grid(slide)  # first: positions that fit no grid have no pitch that a scale could be derived from
         check_scale(slide, rules.scale_tolerance)
-        check_grid(slide)
     return slide
 
 
@@ -73,11 +73,15 @@ def seen(slide: Slide, pixels: Pixels, rules: Curation) -> tuple[Slide, ImageQua
     """The slide's spots that stay once the image has been looked at, and what it looks like.
 
     Raises:
-        SlideError: spots lie off the image.
+        SlideError: spots lie off the image, or it is blank.
         SetAside: another reading of the positions fits the tissue, the image is blurred, or too few spots are left.
     """
     check_spots_on_image(slide, pixels.width, pixels.height)
-    mask = tissue_mask(thumbnail(pixels, THUMBNAIL_PX))
+    picture = thumbnail(pixels, THUMBNAIL_PX)
+    if (picture == picture[0, 0]).all():
+        where = f"{slide.image.path} {slide.image.member}".strip()
+        raise SlideError(slide.name, f"{where} is of one colour, {picture[0, 0].tolist()}, and shows nothing")
+    mask = tissue_mask(picture)
     per_px = mask.shape[1] / pixels.width * slide.image.scale
     if rules.orientation:
         check_orientation(slide, mask, per_px)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from scipy import sparse
 
+from data_prep.catalogue import species_word
 from data_prep.slide import Slide, SlideError
 
 MAX_COUNT = 2**24
 """Counts must stay below this: the loader adds them up in float32, which is exact to here."""
+
+PREFIXES = {"human": "ENSG", "mouse": "ENSMUSG", "rat": "ENSRNOG"}
+"""Species to what stands before the number of its Ensembl gene ids."""
 
 
 def whole_counts(slide_name: str, matrix: sparse.spmatrix | np.ndarray, origin: str) -> sparse.csr_matrix:
@@ -19,8 +25,11 @@ def whole_counts(slide_name: str, matrix: sparse.spmatrix | np.ndarray, origin: 
         origin: the file or field, for the message.
 
     Raises:
-        SlideError: a value is NaN, negative, fractional or too large; names the first one's row and column.
+        SlideError: no numbers, or a value that is NaN, negative, fractional or too large; names the first one's row and
+            column.
     """
+    if matrix.dtype.kind not in "biuf":
+        raise SlideError(slide_name, f"{origin}: holds {matrix.dtype}; raw counts are wanted")
     counts = sparse.csr_matrix(matrix)
     values = counts.data
     wrong = ~np.isfinite(values) | (values < 0) | (values != np.floor(values)) | (values >= MAX_COUNT)
@@ -43,10 +52,11 @@ def validate(slide: Slide) -> None:
     """Check what the later steps rely on.
 
     Raises:
-        SlideError: axes of different length, no spot, one spot, a repeated barcode, a position that is not finite, a
-            lattice that is none, or a negative or absurd scale.
+        SlideError: axes of different length, gene ids of another species, no spot, one spot, a repeated barcode, a
+            position that is not finite, a lattice that is none, or a negative or absurd scale.
     """
     _check_axes(slide)
+    _check_species(slide)
     _check_spots(slide)
     _check_grid(slide)
     if not slide.pitch_px > 0:  # itself an error where there is a single spot
@@ -71,6 +81,22 @@ def _check_axes(slide: Slide) -> None:
         )
     if spots == 0 or genes == 0 or slide.counts.nnz == 0:
         raise SlideError(slide.name, f"is empty: {spots} spots, {genes} genes, {slide.counts.nnz} counts above zero")
+
+
+def _check_species(slide: Slide) -> None:
+    """Gene ids that are mostly another species' than the slide is said to be of; a mixture (a xenograft) passes."""
+    prefix = PREFIXES.get(species_word(slide.species))
+    if prefix is None:
+        return
+    of_id = {known: species for species, known in PREFIXES.items()}
+    found = Counter(of_id.get(str(gene).rstrip("0123456789")) for gene in slide.gene_ids if gene)
+    for species, number in found.items():
+        if species not in (None, species_word(slide.species)) and number > found.total() / 2:
+            raise SlideError(
+                slide.name,
+                f"{number} of {found.total()} gene ids are of {species} ({PREFIXES[species]}...), but the slide's "
+                f"species is {slide.species!r}. Mend the one or the other (a sheet, slides.csv, may state the species)",
+            )
 
 
 def _check_spots(slide: Slide) -> None:

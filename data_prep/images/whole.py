@@ -10,6 +10,7 @@ from PIL import Image
 
 from data_prep.images.pixels import Level
 from data_prep.images.place import ImagePlace
+from data_prep.images.png import lacks_rows
 
 JPEG_PIXELS_A_BYTE = 1024
 """A JPEG takes at least a bit for each block's brightness: at most 512 pixels a byte; subsampled, more."""
@@ -74,14 +75,18 @@ def open_jpeg(place: ImagePlace) -> ArrayPixels:
 
 
 def open_pillow(place: ImagePlace) -> ArrayPixels | PillowPixels:
-    """Decode whatever Pillow reads; of several frames the first. The usual PNG takes 3 bytes a pixel, others up to 4.
+    """Decode whatever Pillow reads. The usual PNG takes 3 bytes a pixel, others up to 4.
 
     Raises:
-        SlideError: damaged, of an absurd size, or of a mode without plain 8-bit form.
+        SlideError: damaged, of an absurd size, of several frames, or of a mode without plain 8-bit form.
     """
     image = _opened(place)
     with image:  # closes the file, not the image
         place.check_whole(*image.size, os.path.getsize(place.path), PIXELS_A_BYTE)
+        with place.decoding("cannot be read as an image"):
+            frames = getattr(image, "n_frames", 1)
+        if frames != 1:
+            raise place.error(f"holds {frames} frames; one image is wanted")
         # Pillow cuts 16-bit colour to its upper bytes and calls it RGB; the decoder's arguments still tell.
         deep = any(";16" in str(tile.args) for tile in image.tile)
         if deep or image.mode not in (*ALPHA, *PLAIN):
@@ -93,6 +98,9 @@ def open_pillow(place: ImagePlace) -> ArrayPixels | PillowPixels:
             if _is_usual_png(image):
                 return _png_array(place.path)
             image.load()  # raises where the file is cut short, since Pillow's LOAD_TRUNCATED_IMAGES is False
+            last = image.crop((0, image.height - 1, *image.size))
+            if image.format == "PNG" and last.getbbox() is None and lacks_rows(place.path):
+                raise place.error("cannot be read as an image: its rows end before the last one")
     return PillowPixels(image)
 
 

@@ -163,6 +163,8 @@ def _odd_value(slide_name: str, path: Path, cell: bytes, spot: str, gene: str) -
         value = float(shown.strip().strip('"'))
     except ValueError:
         _refuse(slide_name, path, shown, spot, gene)
+    if "_" in shown:  # Python reads 1_0 as 10
+        _refuse(slide_name, path, shown, spot, gene)
     if not (0 <= value < MAX_COUNT and value == int(value)):
         _refuse(slide_name, path, shown, spot, gene)
     return int(value)

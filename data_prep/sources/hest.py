@@ -142,7 +142,7 @@ class HestSlide:
         if self.metadata is None:
             return claims
         try:
-            said = json.loads(self.metadata.read_text(encoding="utf-8"))
+            said = json.loads(self.metadata.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise SlideError(self.name, f"{self.metadata} cannot be read as JSON: {error}") from error
         value = said.get(PIXEL_SIZE) if isinstance(said, dict) else said

@@ -121,7 +121,17 @@ def read_spots(path: Path, slide_name: str) -> pd.DataFrame:
         raise SlideError(slide_name, f"{path} has no columns {missing}; it has {list(table.columns)}")
     if "selected" in table.columns:
         table = table[table.selected == 1]
-    return _indexed(table, slide_name, path)
+    with reading(slide_name, path):
+        pixels = table[["pixel_x", "pixel_y"]].astype(float)
+    table = _indexed(table.assign(**pixels), slide_name, path)
+    bad = table[~np.isfinite(table[["pixel_x", "pixel_y"]]).all(axis=1)]
+    if len(bad):
+        raise SlideError(
+            slide_name,
+            f"{path}: {len(bad)} positions are not finite, such as that of {bad.index[0]!r}: pixel_x "
+            f"{bad.pixel_x.iloc[0]}, pixel_y {bad.pixel_y.iloc[0]}. Is the file cut off?",
+        )
+    return table
 
 
 def read_regions(path: Path, slide_name: str, spots: np.ndarray) -> dict[str, np.ndarray]:

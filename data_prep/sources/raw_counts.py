@@ -67,6 +67,9 @@ def _choose(slide_name: str, origin: str, held: dict[CountsPlace, Any], layers: 
         if held[place] is None:
             seen.append(f"{place} is absent")
             continue
+        if held[place].dtype.kind not in "biuf":
+            seen.append(f"{place} holds {held[place].dtype}, no numbers")
+            continue
         wrong = _first_that_is_no_count(held[place])
         if wrong is None:
             return place

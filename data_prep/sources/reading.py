@@ -9,8 +9,9 @@ from pathlib import Path
 
 from data_prep.slide import SlideError
 
-DAMAGED = (OSError, KeyError, ValueError, EOFError, OverflowError, zlib.error)
-"""What h5py, pandas, scipy, json and gzip raise over a file that is not what it should be."""
+DAMAGED = (OSError, KeyError, ValueError, EOFError, OverflowError, RuntimeError, TypeError, zlib.error)
+"""What h5py, pandas, scipy, json, gzip and zarr raise over a file that is not what it should be: zarr a TypeError over
+metadata that are a list, its decoders a RuntimeError over a chunk that is cut off."""
 
 
 @contextmanager

@@ -33,6 +33,10 @@ PROBE_PANELS = {17943: "human, version 1", 18085: "human, version 2"}
 CYTASSIST_SPOTS = 14_336
 """Spots of the 11 mm array, which only a CytAssist serves (6.5 mm: 4,992)."""
 
+FOREIGN = 0.1
+"""A filtered matrix holds the spots in tissue. Somebody may have dropped spots from either file; where more than this
+share of both has no match in the other, the two are not of one slide."""
+
 COARSE_UM_PER_PX = 3.0
 """A coarser "full-resolution" frame is the CytAssist's own picture (4-5 um a pixel), not a microscope's (below 1.5)."""
 
@@ -161,6 +165,13 @@ class SpaceRangerSlide:
         if not known.all():
             notes.append(f"{int((~known).sum())} spots of the matrix have no position and are left out")
         without = int(tissue.sum()) - int(kept.sum())
+        off = int((known & ~kept).sum())
+        if not raw and min(off / max(int(known.sum()), 1), without / max(int(tissue.sum()), 1)) > FOREIGN:
+            raise SlideError(
+                self.name,
+                f"{where}: {off} of the filtered matrix's {len(places)} spots are not in tissue, and {without} spots "
+                f"in tissue are not in the matrix. Are the positions another slide's?",
+            )
         if without:
             notes.append(f"{without} spots in tissue are not in the matrix")
         return kept, tuple(notes)

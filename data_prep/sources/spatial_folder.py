@@ -36,10 +36,13 @@ def read_positions(path: Path, slide_name: str) -> pd.DataFrame:
     parquet (Visium HD), gzipped or not.
 
     Raises:
-        SlideError: not these six columns, a value that is not a number, or a repeated barcode.
+        SlideError: not these six columns, a value that is not a number, a repeated barcode, or a spot in tissue whose
+            position is not finite.
     """
     with reading(slide_name, path):
         content = plain_bytes(path)
+        if not content.startswith(b"PAR1") and b"\0" in content:
+            raise ValueError("it is no text in UTF-8: it holds zero bytes")
         if content.startswith(b"PAR1"):
             table = pd.read_parquet(io.BytesIO(content))
             table = table.reset_index() if table.index.name in COLUMNS else table
@@ -65,6 +68,13 @@ def read_positions(path: Path, slide_name: str) -> pd.DataFrame:
     if not table.index.is_unique:
         repeated = table.index[table.index.duplicated()][0]
         raise SlideError(slide_name, f"{path}: barcode {repeated!r} occurs more than once")
+    bad = table[(table.in_tissue == 1) & ~np.isfinite(table[["x", "y"]]).all(axis=1)]
+    if len(bad):
+        raise SlideError(
+            slide_name,
+            f"{path}: {len(bad)} positions are not finite, such as that of {bad.index[0]!r}: "
+            f"x {bad.x.iloc[0]}, y {bad.y.iloc[0]}. Is the file cut off?",
+        )
     return table
 
 

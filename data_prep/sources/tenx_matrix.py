@@ -97,6 +97,10 @@ class MatrixFiles:
         with reading(slide_name, path), open_plain(path) as file:
             table = pd.read_csv(file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
         columns = [table[column].to_numpy(dtype=object) for column in table.columns]
+        if len(columns) == 1 and "," in str(columns[0][0]):
+            raise SlideError(
+                slide_name, f"{path} begins {str(columns[0][0])[:60]!r}; columns separated by tabs are wanted: id, name"
+            )
         kinds = columns[2] if len(columns) > 2 else np.full(len(table), GENE_EXPRESSION, dtype=object)
         return self._features(slide_name, kinds, columns[0], columns[1] if len(columns) > 1 else columns[0], [])
 

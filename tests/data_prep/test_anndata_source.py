@@ -40,6 +40,7 @@ def write_h5ad(
         table.obsm["spatial"] = xy
     if image:
         picture = np.full((80, 100, 3), 0.5, np.float32)
+        picture[0, 1] = 0.25  # an image of one colour is refused
         table.uns["spatial"] = {"lib": {"images": {"lowres": picture}, "scalefactors": {"tissue_lowres_scalef": 0.25}}}
     path.parent.mkdir(exist_ok=True)
     table.write_h5ad(path)

@@ -199,7 +199,8 @@ def test_legacy_sections_measured_what_any_of_their_study_did(tmp_path: Path) ->
             file.write("\t" + "\t".join(genes) + "\n" + "".join(f"{x}x1\t{x}\t7\n" for x in (1, 2, 3)))
         rows = "".join(f"{x}\t1\t{x * 60}\t60\n" for x in (1, 2, 3))
         (tmp_path / f"alignment_table_{name}.tsv").write_text("x\ty\tpixel_x\tpixel_y\n" + rows)
-        Image.fromarray(np.full((120, 240, 3), 90, np.uint8)).save(tmp_path / f"{name}.jpg")
+        pixels = np.random.default_rng(0).integers(60, 200, (120, 240, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.jpg")
     report = build(BuildConfig((SourceEntry("legacy_st", tmp_path),), slide_as_patient=True), tmp_path / "set")
     first, second = report.manifest.slides
     assert first.panel == second.panel
