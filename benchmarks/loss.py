@@ -7,9 +7,9 @@ One forward and backward pass over embeddings of 512 numbers, from before their 
 temperature's, in float32. ClipLoss with local loss and gather with gradient, its exact and lean mode, between
 F.normalize and exp(log_scale) as open_clip has it; ours contrasts the same pairs, minus neighbours: 64 spots a slide,
 of which each names 18 that are no negatives. One thread a process; each case is a process of its own, or two gloo
-processes. Seconds are CPU seconds, which other programs lengthen less than the clock's: the best of --repeats (one at 16,384
-rows and more), of the slower rank. Memory is what the largest resident set has grown by since the embeddings stand, in
-the larger rank; it holds their gradients. `logged` adds retrieval accuracy.
+processes. Seconds are CPU seconds, which other programs lengthen less than the clock's: the best of --repeats (one at
+16,384 rows and more), of the slower rank. Memory is what the largest resident set has grown by since the embeddings
+stand, in the larger rank; it holds their gradients. `logged` adds retrieval accuracy.
 Goals: at 4,096 to 16,384 rows no slower and smaller than ClipLoss; ours at 32,768 below 4 GiB.
 """
 
