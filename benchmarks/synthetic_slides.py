@@ -43,7 +43,7 @@ def counts(spots: int, seed: int) -> sparse.csr_matrix:
     gene = np.cumsum(gaps, axis=1) - 1
     inside = gene < GENES
     bounds = np.concatenate([[0], np.cumsum(inside.sum(axis=1))])
-    values = np.minimum(1 / random.random(int(bounds[-1]), np.float32), 500).astype(np.int32)
+    values = (1 / np.maximum(random.random(int(bounds[-1]), np.float32), 1 / 500)).astype(np.int32)
     return sparse.csr_matrix((values, gene[inside], bounds), shape=(spots, GENES))
 
 

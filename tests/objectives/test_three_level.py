@@ -158,7 +158,8 @@ def test_diagnostics_equal_the_loops(kind, chunk):
 def test_a_collapsed_model_scores_no_hit_and_no_uniformity():
     one = torch.ones(6, 4)
     shown = ThreeLevelLoss()(SimpleNamespace(**dict.fromkeys(FIELDS, one)), batch_ids(6, 0)).diagnostics
-    assert [shown[f"accuracy_{level}"].item() for level in CONTRASTS] == [0, 0, 0]
+    for name in ("accuracy", "accuracy_in_slide", "accuracy_across_slides"):
+        assert [shown[f"{name}_{level}"].item() for level in CONTRASTS] == [0, 0, 0]
     assert [shown[f"uniformity_{field}"].item() for field in FIELDS] == pytest.approx([0] * 6, abs=1e-5)
 
 

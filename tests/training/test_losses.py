@@ -39,8 +39,6 @@ def test_the_authors_loss_trains_on_a_table_of_clusters(
     assert main() == 0
     assert run_here(*given, "--data.clusters", str(table)) == 0
     rows = [row for row in logged(tmp_path / "tiny") if "train/loss" in row]
-    assert [float(row["train/temperature_spot"]) for row in rows] == pytest.approx(
-        [0.2] * len(rows)
-    )  # tiny.yaml's, not learned
+    assert [float(row["train/temperature_spot"]) for row in rows] == pytest.approx([0.2] * len(rows))  # not learned
     assert all(0 < float(row["train/substitute_negatives"]) < 1 for row in rows)  # eight spots of a slide, six clusters
     assert all(0 < float(row["train/loss_spot"]) < 3 for row in rows)  # log 6 at random
