@@ -11,7 +11,7 @@ from typing import Any
 
 from data_prep.curation import Curation
 from data_prep.settings import BuildSettings, CropSettings
-from data_prep.sources import ReaderOptions, find_source
+from data_prep.sources import CATALOGUES, ReaderOptions, find_source
 from data_prep.sources.sheet import SlideFacts
 from stalign_pl.errors import ConfigError
 
@@ -167,6 +167,8 @@ def _beside(path: Path, relative: str) -> Path:
 
 def _options(value: Mapping[str, Any], path: Path, where: str) -> ReaderOptions:
     options = ReaderOptions(labels=_texts(value.get("labels"), f"{where}: labels"))
+    if value.get("catalogue") is not None and value["source"] not in CATALOGUES:
+        raise ConfigError(f"{where}: source {value['source']!r} has no catalogue; {', '.join(CATALOGUES)} have one")
     if value.get("catalogue") is not None:
         options = replace(options, catalogue=_beside(path, str(value["catalogue"])))
     if value.get("bin_um") is not None:

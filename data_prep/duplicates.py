@@ -18,8 +18,8 @@ from scipy import sparse
 SKETCH = 256
 """Hashes a slide: the estimate's standard error is below .03."""
 
-SAME = 0.5
-"""Slides that share at least this much are one section."""
+SAME = 0.6
+"""Slides of which one holds at least this much of the other, or of the smaller one, are one section."""
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """splitmix64's odd step, so that counts 1, 2, 3, ... are far apart."""
@@ -61,10 +61,25 @@ def sketch(barcodes: np.ndarray, counts: sparse.csr_matrix, genes: np.ndarray) -
 
 
 def shared(one: np.ndarray, other: np.ndarray) -> float:
-    """The estimated share, 0 to 1, of triples that two slides have in common (Jaccard)."""
-    smallest = np.union1d(one, other)[:SKETCH]
+    """The estimated share, 0 to 1, of the smaller slide's triples that the other one has, too (containment).
+
+    From three estimates of bottom-k sketches: how much of the union is common (Jaccard), and the sizes of the union and
+    of the smaller slide, which the largest hash kept tells.
+    """
+    union = np.union1d(one, other)[:SKETCH]
     both = np.intersect1d(one, other, assume_unique=True)
-    return float(np.isin(smallest, both, assume_unique=True).mean()) if len(smallest) else 0.0
+    if len(both) == 0:
+        return 0.0
+    jaccard = float(np.isin(union, both, assume_unique=True).mean())
+    smaller = min(_size(one), _size(other))
+    return min(1.0, jaccard * _size(union) / smaller)
+
+
+def _size(sketched: np.ndarray) -> float:
+    """How many triples a sketch was made of."""
+    if len(sketched) < SKETCH:
+        return float(len(sketched))
+    return (SKETCH - 1) / (float(sketched[-1]) / 2.0**64)
 
 
 def duplicate_of(sketches: Mapping[int, np.ndarray]) -> dict[int, tuple[int, float]]:

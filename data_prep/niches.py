@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from scipy.spatial import cKDTree
 
-from data_prep.slide import Lattice, Slide
+from data_prep.slide import Lattice, Slide, SlideError
 from stalign_pl.errors import ConfigError
 
 LATTICE_SLACK = 0.05
@@ -21,8 +21,8 @@ FREE_STEP = 0.05
 """Off the lattice, distances that differ by less than this share of a pitch count as equal."""
 
 
-NEAREST_REACH = 32.0
-"""The nearest neighbours are sought within this many pitches: an island of tissue further off is no niche."""
+FURTHEST = 32.0
+"""Neighbours are stored up to this many pitches: an island of tissue further off is no niche."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class NeighborRule:
     Attributes:
         rings: hexagonal rings (or their like on a square lattice): ring r ends at r pitches.
         radii_um: ring r ends at radii_um[r - 1] micrometres, whatever the slide's pitch; ascending.
-        nearest: ring r ends at the nearest[r - 1]-th neighbour; ascending. See NEAREST_REACH.
+        nearest: ring r ends at the nearest[r - 1]-th neighbour; ascending. See FURTHEST.
 
     Raises:
         ConfigError: both radii_um and nearest, or values that do not ascend from above 0.
@@ -43,8 +43,8 @@ class NeighborRule:
     nearest: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.rings < 1:
-            raise ConfigError(f"rings is {self.rings}; 1 or more is wanted")
+        if not 1 <= self.rings <= FURTHEST:
+            raise ConfigError(f"rings is {self.rings}; 1 to {FURTHEST:.0f} is wanted")
         if self.radii_um and self.nearest:
             raise ConfigError("give radii_um or nearest, not both; without either, rings counts")
         for name in ("radii_um", "nearest"):
@@ -86,15 +86,24 @@ def neighbor_table(slide: Slide, rule: NeighborRule) -> Neighbors:
 
     Returns:
         Neighbors. A spot with nobody near, or a slide's only spot, has none.
+
+    Raises:
+        SlideError: radii beyond FURTHEST.
     """
     if not rule.nearest:
         bounds = np.array(rule.radii_um) / slide.pitch_um if rule.radii_um else np.arange(1.0, rule.rings + 1)
+        if bounds[-1] > FURTHEST:
+            raise SlideError(
+                slide.name,
+                f"radii_um reaches {rule.radii_um[-1]:g} um, {bounds[-1]:.0f} times the {slide.pitch_um:g} um between "
+                f"its spots; at most {FURTHEST:.0f} times are stored",
+            )
         return _within(slide, bounds)
     most = min(rule.nearest[-1], len(slide) - 1)
-    reach = min(1.0 + np.sqrt(rule.nearest[-1]), NEAREST_REACH)
+    reach = min(1.0 + np.sqrt(rule.nearest[-1]), FURTHEST)
     found = _within(slide, np.array([reach]))
-    while found.ring_ends.min() < most and reach < NEAREST_REACH:  # spots at an edge look further
-        reach = min(2 * reach, NEAREST_REACH)
+    while found.ring_ends.min() < most and reach < FURTHEST:  # spots at an edge look further
+        reach = min(2 * reach, FURTHEST)
         found = _within(slide, np.array([reach]))
     ends = np.minimum(found.ring_ends, np.array(rule.nearest)).astype(np.int32)
     width = int(ends.max(initial=0))

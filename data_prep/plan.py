@@ -21,10 +21,9 @@ from data_prep.sources.sheet import SlideFacts
 from data_prep.state import SlideState
 from data_prep.survey import Candidate, survey
 from stalign_pl.errors import ConfigError, ShardError
-from stalign_pl.shard_format import file_stem, write_json
+from stalign_pl.shard_format import write_json
 
 PLAN = "plan.json"
-RESERVED = ("plan", "manifest", "exclusions", "report")
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,6 @@ def make_plan(config: BuildConfig, progress: bool = False) -> Plan:
     """
     candidates = survey(config)
     wanted = [candidate for candidate in candidates if candidate.exclusion is None]
-    _refuse_clashes(wanted, config)
     failed: list[SlideState] = []
     found: list[tuple[int, Candidate, GeneNames]] = []
     for number, candidate in enumerate(with_bar(wanted, "headers", progress)):
@@ -133,22 +131,6 @@ def make_plan(config: BuildConfig, progress: bool = False) -> Plan:
     )
 
 
-def _refuse_clashes(wanted: list[Candidate], config: BuildConfig) -> None:
-    origins: dict[str, Path] = {}
-    for candidate in wanted:
-        folder = config.sources[candidate.entry].input
-        if candidate.name in origins:
-            raise ConfigError(
-                f"two slides are named {candidate.name!r}: in {origins[candidate.name]} and in {folder}. "
-                f"Rename one of the folders or files"
-            )
-        if file_stem(candidate.name) in RESERVED:
-            raise ConfigError(
-                f"a slide cannot be named {candidate.name!r}: the set has a file of that name. Rename its folder"
-            )
-        origins[candidate.name] = folder
-
-
 def _panel(axis: GeneAxis, slides: list[GeneNames]) -> np.ndarray:
     measured = [axis.columns(names) for names in slides]
     return np.unique(np.concatenate(measured)).astype(np.int32) if measured else np.empty(0, np.int32)
@@ -160,6 +142,8 @@ def settle(out: Path, plan: Plan) -> None:
     Raises:
         ShardError: the folder holds another plan's set, or a set without its plan.
     """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; a folder is wanted")
     out.mkdir(parents=True, exist_ok=True)
     path, described = out / PLAN, plan.described()
     if path.is_file():

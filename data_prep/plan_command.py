@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [columns(candidate, config.sources[candidate.entry].source, config) for candidate in candidates]
     if args.out is not None:
         _write(args.out, rows)
-    _print(candidates, rows)
+    _print(candidates, rows, config)
     return 0 if any(candidate.exclusion is None for candidate in candidates) else 1
 
 
@@ -69,7 +69,7 @@ def _write(path: Path, rows: list[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def _print(candidates: tuple[Candidate, ...], rows: list[dict[str, object]]) -> None:
+def _print(candidates: tuple[Candidate, ...], rows: list[dict[str, object]], config: BuildConfig) -> None:
     kept = [candidate for candidate in candidates if candidate.exclusion is None]
     gone = [candidate.exclusion for candidate in candidates if candidate.exclusion is not None]
     print(f"{len(candidates):>6} slides known")
@@ -86,6 +86,16 @@ def _print(candidates: tuple[Candidate, ...], rows: list[dict[str, object]]) -> 
     print(f"{len(kept):>6} slides stay, {counted}")
     tissues = Counter(candidate.row.tissue or "unknown" for candidate in kept)
     print("tissues: " + ", ".join(f"{tissue} {times}" for tissue, times in tissues.most_common()))
+    for name in ("species", "technology"):
+        silent = sum(not getattr(candidate.row, name) for candidate in kept)
+        if silent and getattr(config.curation, name):
+            print(
+                f"note: nobody named the {name} of {silent} slides; the build asks the files, and leaves out what they "
+                f"do not say"
+            )
     units = {(row["patient"], row["patient_from"]) for row in rows if row["kept"] == "yes"}
-    origin = Counter(who or "nobody yet" for _, who in units)
+    origin = Counter(
+        who or "nobody (the build asks the files, and refuses a slide with neither patient nor study)"
+        for _, who in units
+    )
     print("units of a split: " + ", ".join(f"{times} named by {who}" for who, times in sorted(origin.items())))

@@ -31,7 +31,7 @@ class BuildSettings:
     def __post_init__(self) -> None:
         NeighborRule(self.rings, self.radii_um, self.nearest)  # refuses what is no rule
         for name in ("part_spots", "spot_scale", "niche_pitches"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"setting {name} is {getattr(self, name)}; a value above 0 is wanted")
         if self.seed < 0:
             raise ConfigError(f"setting seed is {self.seed}; 0 or more is wanted")

@@ -134,6 +134,7 @@ def patients(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
     if sum(shares.values()) >= 1:
         raise ConfigError(f"--val {shares['val']} and --test {shares['test']} leave nothing to train on")
     parts = 1 + sum(share > 0 for share in shares.values())
+    _refuse_a_single_patient(every)
     if len(every) < parts:
         raise ConfigError(
             f"{len(every)} patients ({listed(_names(every))}) do not make {parts} parts. Set --val 0 or "
@@ -214,11 +215,20 @@ def _draw_key(seed: int, unit: Unit) -> bytes:
     return hashlib.sha256(f"{seed}\t{unit.name}".encode()).digest()
 
 
+def _refuse_a_single_patient(every: list[Unit]) -> None:
+    if len(every) == 1:
+        raise ConfigError(
+            f"all slides are of one patient ({every[0].name!r}), which cannot be divided. Where a study stands for its "
+            f"patients, name them in a sheet (slides.csv) or under `patients:` of the source, and build again"
+        )
+
+
 def leave_one_patient_out(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
     """One fold a patient, named after it; the next patient by name, after the last the first, validates."""
     if request.test is not None or request.val not in (None, 0):
         raise ConfigError("leave_one_patient_out tests on one patient and validates on another: no shares, or --val 0")
     validates = request.val is None
+    _refuse_a_single_patient(every)
     if len(every) < 2 + validates:
         hint = ". Without a validation patient two are enough: --val 0" if len(every) == 2 else ""
         raise ConfigError(f"{len(every)} patients do not make {2 + validates} parts{hint}")

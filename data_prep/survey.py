@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 from data_prep.catalogue import CatalogueRow
 from data_prep.config import BuildConfig, SourceEntry
@@ -12,6 +13,10 @@ from data_prep.patients import unit_of
 from data_prep.sources import CATALOGUES, Discovery, SlideJob, find_source
 from data_prep.sources.sheet import SHEET, SlideFacts, read_sheet
 from stalign_pl.errors import ConfigError
+from stalign_pl.shard_format import file_stem
+
+RESERVED = ("plan", "manifest", "exclusions", "report")
+"""Stems of a set's own files."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ def survey(config: BuildConfig, files: bool = True) -> tuple[Candidate, ...]:
         files: look for each slide's files; False goes by the catalogue alone where a source has one.
 
     Raises:
-        ConfigError: nothing found, or an unknown slide name in the entry's slides, patients or sheet, or in `only`.
+        ConfigError: nothing found, an unknown slide name in the entry's slides, patients or sheet, in `only` or in the
+            curation's `exclude`, two slides of one name, or a name that the set keeps for itself.
     """
     found = tuple(
         candidate
@@ -57,7 +63,34 @@ def survey(config: BuildConfig, files: bool = True) -> tuple[Candidate, ...]:
     unknown = [name for name in config.only if name not in names]
     if unknown:
         raise ConfigError(f"no source has a slide {unknown[0]!r}")
-    return tuple(candidate for candidate in found if not config.only or candidate.name in config.only)
+    _refuse_unknown_exclusions(config, names)
+    found = tuple(candidate for candidate in found if not config.only or candidate.name in config.only)
+    _refuse_clashes([candidate for candidate in found if candidate.exclusion is None], config)
+    return found
+
+
+def _refuse_unknown_exclusions(config: BuildConfig, names: set[str]) -> None:
+    unknown = [name for name in config.curation.exclude if name not in names]
+    if unknown:
+        raise ConfigError(f"curation: exclude names {unknown[0]!r}, which no source has: {_listed(sorted(names))}")
+
+
+def _refuse_clashes(wanted: list[Candidate], config: BuildConfig) -> None:
+    origins: dict[str, Path] = {}
+    for candidate in wanted:
+        folder = config.sources[candidate.entry].input
+        if origins.get(candidate.name) == folder:
+            raise ConfigError(f"the sources name {folder} twice, so slide {candidate.name!r} would be built twice")
+        if candidate.name in origins:
+            raise ConfigError(
+                f"two slides are named {candidate.name!r}: in {origins[candidate.name]} and in {folder}. "
+                f"Rename one of the folders or files"
+            )
+        if file_stem(candidate.name) in RESERVED:
+            raise ConfigError(
+                f"a slide cannot be named {candidate.name!r}: the set has a file of that name. Rename its folder"
+            )
+        origins[candidate.name] = folder
 
 
 def _look(entry: SourceEntry, files: bool) -> Discovery:

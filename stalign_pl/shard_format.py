@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from stalign_pl.errors import ShardError
+from stalign_pl.errors import ConfigError, ShardError
 
 FORMAT_VERSION = 2
 
@@ -248,10 +248,18 @@ class Manifest:
         """Read a set's manifest.
 
         Raises:
+            ConfigError: no such folder.
             ShardError: no manifest, not JSON, or written by another format version.
         """
         path = folder / "manifest.json"
         if not path.is_file():
+            if not folder.is_dir():
+                raise ConfigError(f"there is no folder {folder}")
+            if (folder / "plan.json").is_file():
+                raise ShardError(
+                    f"{folder} has no manifest.json: its build is still running, or was stopped. Give the build's "
+                    f"command again (without --task)"
+                )
             raise ShardError(
                 f"{folder} is not a shard set: it has no manifest.json. Build one: python -m data_prep build"
             )

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from data_prep.byte_sizes import byte_text
+from data_prep.check import check
 from data_prep.report.page import make_report, write_page
 
 PAGE = "report.html"
@@ -44,6 +45,9 @@ def run(args: argparse.Namespace) -> int:
     )
     for notice in (*report.notices, *report.marks):
         print(f"note: {notice}")
-    for problem in report.problems:
+    problems = [str(problem) for problem in report.problems]
+    if (args.shards / "manifest.json").is_file():
+        problems += [str(problem) for problem in check(args.shards, quick=True)]
+    for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
-    return 1 if report.problems else 0
+    return 1 if problems else 0

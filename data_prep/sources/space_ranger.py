@@ -18,6 +18,7 @@ from data_prep.sources.reading import reading
 from data_prep.sources.space_ranger_files import (
     SpaceRangerFiles,
     flat_files,
+    holds_matrix,
     is_slide_folder,
     prefixes,
     slide_folder,
@@ -47,8 +48,10 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
     A slide is named after its folder or its prefix. Prefixes without positions or without a matrix are left out.
 
     Raises:
-        ConfigError: none is there, two of one name, or an option that this source does not have.
+        ConfigError: no folder, none is there, two of one name, or an option that this source does not have.
     """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder; source space_ranger reads folders")
     if options.labels:
         raise ConfigError("source space_ranger has no label columns to choose; give labels by a sheet (slides.csv)")
     if is_slide_folder(folder):
@@ -59,6 +62,8 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
         if inner != folder and is_slide_folder(inner):
             jobs.append(SpaceRangerSlide(inner.name, inner, options.bin_um))
             continue
+        if inner != folder and not prefixes(inner) and holds_matrix(inner):
+            left_out[inner.name] = f"has a count matrix and no folder spatial/ in {inner} (its name is in lower case)"
         for prefix in prefixes(inner):
             kinds = {file.kind for file in flat_files(inner, prefix).known}
             if "positions" in kinds and kinds & {"h5", "mtx"}:

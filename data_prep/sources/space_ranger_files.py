@@ -100,6 +100,13 @@ class SpaceRangerFiles:
         return ", ".join(map(str, self.places))
 
 
+def holds_matrix(folder: Path) -> bool:
+    """Whether a count matrix lies in a folder or its outs/, whatever else is missing."""
+    bases = _bases(folder)
+    places = [*bases, *(inner for base in bases for inner in _matrix_folders(base))]
+    return any(file.kind in ("h5", "mtx") for file in _known(places))
+
+
 def is_slide_folder(folder: Path) -> bool:
     """Whether a folder is one slide's: spatial/ or binned_outputs/ in it or its outs/, or positions beside a matrix."""
     if any((base / inner).is_dir() for base in _bases(folder) for inner in ("spatial", "binned_outputs")):

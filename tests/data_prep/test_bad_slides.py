@@ -199,7 +199,7 @@ def test_a_slide_that_ends_its_process_is_named_and_the_others_are_built(tiny_co
 
 def test_names_that_clash_or_do_not_exist_are_refused(tiny_cohort: Path, tmp_path: Path) -> None:
     entry = SourceEntry("space_ranger", tiny_cohort)
-    with pytest.raises(ConfigError, match="two slides are named 'tiny_1'"):
+    with pytest.raises(ConfigError, match="twice, so slide 'tiny_1' would be built twice"):
         build(BuildConfig((entry, entry)), tmp_path / "set")
     with pytest.raises(ConfigError, match="no slide 'tiny_9'"):
         build(BuildConfig((replace(entry, slides=("tiny_9",)),)), tmp_path / "set")

@@ -67,7 +67,7 @@ def test_a_bad_slide_makes_the_status_1(tiny_cohort: Path, tmp_path: Path, capsy
         (["--source", "space_ranger", "--input", "nowhere"], "nowhere of source space_ranger does not exist"),
         (["--config", "nowhere.yaml"], "there is no config nowhere.yaml"),
         (["--config", "a.yaml", "--input", "b"], "not both"),
-        (["--source", "space_ranger", "--input", ".", "--rings", "0"], "rings is 0; 1 or more"),
+        (["--source", "space_ranger", "--input", ".", "--rings", "0"], "rings is 0; 1 to 32"),
     ],
 )
 def test_wrong_calls_end_in_2(

@@ -136,3 +136,17 @@ def test_plan_prints_and_writes_the_table(
     assert "3 species is 'human'; wanted: mouse: tiny_1, tiny_2, tiny_3" in capsys.readouterr().out
     first = (tmp_path / "slides.csv").read_text().splitlines()[1]
     assert first.startswith("tiny_1,no,species,species is 'human'; wanted: mouse,space_ranger,sheet,human,test,")
+
+
+def test_a_slide_to_exclude_that_nobody_knows_is_refused(tiny_cohort: Path, tmp_path: Path) -> None:
+    config = BuildConfig((SourceEntry("space_ranger", tiny_cohort),), curation=Curation(exclude={"tiny_9": "torn"}))
+    with pytest.raises(ConfigError, match="exclude names 'tiny_9', which no source has: tiny_1, tiny_2, tiny_3"):
+        build(config, tmp_path / "set")
+
+
+def test_a_folder_with_a_matrix_and_no_spatial_is_named(tmp_path: Path) -> None:
+    cohort = write_cohort(tmp_path / "in", {"tiny_1": "P1", "tiny_2": "P2"})
+    (cohort / "tiny_2/spatial").rename(cohort / "tiny_2/Spatial")
+    report = build(BuildConfig((SourceEntry("space_ranger", cohort),)), tmp_path / "set")
+    assert [record.name for record in report.manifest.slides] == ["tiny_1"]
+    assert "has a count matrix and no folder spatial/" in report.left_out["tiny_2"]

@@ -47,7 +47,7 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fails:
         (["--data.composition.slides", "many"], ["data.composition.slides", "many"]),
         (["--data.composition.slides", "0"], ["composition.slides is 0", "at least 1"]),
         (["--config", "nowhere.yaml"], ["nowhere.yaml"]),
-        (["--data.shards", "nowhere"], ["nowhere is not a shard set", "data_prep build"]),
+        (["--data.shards", "nowhere"], ["there is no folder nowhere"]),
         (["--data.val_patients", "[P9]"], ["data.val_patients", "'P9'", "P1, P2, P3"]),
         (["--data.val_patients", "[P2,P3]"], ["patient P3", "data.val_patients", "data.test_patients"]),
         (["--data.spot_size", "-3"], ["data.spot_size is -3"]),
