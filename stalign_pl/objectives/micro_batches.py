@@ -82,7 +82,6 @@ def loss_by_parts(
     own = [parameter for parameter in parameters if parameter.requires_grad]
     gradients = torch.autograd.grad(terms.total, [*cached.values(), *own], allow_unused=True)
     asked = dict(zip(names, gradients, strict=False))
-    after = Generators.now()
     for state, part in zip(states, parts, strict=True):
         state.restore()
         again = embed(part)
@@ -91,7 +90,6 @@ def loss_by_parts(
         share = _product((getattr(again, name), _rows(asked[name], part)) for name in names)
         if part is not parts[-1]:
             backward(share)
-    after.restore()
     share = share + _product(zip(own, gradients[len(names) :], strict=True))
     return replace(terms, total=(share - share.detach()) + terms.total.detach())
 

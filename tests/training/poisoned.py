@@ -29,7 +29,7 @@ class PoisonedLoss(ThreeLevelLoss):
         terms = super().forward(embeddings, ids)
         self.call += 1
         if self.call in self.steps and World.current().rank == self.rank:
-            return replace(terms, total=terms.total * float("nan"))
+            return replace(terms, total=terms.total + float("nan"))  # the gradient stays finite: no other rank sees it
         return terms
 
 
