@@ -55,11 +55,6 @@ class PlanFigures:
             ("masked pairs", f"{self.masked:.3%} ({'counted' if self.exact else 'estimated'})"),
         ]
 
-    def metrics(self) -> dict[str, float]:
-        """For the logs."""
-        names = ("batches", "padding", "slides_min", "slides_median", "slides_max", "partners", "masked")
-        return {f"plan/{name}": float(getattr(self, name)) for name in names}
-
 
 def plan_figures(
     plan: Plan, epoch: int, slides: Mapping[int, SlideShard], masked: Mapping[int, float] | NicheConfig

@@ -17,12 +17,14 @@ from tests.objectives.test_distributed import LOCAL, Towers, global_batch, outco
 
 ROWS = 12
 
+INFO_NCE = ("info_nce", {"other_slides": 1.0})
+
 
 class DroppingTowers(Towers):
     """As `Towers`; dropout by the generator, and by numpy's."""
 
     def __init__(self):
-        super().__init__(same_slide_only=False)
+        super().__init__("info_nce", {"other_slides": 1.0})
         self.drop = nn.Dropout(0.4)
 
     def embed(self, features):
@@ -53,7 +55,7 @@ def close(found, expected):
 @pytest.mark.parametrize("size", [1, 2, 5, 10])
 def test_any_micro_batch_has_the_gradient_of_the_whole_batch(size):
     features, ids = global_batch(2, padding=(1, 7, 8))
-    whole, parted = Towers(False), ByParts(False)
+    whole, parted = Towers(*INFO_NCE), ByParts(*INFO_NCE)
     expected = outcome(whole, whole(features, ids))
     assert all(gradient.abs().max() > 1e-6 for gradient in expected["gradients"].values())
     close(outcome(parted, parted(features, ids, size)), expected)
@@ -116,7 +118,7 @@ def steps(rank, size, folder, padding):
     """Two steps, for DDP builds its buckets anew after the first; what was reduced in each is counted."""
     rows = slice(rank * LOCAL, (rank + 1) * LOCAL)
     features, ids = global_batch(size, padding)
-    model, reduced = nn.parallel.DistributedDataParallel(ByParts(False)), []
+    model, reduced = nn.parallel.DistributedDataParallel(ByParts(*INFO_NCE)), []
 
     def counting(state, bucket):
         reduced.append(bucket.buffer().numel())
@@ -133,7 +135,7 @@ def steps(rank, size, folder, padding):
 def test_two_ranks_in_micro_batches_equal_one_process_on_the_global_batch(tmp_path):
     padding = (1, 7, 8)
     mp.spawn(run_rank, (2, str(tmp_path), padding), nprocs=2)
-    whole = Towers(False)
+    whole = Towers(*INFO_NCE)
     expected = outcome(whole, whole(*global_batch(2, padding)))
     assert "loss.log_scale" in expected["gradients"]
     for rank in range(2):
