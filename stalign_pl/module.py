@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningModule
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
 from stalign_pl.data.transform import ModelInputs
@@ -196,8 +197,9 @@ class STAlignModule(LightningModule):
         groups = [{**group, "decays": group["weight_decay"] > 0} for group in groups if group["params"]]
         if not groups:
             raise ConfigError("nothing is trained: every encoder is frozen and the fusion has no parameters")
-        # Fused AdamW takes fp16's scale off by itself, too late for clipping and for a look at the gradient.
-        fused = self.device.type == "cuda" and self.trainer.scaler is None
+        # Fused AdamW takes fp16's scale off by itself, too late for clipping and for a look at the gradient; Lightning
+        # refuses to clip for it under any mixed precision, bf16 included.
+        fused = self.device.type == "cuda" and not isinstance(self.trainer.precision_plugin, MixedPrecision)
         optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
         steps = self._steps()
         schedule = torch.optim.lr_scheduler.LambdaLR(

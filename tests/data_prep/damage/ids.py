@@ -222,7 +222,7 @@ CASES = [
         "anndata",
         "config_twice",
         lambda root: None,
-        "two slides are named 'GSE1_GSM1'",
+        "twice, so slide 'GSE1_GSM1' would be built twice",
         refused=True,
         yaml="sources: [{source: anndata, input: .}, {source: anndata, input: .}]\n",
     ),
