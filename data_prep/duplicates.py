@@ -1,9 +1,8 @@
 """One section under two names, or from two sources, found by its counts.
 
-A slide's sketch holds the smallest hashes of its (barcode, gene, count) triples. The share of hashes that two sketches
-have in common estimates the share of triples that the slides have in common (bottom-k sketches; Broder 1997, Cohen and
-Kaplan 2007). Another selection of spots or genes lowers it a little; another section of the same patient, on the same
-whitelist of barcodes, has next to nothing in common.
+A slide's sketch holds the smallest hashes of its (barcode, gene, count) triples. Two sketches tell how much of the
+smaller slide the larger one holds (bottom-k sketches; Broder 1997, Cohen and Kaplan 2007): nearly all where they are
+selections of spots or genes from one section, little where they are two sections on the same whitelist of barcodes.
 """
 
 from __future__ import annotations
@@ -15,14 +14,13 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import sparse
 
+from stalign_pl.splitmix import GOLDEN, mix
+
 SKETCH = 256
 """Hashes a slide: the estimate's standard error is below .03."""
 
 SAME = 0.6
 """Slides of which one holds at least this much of the other, or of the smaller one, are one section."""
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-"""splitmix64's odd step, so that counts 1, 2, 3, ... are far apart."""
 
 _TEN_X = re.compile(r"([ACGT]{14,})(-\d+)?$")
 _ARRAY = re.compile(r"(\d+)[x_](\d+)$")
@@ -46,14 +44,14 @@ def sketch(barcodes: np.ndarray, counts: sparse.csr_matrix, genes: np.ndarray) -
         genes: int [n], gene indices in the set's table, so that slides that name genes differently agree.
     """
     spots = np.array([_hash_text(bare_barcode(str(barcode))) for barcode in barcodes], np.uint64)
-    columns = _mix(genes.astype(np.uint64) + np.uint64(1))
+    columns = mix(genes.astype(np.uint64) + np.uint64(1))
     kept = np.empty(0, np.uint64)
     for start in range(0, len(spots), 64):  # by rows, so that memory stays small
         stop = min(start + 64, len(spots))
         low, high = counts.indptr[start], counts.indptr[stop]
         triples = np.repeat(spots[start:stop], np.diff(counts.indptr[start : stop + 1]))
         triples ^= columns[counts.indices[low:high]]
-        triples = _mix(triples + counts.data[low:high].astype(np.uint64) * GOLDEN)
+        triples = mix(triples + counts.data[low:high].astype(np.uint64) * np.uint64(GOLDEN))
         if len(kept) == SKETCH:  # after the first rows hardly any is small enough to be sorted
             triples = triples[triples < kept[-1]]
         kept = np.unique(np.concatenate([kept, triples]))[:SKETCH]
@@ -105,10 +103,3 @@ def duplicate_of(sketches: Mapping[int, np.ndarray]) -> dict[int, tuple[int, flo
 
 def _hash_text(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-def _mix(values: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014): neighbouring numbers become unrelated hashes."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

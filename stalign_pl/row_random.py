@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stalign_pl.splitmix import FIRST, GOLDEN, SECOND
+
 GENE_MASK = 2
 DROPOUT = 16
 """Streams: 1 is that of augmentation's pictures; dropout layers have this one and those after it."""
 
-_GOLDEN = 0x9E3779B97F4A7C15
-_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MODULUS = 2**64
 
 
@@ -45,12 +45,12 @@ class RowKeys:
         """int64 [B, draws], uniform on 0 to 2^24 - 1."""
         start = self.seed % _MODULUS
         for part in (self.epoch, stream):
-            start = _mix_number((start + _GOLDEN * (part + 1)) % _MODULUS)
+            start = _mix_number((start + GOLDEN * (part + 1)) % _MODULUS)
         state = torch.full_like(self.slide, _signed(start))
         for column in (self.slide, self.spot):
-            state = _mix(state + _signed(_GOLDEN) * (column + 1))
+            state = _mix(state + _signed(GOLDEN) * (column + 1))
         counter = torch.arange(1, draws + 1, device=state.device)
-        return _shifted(_mix(state[:, None] + _signed(_GOLDEN) * counter), 40)
+        return _shifted(_mix(state[:, None] + _signed(GOLDEN) * counter), 40)
 
 
 def _signed(value: int) -> int:
@@ -64,13 +64,13 @@ def _shifted(value: Tensor, bits: int) -> Tensor:
 
 
 def _mix(value: Tensor) -> Tensor:
-    """SplitMix64's finaliser (Steele, Lea & Flood 2014); int64 products wrap, which is arithmetic modulo 2^64."""
-    value = _shifted(value, 30).bitwise_xor_(value).mul_(_signed(_FIRST))
-    value = _shifted(value, 27).bitwise_xor_(value).mul_(_signed(_SECOND))
+    """As `splitmix.mix`, on int64: products wrap, which is arithmetic modulo 2^64."""
+    value = _shifted(value, 30).bitwise_xor_(value).mul_(_signed(FIRST))
+    value = _shifted(value, 27).bitwise_xor_(value).mul_(_signed(SECOND))
     return _shifted(value, 31).bitwise_xor_(value)
 
 
 def _mix_number(value: int) -> int:
-    value = (value ^ (value >> 30)) * _FIRST % _MODULUS
-    value = (value ^ (value >> 27)) * _SECOND % _MODULUS
+    value = (value ^ (value >> 30)) * FIRST % _MODULUS
+    value = (value ^ (value >> 27)) * SECOND % _MODULUS
     return value ^ (value >> 31)

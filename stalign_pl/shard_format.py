@@ -20,7 +20,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -110,6 +110,11 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, keys in the order given, one trailing newline."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def content_sha256(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON content whatever the order of its keys; a file that people may edit carries it."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

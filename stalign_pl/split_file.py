@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format import write_json
+from stalign_pl.shard_format import content_sha256, write_json
 
 SPLIT_FORMAT = 1
 PARTS = ("train", "val", "test")
@@ -104,7 +104,7 @@ class Split:
 
     def sha256(self) -> str:
         """The split's own hash: every table and gene list made with it names it."""
-        return _hash(self.content())
+        return content_sha256(self.content())
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,9 +175,10 @@ def read_split(path: Path) -> Split:
             f"python -m data_prep splits SHARDS"
         )
     found = value.pop("sha256", None)
-    if found != _hash(value):
+    true = content_sha256(value)
+    if found != true:
         raise ConfigError(
-            f"{path} was changed after it was made: its hash is {str(found)[:12]}, its content's {_hash(value)[:12]}. "
+            f"{path} was changed after it was made: its hash is {str(found)[:12]}, its content's {true[:12]}. "
             f"To set slides' parts by hand: python -m data_prep splits SHARDS --scheme file --mapping CSV"
         )
     try:
@@ -225,7 +226,3 @@ def listed(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
-
-
-def _hash(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from data_prep.build import EXCLUSIONS
 from data_prep.curation import Exclusion
+from data_prep.report.shard_set import read_json
 from data_prep.state import STATES, SlideState
 from stalign_pl.errors import ShardError
 
@@ -33,7 +32,7 @@ def read_exclusions(folder: Path) -> tuple[Exclusion, ...]:
     path = folder / EXCLUSIONS
     if not path.is_file():
         return ()
-    value = _json(path)
+    value = read_json(path)
     if not isinstance(value, list) or not all(isinstance(item, dict) and item.get("slide") for item in value):
         raise ShardError(f"{path} should be a list of objects with the keys slide, stage, rule and reason")
     return tuple(
@@ -49,7 +48,7 @@ def read_states(folder: Path) -> dict[str, SlideState]:
     """
     states = {}
     for path in sorted((folder / STATES).glob("*.json")):
-        value = _json(path)
+        value = read_json(path)
         if not isinstance(value, dict) or not value.get("slide") or not value.get("status"):
             raise ShardError(f"{path} should hold a slide's state with the keys slide and status")
         known = {item.name for item in fields(SlideState)} & value.keys()
@@ -76,10 +75,3 @@ def excluded(
         ExclusionGroup(stage, rule, tuple(item for item in kept if (item.stage, item.rule) == (stage, rule)))
         for stage, rule in sorted(sizes, key=lambda key: (-sizes[key], key))
     )
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ShardError(f"{path} is not JSON: {error}") from error

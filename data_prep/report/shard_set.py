@@ -40,7 +40,7 @@ def read_set(folder: Path) -> ReportedSet:
     Raises:
         ShardError: the folder is no set, a file of it is damaged, or the set has another format version.
     """
-    plan = _json_file(folder / "plan.json") if (folder / "plan.json").is_file() else None
+    plan = read_json(folder / "plan.json") if (folder / "plan.json").is_file() else None
     if (folder / "manifest.json").is_file() or plan is None:
         manifest = Manifest.read(folder)
         slides, settings, finished = manifest.slides, manifest.settings, True
@@ -65,13 +65,18 @@ def _records(folder: Path) -> tuple[SlideRecord, ...]:
     """The records of a set without manifest: every .json of the folder that is one."""
     found = []
     for path in sorted(folder.glob("*.json")):
-        value = _json_file(path)
+        value = read_json(path)
         if isinstance(value, dict) and value.get("stem") == path.stem:
             found.append(SlideRecord.from_json(value, path))
     return tuple(sorted(found, key=lambda record: record.number))
 
 
-def _json_file(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """What a JSON file of a set holds.
+
+    Raises:
+        ShardError: it is not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

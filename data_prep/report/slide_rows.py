@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.curation import Curation
 from data_prep.report.thumbnail import Thumbnail, ThumbnailSize, draw_thumbnail
 from data_prep.state import SlideState
 from stalign_pl.errors import ShardError
 from stalign_pl.shard_format import INDEX_COLUMN, SlideRecord
 
-DISAGREE = 0.1
+DISAGREE = Curation.scale_tolerance
 """A claim of the scale that is off the lattice's own answer by more than this share is marked: curation's default."""
 
 BLOCK_SPOTS = 1_000

@@ -10,7 +10,6 @@ One JSON file, the same bytes for the same shards and seed on one machine:
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from stalign_pl.data.counter_random import uniform
 from stalign_pl.data.reader import Draws
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format import write_json
+from stalign_pl.shard_format import content_sha256, write_json
 from stalign_pl.split_file import listed
 
 CLUSTERS_FORMAT = 1
@@ -95,7 +94,7 @@ class ClusterTable:
 
     def sha256(self) -> str:
         """The table's own hash."""
-        return _hash(self.content())
+        return content_sha256(self.content())
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +110,7 @@ class ClusterTable:
         Raises:
             ConfigError: it was not; names the slides that it lacks, and those whose counts have changed since.
         """
-        held = {slide.record.name: (counts_hash(slide), len(slide)) for slide in slides}
+        held = {slide.record.name: (countscontent_sha256(slide), len(slide)) for slide in slides}
         missing = sorted(held.keys() - self.slides.keys())
         known = {name: (counts, len(cluster)) for name, (counts, cluster) in self.slides.items()}
         stale = sorted(name for name in held.keys() & known.keys() if held[name] != known[name])
@@ -127,7 +126,7 @@ class ClusterTable:
             )
 
 
-def counts_hash(slide: SlideShard) -> str:
+def countscontent_sha256(slide: SlideShard) -> str:
     """SHA-256 of a slide's counts file, as the manifest has it."""
     return slide.record.files[slide.record.counts]["sha256"]
 
@@ -152,10 +151,10 @@ def read_clusters(path: Path) -> ClusterTable:
             f"data.clusters: {path} has format version {version!r}, this program reads {CLUSTERS_FORMAT}. {again}"
         )
     found = value.pop("sha256", None)
-    if found != _hash(value):
+    if found != content_sha256(value):
         raise ConfigError(
             f"data.clusters: {path} was changed after it was made: its hash is {str(found)[:12]}, its content's "
-            f"{_hash(value)[:12]}. {again}"
+            f"{content_sha256(value)[:12]}. {again}"
         )
     try:
         slides = {name: (of["counts"], of["cluster"]) for name, of in value["slides"].items()}
@@ -171,7 +170,3 @@ def with_pair_draws(draws: Draws, seed: int, clusters: int) -> Draws:
         return np.concatenate((draws(epoch, slide, spot), uniform(seed, epoch, slide, spot, STREAM, clusters)), axis=1)
 
     return both
-
-
-def _hash(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
