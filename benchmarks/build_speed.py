@@ -32,11 +32,12 @@ from data_prep.crops import crop, crop_size, encode
 from data_prep.curation import Curation
 from data_prep.duplicates import sketch
 from data_prep.genes import GeneNames, gene_axis
-from data_prep.images import Level, level_for, open_image
+from data_prep.images import Level, level_for, open_image, thumbnail
 from data_prep.plan import make_plan
 from data_prep.settings import BuildSettings, CropSettings
 from data_prep.shards import write_slide
 from data_prep.slide import Slide
+from data_prep.slide_h5ad import THUMBNAIL_PX
 from data_prep.slide_job import build_slide, curated, seen
 from data_prep.sources import ReaderOptions, find_source
 from stalign_pl.shard_format import replacing, write_json
@@ -124,8 +125,9 @@ def build(slide: Slide, work: Path) -> float:
         started = time.process_time()
         slide, panel = curated(slide, RULES), np.arange(len(axis.table))
         with open_image(slide.name, slide.image) as pixels:
-            slide, quality = seen(slide, pixels, RULES)
-            write_slide(Path(out), 0, slide, pixels, quality, axis, panel, BuildSettings(), CROPS)
+            picture = thumbnail(pixels, THUMBNAIL_PX)
+            slide, quality = seen(slide, pixels, picture, RULES)
+            write_slide(Path(out), 0, slide, pixels, picture, quality, axis, panel, BuildSettings(), CROPS)
         sketch(slide.barcodes, slide.counts, axis.columns(names))
         return time.process_time() - started
 

@@ -6,6 +6,7 @@ alone; a last build without a share finds them done and writes it.
 
 from __future__ import annotations
 
+import csv
 import json
 import multiprocessing
 import time
@@ -23,6 +24,7 @@ from data_prep.curation import Exclusion, SetAside
 from data_prep.duplicates import duplicate_of
 from data_prep.plan import Plan, PlannedSlide, make_plan, settle
 from data_prep.progress import with_bar
+from data_prep.shards import file_patterns
 from data_prep.slide import SlideError
 from data_prep.slide_job import build_slide
 from data_prep.split_inputs import DUPLICATES
@@ -108,7 +110,7 @@ def build(
     manifest = Manifest(
         gene_table=plan.axis.table.digest(),
         genes=len(plan.axis.table),
-        settings=plan.described()["settings"],
+        settings=plan.described_settings(),
         slides=tuple(read_record(out, state.slide) for _, state in sorted(states.items()) if state.status == "done"),
     )
     exclusions = (*plan.exclusions, *(_exclusion(state) for _, state in sorted(states.items()) if _left_out(state)))
@@ -123,8 +125,9 @@ def build(
         for state in states.values():
             if state.status == "duplicate":
                 remove_shard(out, state.slide)
-    failed = (*plan.failed, *(state for state in states.values() if state.status == "failed"))
-    return BuildReport(manifest, reused, {state.slide: state.reason for state in sorted(failed, key=_name)}, exclusions)
+    broken = (*plan.failed, *(state for state in states.values() if state.status == "failed"))
+    failed = dict(sorted((state.slide, state.reason) for state in broken))
+    return BuildReport(manifest, reused, failed, exclusions)
 
 
 def ended(out: Path, slide: PlannedSlide) -> SlideState | None:
@@ -164,13 +167,10 @@ def find_duplicates(states: dict[int, SlideState]) -> dict[int, tuple[int, float
 
 def write_duplicates(out: Path, states: dict[int, SlideState], twins: dict[int, tuple[int, float]]) -> None:
     """List the sections that a set holds under two names, so that `splits` never tears them apart."""
-    rows = [f"{_quoted(states[number].slide)},{_quoted(states[kept].slide)}\n" for number, (kept, _) in twins.items()]
-    with replacing(out / DUPLICATES) as temporary:
-        temporary.write_text("slide,duplicate_of\n" + "".join(rows), encoding="utf-8")
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'
+    with replacing(out / DUPLICATES) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        file.write("slide,duplicate_of\n")
+        rows = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        rows.writerows((states[number].slide, states[kept].slide) for number, (kept, _) in twins.items())
 
 
 def mark_duplicates(
@@ -190,13 +190,9 @@ def mark_duplicates(
 def remove_shard(out: Path, slide: str) -> None:
     """Remove a duplicate's files; panels stay, since slides share them. The record goes first: what is half removed is
     no slide."""
-    stem = file_stem(slide)
-    for path in (out / f"{stem}.json", *sorted(out.glob(f"{stem}.*")), *sorted(out.glob(f"{stem}-part*.tar"))):
-        path.unlink(missing_ok=True)
-
-
-def _name(state: SlideState) -> str:
-    return state.slide
+    for pattern in file_patterns(file_stem(slide)):
+        for path in sorted(out.glob(pattern)):
+            path.unlink(missing_ok=True)
 
 
 def _left_out(state: SlideState) -> bool:

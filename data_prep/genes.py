@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -57,9 +58,12 @@ class GeneAxis:
         Raises:
             KeyError: a name that was not in any slide the axis was made from.
         """
-        rows = {key: number for number, key in enumerate(_keys(self.table))}
         keys = [_key(gene, symbol, self.id_of_symbol) for gene, symbol in zip(names.ids, names.symbols, strict=True)]
-        return np.array([rows[key] for key in keys], dtype=np.int64)
+        return np.array([self._rows[key] for key in keys], dtype=np.int64)
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str], int]:
+        return {key: number for number, key in enumerate(_keys(self.table))}
 
 
 def gene_axis(slides: Iterable[GeneNames]) -> GeneAxis:

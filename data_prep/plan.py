@@ -67,9 +67,9 @@ class Plan:
 
     def described(self) -> dict[str, Any]:
         """What decides the set's content, as plan.json holds it."""
-        curation = {key: value for key, value in asdict(self.curation).items() if key != "exclude"}
+        panels = [hashlib.sha256(panel.tobytes()).hexdigest()[:12] for panel in self.panels]
         described = {
-            "settings": {**asdict(self.settings), "slide_as_patient": self.slide_as_patient, "curation": curation},
+            "settings": self.described_settings(),
             "gene_table": self.axis.table.digest(),
             "genes": len(self.axis.table),
             "slides": [
@@ -82,12 +82,22 @@ class Plan:
                         if key != "labels" and value is not None
                     },
                     **asdict(slide.crops),
-                    "panel": hashlib.sha256(self.panels[slide.panel].tobytes()).hexdigest()[:12],
+                    "panel": panels[slide.panel],
                 }
                 for slide in self.slides
             ],
         }
-        return json.loads(json.dumps(described))  # as it will be read again: lists for tuples
+        return _as_read(described)
+
+    def described_settings(self) -> dict[str, Any]:
+        """The settings, as plan.json and the manifest hold them."""
+        curation = {key: value for key, value in asdict(self.curation).items() if key != "exclude"}
+        return _as_read({**asdict(self.settings), "slide_as_patient": self.slide_as_patient, "curation": curation})
+
+
+def _as_read(value: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back: lists for tuples."""
+    return json.loads(json.dumps(value))
 
 
 def make_plan(config: BuildConfig, progress: bool = False) -> Plan:

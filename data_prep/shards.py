@@ -25,6 +25,7 @@ def write_slide(
     number: int,
     slide: Slide,
     pixels: Pixels,
+    picture: np.ndarray,
     quality: ImageQuality,
     axis: GeneAxis,
     study_panel: np.ndarray,
@@ -37,6 +38,7 @@ def write_slide(
         number: the slide's number in the set.
         slide: validated and curated.
         pixels: the slide's open image.
+        picture: its thumbnail, uint8 [h, w, 3].
         axis: the set's gene table; knows every column of the slide.
         study_panel: int [n], sorted gene indices of all slides of the same source entry: what a slide measured
             whose files leave out genes that were not seen (`absent_is_zero`).
@@ -51,7 +53,7 @@ def write_slide(
     samples = slide_samples(slide, pixels, counts, measured, neighbors, crops)
 
     stem = file_stem(slide.name)
-    sweep(out, *(f"{stem}{end}" for end in (".tar", "-part*.tar", ".h5ad", ".counts.npy", ".index.npy", ".json")))
+    sweep(out, *file_patterns(stem))
     panel = write_panel(out, measured)
     order = sample_order(len(slide), settings.seed, slide.name)
     tars, index = write_tars(out, stem, number, samples, order, settings.part_spots)
@@ -59,11 +61,17 @@ def write_slide(
     with replacing(out / record.counts) as temporary, open(temporary, "wb") as file:
         samples.write_pairs(file)
     _write_bytes(out / record.index, npy_bytes(index))
-    write_h5ad(out / record.h5ad, slide, pixels, counts, measured, axis.table, neighbors)
+    write_h5ad(out / record.h5ad, slide, picture, pixels.width, counts, measured, axis.table, neighbors)
     names = (*tars, record.h5ad, record.counts, record.index, panel)
     record = replace(record, files={name: describe(out / name) for name in names})
     write_json(out / f"{stem}.json", record.to_json())
     return record
+
+
+def file_patterns(stem: str) -> tuple[str, ...]:
+    """Names of the files that are one slide's own, `*` for any number of a part; the record first."""
+    ends = (".json", ".tar", "-part*.tar", ".h5ad", ".counts.npy", ".index.npy")
+    return tuple(f"{stem}{end}" for end in ends)
 
 
 def write_panel(out: Path, measured: np.ndarray) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from data_prep.images import Pixels, thumbnail
 from data_prep.niches import Neighbors
 from data_prep.slide import Slide
 from stalign_pl.shard_format import FORMAT_VERSION, GeneTable, replacing
@@ -19,7 +18,8 @@ THUMBNAIL_PX = 600
 def write_h5ad(
     path: Path,
     slide: Slide,
-    pixels: Pixels,
+    picture: np.ndarray,
+    image_width: int,
     counts: sparse.csr_matrix,
     measured: np.ndarray,
     table: GeneTable,
@@ -32,7 +32,7 @@ def write_h5ad(
     missing in its categorical column.
 
     Args:
-        pixels: the slide's image.
+        picture: uint8 [h, w, 3], the thumbnail of an image of `image_width` px.
         counts: [N, n] CSR float32 over `measured`, int gene indices into `table`.
     """
     import anndata
@@ -52,7 +52,7 @@ def write_h5ad(
     )
     adata.obsm["spatial"] = slide.xy
     adata.obsp["spatial_connectivities"] = first_ring(neighbors)
-    adata.uns["spatial"] = {slide.name.replace("/", "_"): _picture(slide, pixels)}
+    adata.uns["spatial"] = {slide.name.replace("/", "_"): _picture(slide, picture, image_width)}
     adata.uns["stalign_source"] = _provenance(slide)
     with replacing(path) as temporary:
         adata.write_h5ad(temporary)
@@ -94,12 +94,11 @@ def _gene_frame(table: GeneTable, measured: np.ndarray):
     )
 
 
-def _picture(slide: Slide, pixels: Pixels) -> dict:
-    picture = thumbnail(pixels, THUMBNAIL_PX)
+def _picture(slide: Slide, picture: np.ndarray, image_width: int) -> dict:
     return {
         "images": {"lowres": picture},
         "scalefactors": {
-            "tissue_lowres_scalef": slide.image.scale * picture.shape[1] / pixels.width,
+            "tissue_lowres_scalef": slide.image.scale * picture.shape[1] / image_width,
             "spot_diameter_fullres": slide.spot_um / slide.um_per_px,
         },
         "metadata": {},

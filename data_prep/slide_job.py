@@ -37,9 +37,10 @@ def build_slide(out: Path, plan: Plan, planned: PlannedSlide) -> tuple[SlideReco
     slide = curated(named(planned.facts.apply(planned.job.read()), plan, planned), plan.curation)
     panel = plan.panels[planned.panel]
     with open_image(slide.name, slide.image) as pixels:
-        slide, quality = seen(slide, pixels, plan.curation)
+        picture = thumbnail(pixels, THUMBNAIL_PX)
+        slide, quality = seen(slide, pixels, picture, plan.curation)
         record = write_slide(
-            out, planned.number, slide, pixels, quality, plan.axis, panel, plan.settings, planned.crops
+            out, planned.number, slide, pixels, picture, quality, plan.axis, panel, plan.settings, planned.crops
         )
     genes = plan.axis.columns(GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols)))
     return record, sketch(slide.barcodes, slide.counts, genes)
@@ -69,15 +70,17 @@ def curated(slide: Slide, rules: Curation) -> Slide:
     return slide
 
 
-def seen(slide: Slide, pixels: Pixels, rules: Curation) -> tuple[Slide, ImageQuality]:
+def seen(slide: Slide, pixels: Pixels, picture: np.ndarray, rules: Curation) -> tuple[Slide, ImageQuality]:
     """The slide's spots that stay once the image has been looked at, and what it looks like.
+
+    Args:
+        picture: the image's thumbnail, uint8 [h, w, 3].
 
     Raises:
         SlideError: spots lie off the image, or it is blank.
         SetAside: another reading of the positions fits the tissue, the image is blurred, or too few spots are left.
     """
     check_spots_on_image(slide, pixels.width, pixels.height)
-    picture = thumbnail(pixels, THUMBNAIL_PX)
     if (picture == picture[0, 0]).all():
         where = f"{slide.image.path} {slide.image.member}".strip()
         raise SlideError(slide.name, f"{where} is of one colour, {picture[0, 0].tolist()}, and shows nothing")

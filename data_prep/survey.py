@@ -26,7 +26,7 @@ class Candidate:
     Attributes:
         entry: number of the config's source entry.
         row: what is known of it beforehand: the catalogue's row, overridden by the entry, the sheet, the config.
-        facts: the overrides alone, for the slide that the reader gives.
+        facts: what is laid over the slide that the reader gives: the overrides, and the catalogue under them.
         patient_from: who named `row.patient`, see shard_format.SlideRecord; "" where nobody has yet.
         job: None where no files were looked for, or something of the slide is missing.
         exclusion: why it is not to be built, or None.
@@ -127,7 +127,7 @@ def _candidates(place: int, entry: SourceEntry, discovery: Discovery, config: Bu
 
 
 def _whole(facts: SlideFacts, row: CatalogueRow) -> SlideFacts:
-    """The facts that are laid over what the reader says: the overrides, and the catalogue where they say nothing."""
+    """See Candidate.facts."""
     stated = {item.name: getattr(row, item.name, None) or None for item in fields(SlideFacts)}
     return facts.over(SlideFacts(**stated))
 

@@ -49,7 +49,7 @@ def number_dropouts(model: nn.Module) -> None:
 @contextmanager
 def keyed_dropout(model: nn.Module, keys: RowKeys | None) -> Iterator[None]:
     """Within it every SpotDropout of `model` draws by `keys`; None changes nothing."""
-    layers = [layer for layer in model.modules() if isinstance(layer, SpotDropout)]
+    layers = [] if keys is None else [layer for layer in model.modules() if isinstance(layer, SpotDropout)]
     for layer in layers:
         layer.keys = keys
     try:
