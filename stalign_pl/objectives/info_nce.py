@@ -62,6 +62,7 @@ class _SymmetricInfoNCE(torch.autograd.Function):
         scaled = log_scale.exp() * a
         own, of_rows, of_columns = a.new_empty(len(a)), a.new_empty(len(a)), a.new_full((len(all_b),), -torch.inf)
         for rows in pairs.chunks:
+            logits = masks = None  # those of the chunk before, freed before there are new ones
             logits, masks = scaled[rows] @ all_b.T, pairs.masks(rows)
             own[rows] = own_similarity(logits, masks.positive)
             if retrieval is not None:
@@ -99,9 +100,10 @@ def _gradients(
         push = (logits - of_rows[rows, None]).exp_()
         push += logits.sub_(of_columns).exp_()
         push.scatter_add_(1, masks.positive[:, None], push.new_full((len(push), 1), -2))
-        logits = None
+        logits = masks = None
         to_scaled[rows] = push @ all_b
         to_b.addmm_(push.T, scaled[rows])
+        push = None
     return to_scaled / (2 * pairs.valid_count), to_b / (2 * pairs.valid_count)
 
 

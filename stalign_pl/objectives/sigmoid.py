@@ -55,6 +55,7 @@ class _PairwiseSigmoid(torch.autograd.Function):
         scaled, total = log_scale.exp() * a, a.new_zeros(())
         to_scaled, to_b, to_bias = torch.zeros_like(a), torch.zeros_like(all_b), a.new_zeros(())
         for rows in pairs.chunks:
+            logits = masks = push = None  # those of the chunk before, freed before there are new ones
             logits, masks = torch.addmm(bias, scaled[rows], all_b.T), pairs.masks(rows)
             if retrieval is not None:
                 retrieval.see(rows, logits, masks)
