@@ -110,7 +110,7 @@ class ClusterTable:
         Raises:
             ConfigError: it was not; names the slides that it lacks, and those whose counts have changed since.
         """
-        held = {slide.record.name: (countscontent_sha256(slide), len(slide)) for slide in slides}
+        held = {slide.record.name: (counts_hash(slide), len(slide)) for slide in slides}
         missing = sorted(held.keys() - self.slides.keys())
         known = {name: (counts, len(cluster)) for name, (counts, cluster) in self.slides.items()}
         stale = sorted(name for name in held.keys() & known.keys() if held[name] != known[name])
@@ -126,7 +126,7 @@ class ClusterTable:
             )
 
 
-def countscontent_sha256(slide: SlideShard) -> str:
+def counts_hash(slide: SlideShard) -> str:
     """SHA-256 of a slide's counts file, as the manifest has it."""
     return slide.record.files[slide.record.counts]["sha256"]
 
