@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stalign_pl.splitmix import FIRST, GOLDEN, SECOND
+from stalign_pl.splitmix import FIRST, GOLDEN, SECOND, start
 
 GENE_MASK = 2
 DROPOUT = 16
@@ -43,10 +43,7 @@ class RowKeys:
 
     def _bits(self, stream: int, draws: int) -> Tensor:
         """int64 [B, draws], uniform on 0 to 2^24 - 1."""
-        start = self.seed % _MODULUS
-        for part in (self.epoch, stream):
-            start = _mix_number((start + GOLDEN * (part + 1)) % _MODULUS)
-        state = torch.full_like(self.slide, _signed(start))
+        state = torch.full_like(self.slide, _signed(start(self.seed, self.epoch, stream)))
         for column in (self.slide, self.spot):
             state = _mix(state + _signed(GOLDEN) * (column + 1))
         counter = torch.arange(1, draws + 1, device=state.device)
@@ -68,9 +65,3 @@ def _mix(value: Tensor) -> Tensor:
     value = _shifted(value, 30).bitwise_xor_(value).mul_(_signed(FIRST))
     value = _shifted(value, 27).bitwise_xor_(value).mul_(_signed(SECOND))
     return _shifted(value, 31).bitwise_xor_(value)
-
-
-def _mix_number(value: int) -> int:
-    value = (value ^ (value >> 30)) * FIRST % _MODULUS
-    value = (value ^ (value >> 27)) * SECOND % _MODULUS
-    return value ^ (value >> 31)
