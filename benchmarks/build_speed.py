@@ -37,7 +37,6 @@ from data_prep.plan import make_plan
 from data_prep.settings import BuildSettings, CropSettings
 from data_prep.shards import write_slide
 from data_prep.slide import Slide
-from data_prep.slide_h5ad import THUMBNAIL_PX
 from data_prep.slide_job import build_slide, curated, seen
 from data_prep.sources import ReaderOptions, find_source
 from stalign_pl.shard_format import replacing, write_json
@@ -125,7 +124,7 @@ def build(slide: Slide, work: Path) -> float:
         started = time.process_time()
         slide, panel = curated(slide, RULES), np.arange(len(axis.table))
         with open_image(slide.name, slide.image) as pixels:
-            picture = thumbnail(pixels, THUMBNAIL_PX)
+            picture = thumbnail(pixels)
             slide, quality = seen(slide, pixels, picture, RULES)
             write_slide(Path(out), 0, slide, pixels, picture, quality, axis, panel, BuildSettings(), CROPS)
         sketch(slide.barcodes, slide.counts, axis.columns(names))

@@ -28,7 +28,6 @@ from data_prep.images import open_image, thumbnail
 from data_prep.quality import ImageQuality
 from data_prep.settings import BuildSettings, CropSettings
 from data_prep.shards import write_slide
-from data_prep.slide_h5ad import THUMBNAIL_PX
 from stalign_pl.shard_format import Manifest, SlideRecord, replacing, write_json
 
 SLIDES, SPOTS, PITCH_PX = 531, 2452, 12.0
@@ -45,7 +44,7 @@ def build_one(folder: Path) -> tuple[SlideRecord, int, str]:
     axis.table.write(folder / "genes.tsv")
     panel = np.arange(len(axis.table), dtype=np.int32)
     with open_image(slide.name, slide.image) as pixels:
-        picture, quality = thumbnail(pixels, THUMBNAIL_PX), ImageQuality(1.0, 1.0)
+        picture, quality = thumbnail(pixels), ImageQuality(1.0, 1.0)
         crops = CropSettings(1.0, 3.0)
         record = write_slide(folder, 0, slide, pixels, picture, quality, axis, panel, BuildSettings(), crops)
     return record, len(axis.table), axis.table.digest()

@@ -41,7 +41,6 @@ def build(out: Path, slides: int, spots: int) -> dict[str, float]:
     from data_prep.quality import ImageQuality
     from data_prep.settings import BuildSettings, CropSettings
     from data_prep.shards import write_slide
-    from data_prep.slide_h5ad import THUMBNAIL_PX
 
     ids = synthetic.gene_ids()
     axis: GeneAxis = gene_axis([GeneNames(tuple(ids), ("",) * len(ids))])
@@ -55,16 +54,10 @@ def build(out: Path, slides: int, spots: int) -> dict[str, float]:
         slide = synthetic.slide(f"slide_{number:03d}", spots, image, PITCH_PX, seed=number)
         wall_started, cpu_started = time.perf_counter(), time.process_time()
         with open_image(slide.name, slide.image) as pixels:
-            args = (
-                pixels,
-                thumbnail(pixels, THUMBNAIL_PX),
-                ImageQuality(1.0, 1.0),
-                axis,
-                panel,
-                BuildSettings(),
-                CropSettings(1.0, 3.0),
+            picture, quality, crops = thumbnail(pixels), ImageQuality(1.0, 1.0), CropSettings(1.0, 3.0)
+            records.append(
+                write_slide(out, number, slide, pixels, picture, quality, axis, panel, BuildSettings(), crops)
             )
-            records.append(write_slide(out, number, slide, *args))
         wall, cpu = wall + time.perf_counter() - wall_started, cpu + time.process_time() - cpu_started
         after.append(memory("VmRSS"))
         print(f"slide {number}: {after[-1] / MIB:,.0f} MiB resident", file=sys.stderr, flush=True)

@@ -11,9 +11,6 @@ from data_prep.niches import Neighbors
 from data_prep.slide import Slide
 from stalign_pl.shard_format import FORMAT_VERSION, GeneTable, replacing
 
-THUMBNAIL_PX = 600
-"""Longest side of the image kept in the file, as Space Ranger's lowres image."""
-
 
 def write_h5ad(
     path: Path,

@@ -19,7 +19,6 @@ from data_prep.plan import Plan, PlannedSlide
 from data_prep.quality import ImageQuality, share_at, sharpness, tissue_mask
 from data_prep.shards import write_slide
 from data_prep.slide import Slide, SlideError
-from data_prep.slide_h5ad import THUMBNAIL_PX
 from data_prep.validation import validate
 from stalign_pl.shard_format import MAX_SIDE_PX, SlideRecord
 
@@ -37,7 +36,7 @@ def build_slide(out: Path, plan: Plan, planned: PlannedSlide) -> tuple[SlideReco
     slide = curated(named(planned.facts.apply(planned.job.read()), plan, planned), plan.curation)
     panel = plan.panels[planned.panel]
     with open_image(slide.name, slide.image) as pixels:
-        picture = thumbnail(pixels, THUMBNAIL_PX)
+        picture = thumbnail(pixels)
         slide, quality = seen(slide, pixels, picture, plan.curation)
         record = write_slide(
             out, planned.number, slide, pixels, picture, quality, plan.axis, panel, plan.settings, planned.crops

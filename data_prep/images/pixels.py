@@ -12,6 +12,9 @@ from PIL import Image
 BAND_BYTES = 2 << 20
 """An image is walked through in bands of rows of at most about this many bytes."""
 
+THUMBNAIL_PX = 600
+"""Longer side of the picture by which a slide is judged, and that its .h5ad holds as scanpy's `lowres` image."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -73,7 +76,7 @@ def level_for(levels: tuple[Level, ...], shrink: float) -> int:
     return max(fine, key=lambda number: levels[number].shrink_x, default=0)
 
 
-def thumbnail(pixels: Pixels, longest_px: int) -> np.ndarray:
+def thumbnail(pixels: Pixels, longest_px: int = THUMBNAIL_PX) -> np.ndarray:
     """uint8 [h, w, 3]: the image reduced to `longest_px` on its longer side, never enlarged.
 
     As Pillow's resize(size, BOX, reducing_gap=2.0) of the whole image to the byte, but a band of rows at a time; of a
