@@ -21,6 +21,7 @@ from stalign_pl.callbacks import (
     GenePredictionCallback,
     LastCheckpoint,
     NonFiniteSteps,
+    PlanRecord,
     PredictionWriter,
     RunReport,
     SpatialDomainCallback,
@@ -162,7 +163,7 @@ class STAlignCLI(LightningCLI):
         run = Path(options.trainer.default_root_dir)
         extra: dict[str, Any] = {
             "logger": False,
-            "callbacks": [Throughput(), DamagedSamples(), DataRecord(), RunReport()],
+            "callbacks": [Throughput(), DamagedSamples(), DataRecord(), PlanRecord(), RunReport()],
             "plugins": [AtomicCheckpointIO()],
         }
         if options.trainer.enable_progress_bar is not False:

@@ -5,6 +5,7 @@ from stalign_pl.callbacks.data_record import DataRecord
 from stalign_pl.callbacks.gene_prediction import GenePredictionCallback
 from stalign_pl.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
 from stalign_pl.callbacks.non_finite import NonFiniteSteps
+from stalign_pl.callbacks.plan_record import PlanRecord
 from stalign_pl.callbacks.prediction_writer import PredictionWriter
 from stalign_pl.callbacks.run_report import RunReport
 from stalign_pl.callbacks.spatial_domains import SpatialDomainCallback
@@ -17,6 +18,7 @@ __all__ = [
     "GenePredictionCallback",
     "LastCheckpoint",
     "NonFiniteSteps",
+    "PlanRecord",
     "PredictionWriter",
     "RunReport",
     "SpatialDomainCallback",
