@@ -18,6 +18,7 @@ from stalign_pl.callbacks import (
     AtomicCheckpointIO,
     DamagedSamples,
     DataRecord,
+    EmaConfig,
     GenePredictionCallback,
     LastCheckpoint,
     NonFiniteSteps,
@@ -26,6 +27,7 @@ from stalign_pl.callbacks import (
     RunReport,
     SpatialDomainCallback,
     Throughput,
+    WeightAverage,
 )
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
@@ -104,6 +106,7 @@ class STAlignCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(NonFiniteSteps, "non_finite")
+        parser.add_class_arguments(EmaConfig, "ema")
         parser.set_defaults(
             {
                 "checkpoint.filename": "best",
@@ -166,6 +169,9 @@ class STAlignCLI(LightningCLI):
             "callbacks": [Throughput(), DamagedSamples(), DataRecord(), PlanRecord(), RunReport()],
             "plugins": [AtomicCheckpointIO()],
         }
+        ema = self._get(self.config_init, "ema")
+        if ema.decay is not None:
+            extra["callbacks"].append(WeightAverage(ema))
         if options.trainer.enable_progress_bar is not False:
             extra["callbacks"].append(TQDMProgressBar(refresh_rate=5))
         if SLURMEnvironment.detect():

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from stalign_pl.checkpoint_weights import CURRENT, fill_in, leave_out
 from stalign_pl.data.transform import ModelInputs
 from stalign_pl.errors import ConfigError
 from stalign_pl.models import Embeddings, STAlign, has_train_mode_batchnorm, keyed_dropout
@@ -235,33 +238,27 @@ class STAlignModule(LightningModule):
                 group["weight_decay"] = decay
         self.log("train/weight_decay", decay)
 
+    @property
+    def _frozen(self) -> tuple[str, ...]:
+        """Prefixes of the keys that stay out of every checkpoint: frozen encoders have a source of their own."""
+        return tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Frozen encoders have a source of their own: their weights stay out of every checkpoint."""
-        frozen = tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
-        if frozen:
-            weights = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {key: weights[key] for key in weights if not key.startswith(frozen)}
+        leave_out(checkpoint, self._frozen)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Fill the frozen weights back in from the encoders, so that loading stays strict about all others.
+
+        Where training goes on without the average that the checkpoint was made with, it goes on from the weights.
 
         Raises:
             ConfigError: the checkpoint is of another vocabulary or of another model.
         """
         self.trainer.datamodule.load_state_dict(checkpoint[type(self.trainer.datamodule).__qualname__])
-        frozen = tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
-        ours = self.state_dict()
-        if frozen:
-            own = {key: value for key, value in ours.items() if key.startswith(frozen)}
-            checkpoint["state_dict"] = {**own, **checkpoint["state_dict"]}
-        theirs = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
-        for key in sorted(ours.keys() | theirs.keys()):
-            mine = list(ours[key].shape) if key in ours else "absent"
-            if theirs.get(key, "absent") != mine:
-                raise ConfigError(
-                    f"the checkpoint is of another model: {key} is {theirs.get(key, 'absent')} in it and {mine} in "
-                    f"this configuration. The run's config.yaml beside it has the right one"
-                )
+        fill_in(checkpoint, self._frozen, self.state_dict())
+        averaging = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)
+        if self.trainer.state.fn == TrainerFn.FITTING and not averaging:
+            checkpoint["state_dict"] = checkpoint.get(CURRENT, checkpoint["state_dict"])
 
 
 def _mixed(*numbers: int) -> int:

@@ -10,11 +10,13 @@ from stalign_pl.callbacks.prediction_writer import PredictionWriter
 from stalign_pl.callbacks.run_report import RunReport
 from stalign_pl.callbacks.spatial_domains import SpatialDomainCallback
 from stalign_pl.callbacks.throughput import Throughput
+from stalign_pl.callbacks.weight_average import EmaConfig, WeightAverage
 
 __all__ = [
     "AtomicCheckpointIO",
     "DamagedSamples",
     "DataRecord",
+    "EmaConfig",
     "GenePredictionCallback",
     "LastCheckpoint",
     "NonFiniteSteps",
@@ -23,4 +25,5 @@ __all__ = [
     "RunReport",
     "SpatialDomainCallback",
     "Throughput",
+    "WeightAverage",
 ]
