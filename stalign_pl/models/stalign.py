@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.features import Features
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.dropout import number_dropouts
 from stalign_pl.models.frozen import frozen_prefixes
@@ -77,7 +78,12 @@ class STAlign(nn.Module):
         return frozen_prefixes(self)
 
     def forward(
-        self, spot_image: Tensor, spot_genes: Tensor, niche_image: Tensor, niche_genes: Tensor, measured: Tensor
+        self,
+        spot_image: Tensor | Features,
+        spot_genes: Tensor | Features,
+        niche_image: Tensor | Features,
+        niche_genes: Tensor | Features,
+        measured: Tensor,
     ) -> Embeddings:
         """Embed a batch.
 
@@ -85,6 +91,8 @@ class STAlign(nn.Module):
             spot_image, niche_image: [B, 3, size, size] float in [0, 1], `size` that of the stream.
             spot_genes, niche_genes: [B, G] float, log-normalised expression, not standardised.
             measured: [B, G] bool, genes that the spot's slide measured.
+
+        In place of any of the first four stand a frozen encoder's cached `Features`.
         """
         spot_image_tokens, spot_gene_tokens = self.spot_image(spot_image), self.spot_gene(spot_genes, measured)
         niche_image_tokens, niche_gene_tokens = self.niche_image(niche_image), self.niche_gene(niche_genes, measured)
