@@ -5,7 +5,9 @@ from stalign_pl.models.frozen import Frozen, frozen_prefixes, has_train_mode_bat
 from stalign_pl.models.fusion import ABFN, Concat
 from stalign_pl.models.genes import GeneMLP, MissingGenes, NicheGeneTransformer
 from stalign_pl.models.image import TimmStream
+from stalign_pl.models.low_rank import LowRankLinear
 from stalign_pl.models.stalign import Embeddings, STAlign
+from stalign_pl.models.trained_part import LastBlocks, LowRank
 
 __all__ = [
     "ABFN",
@@ -13,6 +15,9 @@ __all__ = [
     "Embeddings",
     "Frozen",
     "GeneMLP",
+    "LastBlocks",
+    "LowRank",
+    "LowRankLinear",
     "MissingGenes",
     "NicheGeneTransformer",
     "STAlign",
