@@ -5,6 +5,7 @@ from stalign_pl.models.frozen import Frozen, frozen_prefixes, has_train_mode_bat
 from stalign_pl.models.fusion import ABFN, Concat
 from stalign_pl.models.genes import GeneMLP, MissingGenes, NicheGeneTransformer
 from stalign_pl.models.image import TimmStream
+from stalign_pl.models.scgpt import ScGPT
 from stalign_pl.models.stalign import Embeddings, STAlign
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "MissingGenes",
     "NicheGeneTransformer",
     "STAlign",
+    "ScGPT",
     "SpotDropout",
     "TimmStream",
     "draws_from_generator",
