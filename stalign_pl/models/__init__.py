@@ -6,6 +6,7 @@ from stalign_pl.models.fusion import ABFN, Concat
 from stalign_pl.models.genes import GeneMLP, MissingGenes, NicheGeneTransformer
 from stalign_pl.models.image import TimmStream
 from stalign_pl.models.low_rank import LowRankLinear
+from stalign_pl.models.scgpt import ScGPT
 from stalign_pl.models.stalign import Embeddings, STAlign
 from stalign_pl.models.trained_part import LastBlocks, LowRank
 
@@ -21,6 +22,7 @@ __all__ = [
     "MissingGenes",
     "NicheGeneTransformer",
     "STAlign",
+    "ScGPT",
     "SpotDropout",
     "TimmStream",
     "draws_from_generator",
