@@ -4,8 +4,11 @@ from stalign_pl.callbacks.damaged_samples import DamagedSamples
 from stalign_pl.callbacks.data_record import DataRecord
 from stalign_pl.callbacks.gene_prediction import GenePredictionCallback
 from stalign_pl.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
+from stalign_pl.callbacks.moved_run import MovedRun
 from stalign_pl.callbacks.non_finite import NonFiniteSteps
 from stalign_pl.callbacks.prediction_writer import PredictionWriter
+from stalign_pl.callbacks.preemption import Preemption
+from stalign_pl.callbacks.run_config_file import RunConfigFile
 from stalign_pl.callbacks.run_report import RunReport
 from stalign_pl.callbacks.spatial_domains import SpatialDomainCallback
 from stalign_pl.callbacks.throughput import Throughput
@@ -16,8 +19,11 @@ __all__ = [
     "DataRecord",
     "GenePredictionCallback",
     "LastCheckpoint",
+    "MovedRun",
     "NonFiniteSteps",
     "PredictionWriter",
+    "Preemption",
+    "RunConfigFile",
     "RunReport",
     "SpatialDomainCallback",
     "Throughput",
