@@ -27,6 +27,7 @@ from stalign_pl.data.transform import BatchTransform, Interpolation, ModelInputs
 from stalign_pl.data.vocabulary import Vocabulary, build_vocabulary, measured_counts
 from stalign_pl.errors import ConfigError
 from stalign_pl.gene_panel import GenePanel
+from stalign_pl.shard_format import content_sha256
 from stalign_pl.split_file import listed
 
 
@@ -122,6 +123,13 @@ class STAlignData(LightningDataModule):
     def measured_genes(self) -> dict[str, int]:
         """Slide -> how many of the vocabulary's genes it measured, of those that did not measure all."""
         return measured_counts(self.vocabulary, self.used_slides.values())
+
+    @cached_property
+    def content(self) -> str:
+        """Digest of what is trained on: the training slides' files and the table of clusters, wherever they lie."""
+        files = {slide.record.name: slide.record.files for slide in self.train_slides.values()}
+        sums = {name: {file: facts["sha256"] for file, facts in named.items()} for name, named in files.items()}
+        return content_sha256({"slides": sums, "clusters": None if self.clusters is None else self.clusters.sha256()})
 
     @property
     def used_slides(self) -> dict[int, SlideShard]:
@@ -241,6 +249,7 @@ class STAlignData(LightningDataModule):
         return {
             "vocabulary": self.vocabulary.digest(),
             "n_genes": len(self.vocabulary),
+            "content": self.content,
             "train_slides": sorted(slide.record.name for slide in self.train_slides.values()),
         }
 
