@@ -28,7 +28,9 @@ FREE = (
     "data.stage_to",
     "data.threads",
     "data.verify",
+    "model.execution",
     "model.micro_batch",
+    "model.optimizer.fused",
 )
 """Keys, with all below them, that decide where and how fast, not what. Every other one decides.
 
