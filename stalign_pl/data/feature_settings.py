@@ -61,8 +61,10 @@ class FeatureSettings:
 
     def _picture(self, scale: str, slide: SlideShard) -> dict[str, Any]:
         transform = self.transform
+        size, interpolation = transform.shown_as(scale)
         return {
-            f"data.{scale}_size": {"spot": transform.spot_size, "niche": transform.niche_size}[scale],
+            f"data.{scale}_size": size,
+            f"data.{scale}_interpolation": interpolation,
             "colours by data.stain": _numbers(transform.colour[slide.table]) + _numbers(transform.common_colour),
         }
 

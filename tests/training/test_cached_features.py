@@ -16,8 +16,8 @@ from stalign_pl.models import TimmStream
 from tests.training.runs import TINY, arguments, logged, run_apart, run_here
 
 FROZEN = (
-    *("--model.model.init_args.spot_image.init_args.frozen", "true"),
-    *("--model.model.init_args.niche_image.init_args.frozen", "true"),
+    *("--model.model.init_args.spot_image.init_args.trains", "none"),
+    *("--model.model.init_args.niche_image.init_args.trains", "none"),
 )
 STILL = (
     *("--data.augmentation.flips", "false", "--data.augmentation.zoom", "0", "--data.augmentation.shift", "0"),
@@ -143,7 +143,7 @@ def test_views_differ_and_come_out_the_same_again(tiny_shards: Path, viewed: Pat
         (("--data.augmentation.zoom", "0.2"), "data.augmentation.zoom was 0.1, is 0.2"),
         (("--seed_everything", "4"), "encoder's weights"),
         (("--model.model.init_args.niche_image.init_args.name", "test_convnext"), "encoder's architecture"),
-        (("--model.model.init_args.niche_image.init_args.frozen", "false"), "no niche_image features|no features of"),
+        (("--model.model.init_args.niche_image.init_args.trains", "all"), "no niche_image features|no features of"),
     ],
 )
 def test_stale_features_are_refused(
