@@ -252,6 +252,10 @@ class ConfiguredParts(STAlignCLI):
     def __init__(self, args: Sequence[str]) -> None:
         super().__init__(["fit", *args])
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
+        """As Lightning's, which warns where the process has arguments of its own."""
+        self.config = parser.parse_args(list(args))
+
     def before_instantiate_classes(self) -> None:
         """Nothing: there is no run."""
 

@@ -134,10 +134,14 @@ class STAlignData(LightningDataModule):
 
     @cached_property
     def content(self) -> str:
-        """Digest of what is trained on: the training slides' files and the table of clusters, wherever they lie."""
+        """Digest of what is trained on: the training slides' files and the table of clusters, wherever they lie; and
+        how many cached views stand in place of augmentation."""
         files = {slide.record.name: slide.record.files for slide in self.train_slides.values()}
         sums = {name: {file: facts["sha256"] for file, facts in named.items()} for name, named in files.items()}
-        return content_sha256({"slides": sums, "clusters": None if self.clusters is None else self.clusters.sha256()})
+        content = {"slides": sums, "clusters": None if self.clusters is None else self.clusters.sha256()}
+        if self.feature_cache is not None and self.feature_cache.instead:
+            content["views"] = self.feature_cache.instead
+        return content_sha256(content)
 
     @property
     def used_slides(self) -> dict[int, SlideShard]:

@@ -37,6 +37,7 @@ class FeatureCache:
     Attributes:
         views: stream -> augmented views of the slides that are trained on.
         widths: stream -> F, numbers a spot.
+        instead: stream -> views, of the streams that training would augment anew in each step without the cache.
 
     Raises:
         ConfigError: no such folder; no stream of it that this model can take; a slide that is missing; features that
@@ -72,6 +73,7 @@ class FeatureCache:
                 f"encoders, for these slides. {AGAIN} {folder}"
             )
         self.views = {stream: self._views_of(stream, slides, trained) for stream in self._files}
+        self.instead = {stream: views for stream, views in self.views.items() if settings.augments(stream)}
         self.widths = {stream: next(iter(files.values())).values.shape[2] for stream, files in self._files.items()}
 
     def _refuse_stale(self, stream: str, settings: FeatureSettings, slides: Mapping[int, SlideShard]) -> None:

@@ -59,6 +59,10 @@ class FeatureSettings:
             settings |= {f"data.augmentation.{name}": value for name, value in self._augmentation(kind).items()}
         return settings
 
+    def augments(self, stream: str) -> bool:
+        """Whether training varies what the stream's encoder looks at."""
+        return any(self._augmentation(stream.split("_")[1]).values())
+
     def _picture(self, scale: str, slide: SlideShard) -> dict[str, Any]:
         transform = self.transform
         size, interpolation = transform.shown_as(scale)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from stalign_pl.data.batch import CachedFeatures, CountPairs, SpotBatch
 from stalign_pl.data.buffers import BatchBuffers
 from stalign_pl.data.damage import Damaged, DamagedSample
 from stalign_pl.data.decoding import decode
-from stalign_pl.data.feature_cache import FeatureRows
 from stalign_pl.data.niche import WHOLE, NicheConfig
 from stalign_pl.data.shards import SlideShard, TarBytes
 from stalign_pl.data.small_members import small_members
 from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS
+
+if TYPE_CHECKING:
+    from stalign_pl.data.feature_cache import FeatureRows
 
 Draws = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 """(epoch, slide [B], spot [B]) -> float32 [B, n], the random numbers of each row."""

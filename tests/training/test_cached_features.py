@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,12 +11,16 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from stalign_pl.callbacks import AtomicCheckpointIO
 from stalign_pl.data.feature_file import open_features
 from stalign_pl.data.shards import ShardSet
-from stalign_pl.models import TimmStream
+from stalign_pl.data.transform import BatchTransform
+from stalign_pl.models import ScGPT, TimmStream
 from tests.training.runs import TINY, arguments, logged, run_apart, run_here
 
+SCGPT = Path(__file__).parents[1] / "models" / "fixtures" / "scgpt"
 FROZEN = (
     *("--model.model.init_args.spot_image.init_args.trains", "none"),
     *("--model.model.init_args.niche_image.init_args.trains", "none"),
@@ -93,19 +99,40 @@ def test_test_and_predict_read_them_too(tiny_shards: Path, plain: Path, tmp_path
     assert len(list((tmp_path / "tiny" / "predictions").glob("*.h5ad"))) == 2
 
 
-def test_a_resumed_run_ends_alike_and_micro_batches_fit(tiny_shards: Path, viewed: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_alike_and_micro_batches_fit(
+    tiny_shards: Path, viewed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Views by spot and epoch: nothing has to be saved. In micro-batches of 4, whose rows are cut from features."""
     given = (*SHORT, "--data.features", str(viewed), "--model.micro_batch", "4")
-    every = ("--last_checkpoint.every_n_train_steps", "1")
-    assert fit(tiny_shards, tmp_path / "whole", *given, *every) == 0
-    assert fit(tiny_shards, tmp_path / "parts", *given, *every, "--trainer.max_steps", "5") == 0
-    assert fit(tiny_shards, tmp_path / "parts", *given, *every, "--ckpt_path", "last") == 0
+    given += ("--last_checkpoint.every_n_train_steps", "1")
+    save, stopped = AtomicCheckpointIO.save_checkpoint, tmp_path / "stopped"
+
+    def save_and_copy(self, checkpoint, path, storage_options=None) -> None:
+        save(self, checkpoint, path, storage_options)
+        if checkpoint["global_step"] == 5 and not stopped.exists():
+            shutil.copytree(tmp_path / "whole", stopped)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AtomicCheckpointIO, "save_checkpoint", save_and_copy)
+        assert fit(tiny_shards, tmp_path / "whole", *given) == 0
+    moved = tmp_path / "features"
+    shutil.copytree(viewed, moved)
+    assert fit(tiny_shards, stopped, *given, "--data.features", str(moved), "--ckpt_path", "last") == 0
     expected, found = (
-        torch.load(tmp_path / name / "tiny" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        for name in ("whole", "parts")
+        torch.load(folder / "tiny" / "checkpoints" / "last.ckpt", weights_only=True)
+        for folder in (tmp_path / "whole", stopped)
     )
-    moved = [key for key, value in expected.items() if not torch.equal(value, found[key])]
-    assert not [key for key in moved if not torch.allclose(expected[key], found[key], atol=2e-4)]
+    assert found["global_step"] == expected["global_step"] == 6
+    assert all(torch.equal(found["state_dict"][key], value) for key, value in expected["state_dict"].items())
+
+
+def test_a_cache_may_not_end_augmentation_on_the_way(
+    tiny_shards: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    given = (*SHORT, "--last_checkpoint.every_n_train_steps", "1")
+    assert fit(tiny_shards, tmp_path, *given) == 0
+    assert fit(tiny_shards, tmp_path, *given, "--ckpt_path", "last", "--data.features", str(plain)) == 1
+    assert "the content of data.shards, clusters or features was" in capsys.readouterr().err
 
 
 def test_two_processes_train_what_one_does(tiny_shards: Path, viewed: Path, tmp_path: Path) -> None:
@@ -162,7 +189,7 @@ def test_features_of_other_shards_are_refused(
     """One checksum of one slide's files is another: the slide was built again."""
     shards = tmp_path / "set"
     shutil.copytree(tiny_shards, shards)
-    digest = ShardSet(shards).slides[0].record.files["tiny_1.tar"]["sha256"]
+    digest = next(iter(ShardSet(shards).slides.values())).record.files["tiny_1.tar"]["sha256"]
     for path in (shards / "manifest.json", shards / "tiny_1.json"):
         path.write_text(path.read_text().replace(digest, f"00{digest[2:]}"))
     assert fit(shards, tmp_path, "--data.features", str(viewed), "--data.verify", "false") == 1
@@ -207,7 +234,7 @@ def test_a_damaged_sample_stays_left_out(tiny_shards: Path, tmp_path: Path, caps
     """Its bytes are not looked at again when both pictures are cached: the cache knows."""
     shards, out = tmp_path / "set", tmp_path / "features"
     shutil.copytree(tiny_shards, shards)
-    slide = ShardSet(shards).slides[0]
+    slide = next(iter(ShardSet(shards).slides.values()))
     with (shards / "tiny_1.tar").open("r+b") as tar:
         tar.seek(int(slide.column("niche_offset")[5]) + 40)
         tar.write(b"\0" * 16)
@@ -222,6 +249,38 @@ def test_a_damaged_sample_stays_left_out(tiny_shards: Path, tmp_path: Path, caps
         for name in ("without", "cached")
     )
     assert second == pytest.approx(first, abs=1e-5)
+
+
+def test_gene_features_are_scgpts(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A small scGPT in both gene streams; with a cache it is never run, and no counts are gathered for it."""
+    folder, overlay, out = tmp_path / "scgpt", tmp_path / "scgpt.yaml", tmp_path / "features"
+    shutil.copytree(SCGPT, folder)
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    renamed = {re.sub(r"^G(\d+)$", r"GENE\1", name): token for name, token in vocabulary.items()}
+    (folder / "vocab.json").write_text(json.dumps(renamed))
+    torch.save(load_file(folder / "weights.safetensors"), folder / "best_model.pt")
+    stream = f"{{class_path: stalign_pl.models.ScGPT, init_args: {{folder: {folder}}}}}"
+    overlay.write_text(f"model: {{model: {{init_args: {{spot_gene: {stream}, niche_gene: {stream}}}}}}}\n")
+    given = (*SHORT, *STILL, "--config", str(overlay))
+    assert make(tiny_shards, out, "--config", str(overlay), "--streams", "spot_gene,niche_gene") == 0
+    assert fit(tiny_shards, tmp_path / "without", *given) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(ScGPT, "sequence", None)
+        patch.setattr(BatchTransform, "_expression", None)
+        assert fit(tiny_shards, tmp_path / "cached", *given, "--data.features", str(out)) == 0
+    first, second = (
+        [float(row["train/loss"]) for row in logged(tmp_path / name / "tiny")] for name in ("without", "cached")
+    )
+    assert len(set(first)) == 6
+    assert second == pytest.approx(first, abs=1e-5)
+    for changed, named in (
+        (("--data.niche.leave_target_out", "true"), "data.niche.leave_target_out was False, is True"),
+        (("--data.genes.n", "29"), "genes was"),
+    ):
+        assert fit(tiny_shards, tmp_path / "other", *given, "--data.features", str(out), *changed) == 1
+        assert named in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
