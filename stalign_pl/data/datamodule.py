@@ -23,7 +23,7 @@ from stalign_pl.data.plan import Composition, Plan, reading_plan, training_plan
 from stalign_pl.data.reader import BatchReader, Draws, no_draws
 from stalign_pl.data.shards import ShardSet, SlideShard
 from stalign_pl.data.staging import Staging
-from stalign_pl.data.transform import BatchTransform, ModelInputs
+from stalign_pl.data.transform import BatchTransform, Interpolation, ModelInputs
 from stalign_pl.data.vocabulary import Vocabulary, build_vocabulary, measured_counts
 from stalign_pl.errors import ConfigError
 from stalign_pl.gene_panel import GenePanel
@@ -36,6 +36,8 @@ class STAlignData(LightningDataModule):
     Args:
         shards: folder of the shard set.
         spot_size, niche_size: sides of the pictures that the encoders take, px.
+        spot_interpolation, niche_interpolation: how the stored pictures are resized to that, antialiased: bilinear or
+            bicubic, as the weights of a pretrained encoder were trained with.
         val_patients: held out, looked at every epoch (early stopping, best checkpoint).
         test_patients: held out, looked at by `test` alone.
         train_patients: null takes everybody else.
@@ -84,12 +86,15 @@ class STAlignData(LightningDataModule):
         stage_to: str | None = None,
         stage_keep: bool = True,
         clusters: str | None = None,
+        spot_interpolation: Interpolation = "bilinear",
+        niche_interpolation: Interpolation = "bilinear",
     ) -> None:
         super().__init__()
         self.shard_set = ShardSet(shards)
         self.composition, self.niche, self.augmentation = composition, niche, augmentation
         self.selection, self.stain, self.fit_spots = genes, stain, fit_spots
         self.spot_size, self.niche_size = spot_size, niche_size
+        self.spot_interpolation, self.niche_interpolation = spot_interpolation, niche_interpolation
         self.seed, self.threads, self.verify = seed, threads, verify
         for name, size in (("spot_size", spot_size), ("niche_size", niche_size)):
             if size < 1:
@@ -140,6 +145,8 @@ class STAlignData(LightningDataModule):
             reference=sorted(self.train_slides),
             tables=len(self.shard_set.slides),
             clusters={} if self.clusters is None else {n: self.clusters.of(s) for n, s in self.train_slides.items()},
+            spot_interpolation=self.spot_interpolation,
+            niche_interpolation=self.niche_interpolation,
         )
 
     @cached_property

@@ -109,7 +109,7 @@ def test_keys_of_other_rows_are_an_error():
         (lambda: Frozen(nn.Dropout(0.1)), False),
         (lambda: TimmStream(2, 4, "test_convnext", size=32), False),
         (lambda: TimmStream(2, 4, "test_convnext", size=32, model_args={"drop_path_rate": 0.1}), True),
-        (lambda: TimmStream(2, 4, "test_convnext", size=32, model_args={"drop_path_rate": 0.1}, frozen=True), False),
+        (lambda: TimmStream(2, 4, "test_convnext", size=32, model_args={"drop_path_rate": 0.1}, trains="none"), False),
         (lambda: TimmStream(2, 4, "test_vit", size=32, model_args={"attn_drop_rate": 0.1}), True),
         (lambda: TimmStream(2, 4, "test_vit", size=32, model_args={"patch_drop_rate": 0.5}), True),
     ],
