@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-STREAMS = ("spot_image", "niche_image", "spot_gene", "niche_gene")
+STREAMS = ("spot_image", "spot_gene", "niche_image", "niche_gene")
 """The model's streams, by the names of its modules."""
 
 

@@ -29,7 +29,7 @@ from stalign_pl.models import (
 )
 from stalign_pl.objectives import ThreeLevelObjective
 from stalign_pl.objectives.micro_batches import loss_by_parts, micro_batches
-from stalign_pl.objectives.three_level import LossTerms
+from stalign_pl.objectives.three_level import CONTRASTS, LossTerms
 from stalign_pl.optimizer import adamw, takes_fused
 from stalign_pl.row_random import RowKeys
 from stalign_pl.schedules import OptimizerConfig, learning_rate, weight_decay
@@ -43,16 +43,19 @@ class Evaluated:
         slide, spot: int64 [B]. valid: bool [B].
         niche: [B, D] fused niche embedding: what spatial domains are read from.
         spot_fused: [B, D] fused spot embedding.
-        image: [B, 2 * dim] spot and niche image embedding: what genes are predicted from.
+        image: [B, 2 * dim] spot and niche image embedding: what genes are predicted from. [B, dim] where the model has
+            one of them.
         spot_features, niche_features: [B, F] the image encoders' own pooled features; of the untrained model only.
+
+    What the model has no part for is None.
     """
 
     slide: Tensor
     spot: Tensor
     valid: Tensor
-    niche: Tensor
-    spot_fused: Tensor
-    image: Tensor
+    niche: Tensor | None
+    spot_fused: Tensor | None
+    image: Tensor | None
     spot_features: Tensor | None = None
     niche_features: Tensor | None = None
 
@@ -69,13 +72,16 @@ class STAlignModule(LightningModule):
     """Trains `model` on `objective`.
 
     Args:
-        model: four streams, two fusions.
+        model: up to four streams and two fusions; parts that the objective does not reach stay as they are.
         objective: embeddings and ids -> loss terms, over the global batch.
         optimizer: AdamW and its schedules.
         micro_batch: rows that pass through the model at once, a process; null takes all that a process has of a global
             batch. Loss, negatives and gradient are those of the global batch all the same; a step does the forward
             pass twice.
         execution: compiled or not, and the memory format.
+
+    Raises:
+        ConfigError: a level of the objective contrasts an embedding that the model has not.
     """
 
     def __init__(
@@ -90,6 +96,8 @@ class STAlignModule(LightningModule):
         prepare(model, execution)
         self.model, self.objective, self.optimizer_config = model, objective, optimizer
         self.micro_batch = micro_batch
+        _refuse_absent(model, objective)
+        self.untrained_parts = model.learn_only(objective.embeddings)
         self._as_built: tuple[STAlign, ...] = ()
         self._cached: tuple[str, ...] = ()
         self._replay_checked = False
@@ -104,7 +112,7 @@ class STAlignModule(LightningModule):
             terms = self._loss_by_parts(inputs, parts)
         # All terms are those of the global batch, the same on every rank: nothing to reduce.
         self.log("train/loss", terms.total.detach(), prog_bar=True)
-        self.log_dict({f"train/loss_{name}": getattr(terms, name) for name in ("spot", "niche", "cross")})
+        self.log_dict({f"train/loss_{level}": getattr(terms, level) for level in self.objective.levels})
         self.log_dict({f"train/{name}": value for name, value in terms.diagnostics.items()})
         return terms.total
 
@@ -124,6 +132,7 @@ class STAlignModule(LightningModule):
                 inputs.niche_image[rows],
                 inputs.niche_genes[rows],
                 inputs.measured[rows],
+                self.objective.embeddings,
             )
 
     def backward(self, loss: Tensor) -> None:
@@ -177,16 +186,18 @@ class STAlignModule(LightningModule):
         embeddings = model(
             inputs.spot_image, inputs.spot_genes, inputs.niche_image, inputs.niche_genes, inputs.measured
         )
-        image = torch.cat([embeddings.spot_image, embeddings.niche_image], dim=1)
+        image = [part for part in (embeddings.spot_image, embeddings.niche_image) if part is not None]
+        streams = ((model.spot_image, inputs.spot_image), (model.niche_image, inputs.niche_image))
+        seen = [stream.features(shown) if features and stream is not None else None for stream, shown in streams]
         return Evaluated(
             slide=inputs.ids.slide,
             spot=inputs.ids.spot,
             valid=inputs.ids.valid,
-            niche=embeddings.niche.float(),
-            spot_fused=embeddings.spot.float(),
-            image=image.float(),
-            spot_features=model.spot_image.features(inputs.spot_image).float() if features else None,
-            niche_features=model.niche_image.features(inputs.niche_image).float() if features else None,
+            niche=_fp32(embeddings.niche),
+            spot_fused=_fp32(embeddings.spot),
+            image=torch.cat(image, dim=1).float() if image else None,
+            spot_features=_fp32(seen[0]),
+            niche_features=_fp32(seen[1]),
         )
 
     def setup(self, stage: str) -> None:
@@ -249,6 +260,8 @@ class STAlignModule(LightningModule):
 
     def on_fit_start(self) -> None:
         self._seed = torch.initial_seed()
+        if self.untrained_parts and self.global_rank == 0:
+            print(f"no loss reaches model.model.{', '.join(self.untrained_parts)}: they stay as they are")
         self.refuse_micro_batch(self.trainer.datamodule.composition.batch // self.trainer.world_size)
 
     def on_train_batch_start(self, batch: ModelInputs, batch_idx: int) -> None:
@@ -295,6 +308,25 @@ class STAlignModule(LightningModule):
                     f"and the checkpoint has other weights in it. Set data.features: null, or give the "
                     f"seed_everything and the weights that the checkpoint was trained with"
                 )
+
+
+def _refuse_absent(model: STAlign, objective: ThreeLevelObjective) -> None:
+    for level in objective.levels:
+        absent = [name for name in CONTRASTS[level] if not model.has(name)]
+        if absent:
+            mend = {
+                "cross": "set objective.spot_weight and niche_weight to add up to 1",
+                "spot": "set objective.spot_weight to 0",
+                "niche": "set objective.niche_weight to 0",
+            }[level]
+            raise ConfigError(
+                f"model.objective: the {level} loss contrasts {' with '.join(CONTRASTS[level])}, and the model has no "
+                f"{' and no '.join(absent)} embedding (model.model: a stream or the fusion is null); {mend}"
+            )
+
+
+def _fp32(embedding: Tensor | None) -> Tensor | None:
+    return None if embedding is None else embedding.float()
 
 
 def _mixed(*numbers: int) -> int:

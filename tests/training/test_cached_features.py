@@ -286,7 +286,7 @@ def test_gene_features_are_scgpts(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--streams", "spot_genes"), "known: spot_image, niche_image, spot_gene, niche_gene"),
+        (("--streams", "spot_genes"), "known: spot_image, spot_gene, niche_image, niche_gene"),
         (("--streams", "spot_gene"), "--streams names spot_gene, which has no frozen encoder"),
         (("--task", "2", "--tasks", "2"), "it is 0 to 1"),
         (("--views", "-1"), "--views is -1"),
