@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stalign_pl import cache_features_command
 from stalign_pl.callbacks import AtomicCheckpointIO
 from stalign_pl.data.feature_file import open_features
 from stalign_pl.data.shards import ShardSet
@@ -91,9 +93,10 @@ def test_losses_are_those_without(
         assert second == pytest.approx(first, abs=1e-3)
 
 
-def test_test_and_predict_read_them_too(tiny_shards: Path, plain: Path, tmp_path: Path) -> None:
+def test_compiled_training_test_and_predict_read_them_too(tiny_shards: Path, plain: Path, tmp_path: Path) -> None:
     given = ("--data.features", str(plain))
-    assert fit(tiny_shards, tmp_path, *given, "--trainer.max_epochs", "1") == 0
+    compiled = ("--model.execution", "{compile: true, backend: eager, channels_last: true}")
+    assert fit(tiny_shards, tmp_path, *given, *compiled, "--trainer.max_epochs", "1") == 0
     for command in ("test", "predict"):
         assert run_here(*arguments(command, tiny_shards, tmp_path, *FROZEN, *given)) == 0
     assert len(list((tmp_path / "tiny" / "predictions").glob("*.h5ad"))) == 2
@@ -218,16 +221,27 @@ def test_a_killed_run_goes_on_with_what_is_missing(
     assert "3 slides (0 were there)" in capsys.readouterr().out
 
 
-def test_two_tasks_share_the_slides(
-    tiny_shards: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_two_devices_share_the_slides(
+    tiny_shards: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    made = []
-    for task in ("0", "1"):
-        assert make(tiny_shards, tmp_path, "--task", task, "--tasks", "2") == 0
-        made.append({path.name for path in tmp_path.glob("*.h5")})
+    """One task each, here one after the other."""
+    made: list[set[str]] = []
+
+    class Task:
+        def __init__(self, command: list[str]) -> None:
+            self.status = run_here(*command[3:])
+            made.append({path.name for path in tmp_path.glob("*.h5")})
+
+        def wait(self) -> int:
+            return self.status
+
+    monkeypatch.setattr(cache_features_command, "subprocess", SimpleNamespace(Popen=Task))
+    assert make(tiny_shards, tmp_path, "--devices", "2") == 0
     assert len(made[0]) == 4  # two slides of two streams
     assert made[1] == {path.name for path in plain.glob("*.h5")}
     assert "task 1 of 2" in capsys.readouterr().out
+    assert make(tiny_shards, tmp_path, "--devices", "2", "--data.shards", "nowhere") == 1
+    assert "tasks 0, 1 of 2 failed" in capsys.readouterr().err
 
 
 def test_a_damaged_sample_stays_left_out(tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
