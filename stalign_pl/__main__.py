@@ -1,4 +1,4 @@
-"""`python -m stalign_pl fit|validate|test|predict --config FILE`, and our own `genes`, `plan` and `clusters`."""
+"""`python -m stalign_pl fit|validate|test|predict --config FILE`, and our own commands."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from importlib import import_module
 from stalign_pl.errors import STAlignError
 from stalign_pl.signals import Preempted, leave, on_signals, stop_at_once
 
+OWN_COMMANDS = ("genes", "plan", "clusters", "cache-features")
+
 
 def main() -> int:
-    if sys.argv[1:2] in (["genes"], ["plan"], ["clusters"]):
-        return _own_command(sys.argv[1], sys.argv[2:])
     if sys.argv[1:2] == ["fit"]:
         on_signals(stop_at_once)
     # Read when torch is imported: large CPU tensors on huge pages. A CPU step takes about half the time, page faults
     # being the other half (measured); numbers do not change.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if sys.argv[1:2] and sys.argv[1] in OWN_COMMANDS:
+        return _own_command(sys.argv[1], sys.argv[2:])
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from stalign_pl.cli import STAlignCLI
@@ -38,12 +40,15 @@ def main() -> int:
 
 def _own_command(name: str, arguments: list[str]) -> int:
     """A command that Lightning has no part in: the `main` of `<name>_command.py`."""
-    command = import_module(f"stalign_pl.{name}_command")
+    command = import_module(f"stalign_pl.{name.replace('-', '_')}_command")
     try:
         return command.main(arguments)
     except (STAlignError, OSError) as error:
         print(f"stalign_pl: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except argparse.ArgumentError as error:
+        print(f"stalign_pl: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ FREE = (
     "checkpoint.verbose",
     "data.bad_samples",
     "data.clusters",
+    "data.features",
     "data.shards",
     "data.stage_keep",
     "data.stage_to",
@@ -34,7 +35,9 @@ FREE = (
 )
 """Keys, with all below them, that decide where and how fast, not what. Every other one decides.
 
-The contents of `data.shards` and `data.clusters` do: the checkpoint has their digest (`STAlignData.state_dict`).
+The contents of `data.shards` and `data.clusters` do: the checkpoint has their digest (`STAlignData.state_dict`), and
+so has the number of views that `data.features` puts in place of augmentation. The features themselves decide nothing:
+they are what the encoder would say, or they are refused.
 """
 
 TRAINER_DECIDES = (

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from stalign_pl.errors import ConfigError
+from stalign_pl.features import Features
 from stalign_pl.models import STAlign
 
 FOR_TESTS = ("eager", "aot_eager")
@@ -53,4 +54,5 @@ def prepare(model: STAlign, execution: Execution) -> None:
 
 def _channels_last(stream: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The images among a stream's inputs, [B, C, H, W], in its memory format."""
-    return tuple(each.contiguous(memory_format=torch.channels_last) if each.dim() == 4 else each for each in inputs)
+    image, *rest = inputs
+    return inputs if isinstance(image, Features) else (image.contiguous(memory_format=torch.channels_last), *rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,15 @@ from stalign_pl.checkpoint_weights import CURRENT, fill_in, leave_out
 from stalign_pl.data.transform import ModelInputs
 from stalign_pl.errors import ConfigError
 from stalign_pl.execution import Execution, prepare
-from stalign_pl.models import Embeddings, STAlign, has_train_mode_batchnorm, keyed_dropout
+from stalign_pl.models import (
+    Embeddings,
+    STAlign,
+    cacheable_streams,
+    encoder_tensors,
+    fingerprint,
+    has_train_mode_batchnorm,
+    keyed_dropout,
+)
 from stalign_pl.objectives import ThreeLevelObjective
 from stalign_pl.objectives.micro_batches import loss_by_parts, micro_batches
 from stalign_pl.objectives.three_level import CONTRASTS, LossTerms
@@ -90,6 +99,7 @@ class STAlignModule(LightningModule):
         _refuse_absent(model, objective)
         self.untrained_parts = model.learn_only(objective.embeddings)
         self._as_built: tuple[STAlign, ...] = ()
+        self._cached: tuple[str, ...] = ()
         self._replay_checked = False
         self._keys: RowKeys | None = None
 
@@ -191,7 +201,16 @@ class STAlignModule(LightningModule):
         )
 
     def setup(self, stage: str) -> None:
-        """Outside `fit` keep a copy of the weights as built: checkpoints are loaded after this, the floor stays."""
+        """Open the frozen encoders' cached features, if any.
+
+        Outside `fit` keep a copy of the weights as built: checkpoints are loaded after this, the floor stays.
+        """
+        if self.trainer.datamodule.features is not None:
+            streams = cacheable_streams(self.model)
+            cache = self.trainer.datamodule.open_features({name: fingerprint(of) for name, of in streams.items()})
+            self._cached = tuple(cache.views)
+            for line in cache.described() if self.trainer.is_global_zero else ():
+                print(line)
         if stage in ("test", "validate"):
             # In a tuple, so that it is no submodule: not in the state dict, not wrapped by DDP.
             self._as_built = (copy.deepcopy(self.model).eval(),)
@@ -274,9 +293,21 @@ class STAlignModule(LightningModule):
         """
         self.trainer.datamodule.load_state_dict(checkpoint[type(self.trainer.datamodule).__qualname__])
         fill_in(checkpoint, self._frozen, self.state_dict())
+        self._refuse_other_encoders(checkpoint["state_dict"])
         averaging = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)
         if self.trainer.state.fn == TrainerFn.FITTING and not averaging:
             checkpoint["state_dict"] = checkpoint.get(CURRENT, checkpoint["state_dict"])
+
+    def _refuse_other_encoders(self, weights: Mapping[str, Tensor]) -> None:
+        """Cached features belong to the encoders as built; random ones of another run have other weights."""
+        for stream in self._cached:
+            ours = encoder_tensors(getattr(self.model, stream))
+            if any(not torch.equal(weights[f"model.{stream}.{key}"].cpu(), ours[key].cpu()) for key in ours):
+                raise ConfigError(
+                    f"data.features holds what the frozen encoder of {stream} says as this configuration builds it, "
+                    f"and the checkpoint has other weights in it. Set data.features: null, or give the "
+                    f"seed_everything and the weights that the checkpoint was trained with"
+                )
 
 
 def _refuse_absent(model: STAlign, objective: ThreeLevelObjective) -> None:

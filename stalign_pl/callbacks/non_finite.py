@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from stalign_pl.data.transform import ModelInputs
 from stalign_pl.errors import ConfigError, TrainingError
+from stalign_pl.features import Features
 from stalign_pl.objectives import World, all_gather
 
 SLIDES, SPOTS = 3, 4
@@ -96,7 +97,10 @@ class NonFiniteSteps(Callback):
     def _rows(self, trainer: Trainer) -> str:
         """Some rows of the global batch by slide name and spot; where inputs are not finite, of those alone."""
         ids, batch = self._batch.ids, self._batch
-        inputs = (batch.spot_image, batch.niche_image, batch.spot_genes, batch.niche_genes)
+        inputs = [
+            given.values if isinstance(given, Features) else given
+            for given in (batch.spot_image, batch.niche_image, batch.spot_genes, batch.niche_genes)
+        ]
         finite = torch.stack([tensor.flatten(1).isfinite().all(dim=1) for tensor in inputs]).all(dim=0)
         columns = torch.stack((ids.slide, ids.spot, ids.valid.long(), finite.long()), dim=1)
         rows = [row for row in all_gather(columns, World.current()).tolist() if row[2]]

@@ -48,7 +48,7 @@ class RunConfigFile(SaveConfigCallback):
         data: STAlignData = trainer.datamodule
         trained_on = checkpoint[type(data).__qualname__].get("content")
         if self._goes_on and trained_on not in (None, data.content):
-            change = Change("the content of data.shards or data.clusters", trained_on[:12], data.content[:12])
+            change = Change("the content of data.shards, clusters or features", trained_on[:12], data.content[:12])
             refuse_changes([change], self._allowed, Path(trainer.default_root_dir))
             self._changes.append(change)
 

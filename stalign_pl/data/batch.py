@@ -25,6 +25,16 @@ class CountPairs:
 
 
 @dataclass(frozen=True)
+class CachedFeatures:
+    """float32 [B, F] of each stream whose encoder's outputs are read in place of what it would look at; else None."""
+
+    spot_image: Tensor | None = None
+    niche_image: Tensor | None = None
+    spot_gene: Tensor | None = None
+    niche_gene: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class SpotBatch:
     """B rows of a batch, host or device. Rows with `valid` False (padding, damaged samples) count for nothing.
 
@@ -42,6 +52,7 @@ class SpotBatch:
         excluded: int32 [B, E], spot indices of the same slide that are no negatives; -1 fills up.
         draws: float32 [B, n] in [0, 1), the row's random numbers for augmentation (n = 0 without).
         damaged: the batch's samples that cannot be used, whose rows are not valid.
+        features: of streams that are cached; their pictures then have no pixel (side 0), their counts no pair.
     """
 
     slide: Tensor
@@ -59,6 +70,7 @@ class SpotBatch:
     excluded: Tensor
     draws: Tensor
     damaged: tuple[Damaged, ...] = ()
+    features: CachedFeatures = CachedFeatures()
 
     def __len__(self) -> int:
         return len(self.slide)

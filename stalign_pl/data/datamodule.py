@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,8 @@ from stalign_pl.data.batch import SpotBatch
 from stalign_pl.data.clusters import ClusterTable, read_clusters, with_pair_draws
 from stalign_pl.data.damage import allowed
 from stalign_pl.data.division import divide
+from stalign_pl.data.feature_cache import FeatureCache, FeatureRows
+from stalign_pl.data.feature_settings import FeatureSettings
 from stalign_pl.data.gene_selection import GeneSelection
 from stalign_pl.data.loader import BatchLoader
 from stalign_pl.data.niche import NicheConfig
@@ -26,6 +28,7 @@ from stalign_pl.data.staging import Staging
 from stalign_pl.data.transform import BatchTransform, Interpolation, ModelInputs
 from stalign_pl.data.vocabulary import Vocabulary, build_vocabulary, measured_counts
 from stalign_pl.errors import ConfigError
+from stalign_pl.features import Fingerprint
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.shard_format import content_sha256
 from stalign_pl.split_file import listed
@@ -49,6 +52,8 @@ class STAlignData(LightningDataModule):
         genes: how the vocabulary is chosen from the training slides.
         augmentation: of training pictures.
         stain: "slide" moves every slide's colours to the training slides' mean and sd, "none" leaves them.
+        features: folder of `python -m stalign_pl cache-features`: frozen encoders' outputs that are read in place of
+            what they would look at; null runs them in each step.
         clusters: table of `python -m stalign_pl clusters`; the paired loss draws its negatives by it.
         fit_spots: at most this many training spots are embedded for the gene read-out, each epoch.
         seed: of the plan and of augmentation.
@@ -89,6 +94,7 @@ class STAlignData(LightningDataModule):
         clusters: str | None = None,
         spot_interpolation: Interpolation = "bilinear",
         niche_interpolation: Interpolation = "bilinear",
+        features: str | None = None,
     ) -> None:
         super().__init__()
         self.shard_set = ShardSet(shards)
@@ -111,6 +117,8 @@ class STAlignData(LightningDataModule):
         if clusters is not None:
             self.clusters = read_clusters(Path(clusters))
             self.clusters.refuse_others(self.train_slides.values(), Path(clusters), self.shard_set.folder)
+        self.features = None if features is None else Path(features)
+        self.feature_cache: FeatureCache | None = None
         self._held_out: dict[int, SlideShard] = {}
         self._plan: tuple[int, Plan] | None = None
 
@@ -126,10 +134,14 @@ class STAlignData(LightningDataModule):
 
     @cached_property
     def content(self) -> str:
-        """Digest of what is trained on: the training slides' files and the table of clusters, wherever they lie."""
+        """Digest of what is trained on: the training slides' files and the table of clusters, wherever they lie; and
+        how many cached views stand in place of augmentation."""
         files = {slide.record.name: slide.record.files for slide in self.train_slides.values()}
         sums = {name: {file: facts["sha256"] for file, facts in named.items()} for name, named in files.items()}
-        return content_sha256({"slides": sums, "clusters": None if self.clusters is None else self.clusters.sha256()})
+        content = {"slides": sums, "clusters": None if self.clusters is None else self.clusters.sha256()}
+        if self.feature_cache is not None and self.feature_cache.instead:
+            content["views"] = self.feature_cache.instead
+        return content_sha256(content)
 
     @property
     def used_slides(self) -> dict[int, SlideShard]:
@@ -156,6 +168,23 @@ class STAlignData(LightningDataModule):
             spot_interpolation=self.spot_interpolation,
             niche_interpolation=self.niche_interpolation,
         )
+
+    def feature_settings(self, encoders: Mapping[str, Fingerprint]) -> FeatureSettings:
+        """What the outputs of frozen encoders, stream -> encoder, depend on."""
+        return FeatureSettings(encoders, self.transform, self.vocabulary.digest(), self.niche, self.augmentation)
+
+    def open_features(self, encoders: Mapping[str, Fingerprint]) -> FeatureCache:
+        """Read `features` from now on; loaders made before do not.
+
+        Args:
+            encoders: those of the model that are frozen, by stream.
+
+        Raises:
+            ConfigError: see `FeatureCache`.
+        """
+        settings, slides = self.feature_settings(encoders), self._read_slides()
+        self.feature_cache = FeatureCache(self.features, settings, slides, self.train_slides)
+        return self.feature_cache
 
     @cached_property
     def fit_ranks(self) -> dict[int, np.ndarray]:
@@ -203,7 +232,7 @@ class STAlignData(LightningDataModule):
         draws = self.augmentation.draws(self.seed)
         if self.clusters is not None:
             draws = with_pair_draws(draws, self.seed, self.clusters.clusters)
-        return self._loader(self.train_slides, draws, self.training_plan)
+        return self._loader(self.train_slides, draws, self.training_plan, seed=self.seed)
 
     def training_plan(self, epoch: int) -> Plan:
         """The order of a training epoch; the last one asked for is kept."""
@@ -232,10 +261,14 @@ class STAlignData(LightningDataModule):
         plan = reading_plan(ranks, self.composition.batch)
         return self._loader({**held_out, **self.train_slides}, no_draws, lambda epoch: plan)
 
-    def _loader(self, slides: dict[int, SlideShard], draws: Draws, plan: Callable[[int], Plan]) -> BatchLoader:
+    def _loader(
+        self, slides: dict[int, SlideShard], draws: Draws, plan: Callable[[int], Plan], seed: int | None = None
+    ) -> BatchLoader:
+        """`seed` of a pass that is augmented."""
         trainer = self.trainer
         pin = trainer.strategy.root_device.type == "cuda"
-        reader = BatchReader(slides, self.niche, draws, self.threads, self.verify, pin)
+        features = None if self.feature_cache is None else FeatureRows(self.feature_cache, seed)
+        reader = BatchReader(slides, self.niche, draws, self.threads, self.verify, pin, features)
         return BatchLoader(reader, plan, trainer.global_rank, trainer.world_size, pin=pin)
 
     def on_after_batch_transfer(self, batch: SpotBatch, dataloader_idx: int) -> ModelInputs:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from stalign_pl.data.batch import CountPairs, SpotBatch
+from stalign_pl.data.batch import CachedFeatures, CountPairs, SpotBatch
 from stalign_pl.data.buffers import BatchBuffers
 from stalign_pl.data.damage import Damaged, DamagedSample
 from stalign_pl.data.decoding import decode
@@ -19,6 +20,9 @@ from stalign_pl.data.niche import WHOLE, NicheConfig
 from stalign_pl.data.shards import SlideShard, TarBytes
 from stalign_pl.data.small_members import small_members
 from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS
+
+if TYPE_CHECKING:
+    from stalign_pl.data.feature_cache import FeatureRows
 
 Draws = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 """(epoch, slide [B], spot [B]) -> float32 [B, n], the random numbers of each row."""
@@ -59,6 +63,8 @@ class BatchReader:
         threads: decoding threads.
         verify: compare every sample's bytes with the checksum of the index.
         pin: pictures in pinned memory, for transfer to a GPU.
+        features: read in place of what their streams look at. A picture that nothing looks at is neither read nor
+            decoded, and without it a sample has no checksum: it was verified when its features were made.
     """
 
     def __init__(
@@ -69,12 +75,15 @@ class BatchReader:
         threads: int = 2,
         verify: bool = True,
         pin: bool = False,
+        features: FeatureRows | None = None,
     ) -> None:
         self.slides, self.niche, self.draws = slides, niche, draws
-        self.verify = verify
+        self.features, self.cached = features, frozenset() if features is None else features.streams
+        self.members = tuple(member for member in MEMBERS if f"{member}_image" not in self.cached)
+        self.verify = verify and self.members == MEMBERS
         records = [slide.record for slide in slides.values()]
-        self.spot_side = max(record.spot_px for record in records)
-        self.niche_side = max(record.niche_px for record in records)
+        self.spot_side = max(record.spot_px for record in records) if "spot" in self.members else 0
+        self.niche_side = max(record.niche_px for record in records) if "niche" in self.members else 0
         self.excluded_width = niche.excluded_width([record.ring_members for record in records])
         self._tars = TarBytes()
         self._buffers = BatchBuffers(pin)
@@ -99,6 +108,7 @@ class BatchReader:
         sides = (self.spot_side, self.niche_side)
         spot_image, niche_image = (self._buffers.lend((batch, side, side, 3), torch.uint8) for side in sides)
         pictures = {"spot": spot_image.numpy(), "niche": niche_image.numpy()}
+        pictures = {member: images for member, images in pictures.items() if member in self.members}
         starts = range(0, len(rows), DECODED_TOGETHER)
         jobs = [self._pool.submit(_decode_rows, rows[start : start + DECODED_TOGETHER], pictures) for start in starts]
         spots = np.full(batch, -1, np.int64)
@@ -115,8 +125,9 @@ class BatchReader:
             spot_box[at, 2:], niche_box[at] = spot_px[at, None], [row.box for row in rows]
         for row in rows:
             excluded[row.at, : len(row.excluded)] = row.excluded
-        spot_counts = self._pairs([(row.at, row.slide, [row.spot], None) for row in rows])
-        niche_counts = self._pairs([(row.at, row.slide, row.members, row.weights) for row in rows])
+        alone = [(row.at, row.slide, [row.spot], None) for row in rows if "spot_gene" not in self.cached]
+        members = [(row.at, row.slide, row.members, row.weights) for row in rows if "niche_gene" not in self.cached]
+        spot_counts, niche_counts = self._pairs(alone), self._pairs(members)
         for job in jobs:
             damaged |= job.result()
         lost = sorted(damaged)
@@ -125,8 +136,11 @@ class BatchReader:
             spot_counts, niche_counts = (_without(pairs, lost) for pairs in (spot_counts, niche_counts))
         valid = spots >= 0
         draws = self.draws(epoch, np.where(valid, slide, 0), np.where(valid, spots, 0))
-        columns = (*pictures.values(), spot_box, niche_box, spot_px, niche_px, table)
-        _show_valid_rows(columns, valid)
+        features = CachedFeatures()
+        if self.features is not None:
+            features = self.features.read(epoch, slide, spots, self._buffers)
+        shown = [values.numpy() for values in vars(features).values() if values is not None]
+        _show_valid_rows((*pictures.values(), *shown, spot_box, niche_box, spot_px, niche_px, table), valid)
         return SpotBatch(
             slide=torch.from_numpy(np.where(valid, slide, -1).astype(np.int64)),
             spot=torch.from_numpy(spots),
@@ -143,6 +157,7 @@ class BatchReader:
             excluded=torch.from_numpy(excluded),
             draws=torch.from_numpy(draws),
             damaged=tuple(damaged[at] for at in lost),
+            features=features,
         )
 
     def _pairs(self, rows: list[tuple[int, SlideShard, Sequence[int], np.ndarray | None]]) -> CountPairs:
@@ -176,7 +191,7 @@ class BatchReader:
                 continue
             shard = self.slides[int(slide[start])]
             places = rank[start:stop]
-            samples = shard.samples(places, self._tars)
+            samples = shard.samples(places, self._tars, self.members)
             spots = shard.spot_of_rank[places].tolist()
             rows += [
                 _Row(start + at, shard, spot, sample)
@@ -187,6 +202,8 @@ class BatchReader:
     def _understood(self, row: _Row, damaged: dict[int, Damaged]) -> bool:
         """Check a row's bytes and fill in what its small members say; False, and its name, where they are damaged."""
         try:
+            if self.features is not None and not self.features.whole(row.slide.record.number, row.spot):
+                raise DamagedSample("it was damaged when its features were made")
             if self.verify:
                 _verify(row)
             self._describe(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 OPEN_TARS = 256
 BLOCK = 1 << 24
+
+GAP = 4096
+"""Bytes that are read over rather than skipped: tar headers, and a member or two of a sample."""
 
 
 class TarBytes:
@@ -160,26 +163,35 @@ class SlideShard:
         gene, count = np.concatenate(pairs, axis=1).astype(np.int64)
         return sparse.csr_matrix((count, gene, indptr), (len(spots), genes))
 
-    def samples(self, ranks: np.ndarray, tars: TarBytes) -> list[dict[str, memoryview]]:
-        """The members of the samples at the given places; neighbours in the tar are fetched by one read."""
+    def samples(
+        self, ranks: np.ndarray, tars: TarBytes, members: Sequence[str] = MEMBERS
+    ) -> list[dict[str, memoryview]]:
+        """The named members of the samples at the given places; what lies side by side in the tar comes in one read."""
         spots = self.spot_of_rank[ranks]
         part = self.column("part")[spots]
-        members = self.index[spots, INDEX_COLUMN[f"{MEMBERS[0]}_offset"] :].reshape(len(spots), len(MEMBERS), 2)
+        columns = np.array([INDEX_COLUMN[f"{member}_offset"] for member in members])
+        places = self.index[spots][:, np.stack([columns, columns + 1], axis=1)]  # [n, members, (offset, length)]
         starts = [0, *(np.flatnonzero((np.diff(ranks) != 1) | (np.diff(part) != 0)) + 1).tolist(), len(spots)]
         found: list[dict[str, memoryview]] = []
         for start, stop in pairwise(starts):
-            run = members[start:stop].tolist()  # Python integers: slicing by numpy's costs more than the read
-            first, (last, length) = run[0][0][0], run[-1][-1]
-            path = self.folder / self.record.tars[part[start]]
-            data = tars.read(path, first, last + length - first)
-            found += [
-                {
-                    name: data[offset - first : offset - first + size]
-                    for name, (offset, size) in zip(MEMBERS, sample, strict=True)
-                }
-                for sample in run
-            ]
+            run = places[start:stop].reshape(-1, 2).tolist()  # Python integers: slicing by numpy's costs more
+            payloads = _payloads(self.folder / self.record.tars[part[start]], run, tars)
+            found += [dict(zip(members, payloads, strict=False)) for _ in range(stop - start)]
         return found
+
+
+def _payloads(path: Path, places: list[list[int]], tars: TarBytes) -> Iterator[memoryview]:
+    """The bytes at the given (offset, length) of a tar, in order; gaps of GAP bytes or less are read over."""
+    first = 0
+    for last, (offset, length) in enumerate(places):
+        end = offset + length
+        if last + 1 < len(places) and places[last + 1][0] - end <= GAP:
+            continue
+        begin = places[first][0]
+        data = tars.read(path, begin, end - begin)
+        for offset, length in places[first : last + 1]:
+            yield data[offset - begin : offset - begin + length]
+        first = last + 1
 
 
 class ShardSet:

@@ -15,6 +15,7 @@ from stalign_pl.data.batch import CountPairs, SpotBatch
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.data.stain import slide_colour
 from stalign_pl.data.vocabulary import Vocabulary
+from stalign_pl.features import Features
 from stalign_pl.objectives.ids import SpotIds
 from stalign_pl.row_random import RowKeys
 
@@ -25,17 +26,24 @@ class ModelInputs:
 
     Attributes:
         ids: who the rows are.
-        spot_image, niche_image: float32 [B, 3, size, size] in [0, 1].
-        spot_genes, niche_genes: float32 [B, G], log1p(CP10K), not standardised; 0 where not measured.
+        spot_image, niche_image: float32 [B, 3, size, size] in [0, 1], or the encoder's features where they are cached.
+        spot_genes, niche_genes: float32 [B, G], log1p(CP10K), not standardised; 0 where not measured. Or features.
         measured: bool [B, G]; False also where augmentation hides a gene.
     """
 
     ids: SpotIds
-    spot_image: Tensor
-    spot_genes: Tensor
-    niche_image: Tensor
-    niche_genes: Tensor
+    spot_image: Tensor | Features
+    spot_genes: Tensor | Features
+    niche_image: Tensor | Features
+    niche_genes: Tensor | Features
     measured: Tensor
+
+    def of(self, stream: str) -> tuple[Tensor | Features, ...]:
+        """What a stream of the model takes."""
+        scale, kind = stream.split("_")
+        if kind == "image":
+            return (getattr(self, stream),)
+        return getattr(self, f"{scale}_genes"), self.measured
 
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -175,19 +183,26 @@ class BatchTransform(nn.Module):
         Args:
             seed, epoch: of the masks of genes; the batch brings augmentation's other draws.
         """
-        measured = self.measured[batch.table]
-        spot_genes = self._expression(batch.spot_counts, batch.table, measured)
-        niche_genes = self._expression(batch.niche_counts, batch.table, measured)
+        measured, cached = self.measured[batch.table], batch.features
+        spot_genes, niche_genes = (
+            self._expression(counts, batch.table, measured) if features is None else Features(features)
+            for counts, features in (
+                (batch.spot_counts, cached.spot_gene),
+                (batch.niche_counts, cached.niche_gene),
+            )
+        )
         shuffle = "none" if augmentation is None else augmentation.shuffle_pairs
         if shuffle != "none":
             partner = [shuffled_within_slide(batch.table, batch.valid, batch.draws, step) for step in (1, 2, 3)]
             spot_genes, niche_genes = spot_genes[partner[0]], niche_genes[partner[0 if shuffle == "image_gene" else 1]]
         images = []
-        for image, box, px, size, how in (
-            (batch.spot_image, batch.spot_box, batch.spot_px, self.spot_size, self.spot_interpolation),
-            (batch.niche_image, batch.niche_box, batch.niche_px, self.niche_size, self.niche_interpolation),
+        for features, image, box, px, size, how in (
+            (cached.spot_image, batch.spot_image, batch.spot_box, batch.spot_px, *self.shown_as("spot")),
+            (cached.niche_image, batch.niche_image, batch.niche_box, batch.niche_px, *self.shown_as("niche")),
         ):
-            if augmentation is None:
+            if features is not None:
+                images.append(Features(features))
+            elif augmentation is None:
                 images.append(self._stained(show(image, box, px, size, None, how), batch.table))
             else:
                 box, turns = augmentation.boxes(box, batch.draws), augmentation.turns(batch.draws)
@@ -204,8 +219,17 @@ class BatchTransform(nn.Module):
         )
         if augmentation is not None and augmentation.mask_genes:
             measured = augmentation.shown(measured, RowKeys(seed, epoch, ids.slide, ids.spot))
-            spot_genes, niche_genes = spot_genes.where(measured, 0), niche_genes.where(measured, 0)
+            spot_genes, niche_genes = (
+                genes if isinstance(genes, Features) else genes.where(measured, 0)
+                for genes in (spot_genes, niche_genes)
+            )
         return ModelInputs(ids, images[0], spot_genes, images[1], niche_genes, measured)
+
+    def shown_as(self, scale: Literal["spot", "niche"]) -> tuple[int, Interpolation]:
+        """Side in px and resizing of a scale's pictures."""
+        if scale == "spot":
+            return self.spot_size, self.spot_interpolation
+        return self.niche_size, self.niche_interpolation
 
     def _pairing(self, batch: SpotBatch) -> tuple[Tensor, Tensor]:
         """The rows' clusters [B], -1 in padding, and their draws of paired negatives [B, C]."""

@@ -1,5 +1,6 @@
 """The model and its parts: plain torch modules over torch and timm, which know no Lightning."""
 
+from stalign_pl.models.cacheable import cacheable_streams, encoder_tensors, fingerprint
 from stalign_pl.models.dropout import SpotDropout, draws_from_generator, keyed_dropout
 from stalign_pl.models.frozen import Frozen, frozen_prefixes, has_train_mode_batchnorm
 from stalign_pl.models.fusion import ABFN, Concat, Fusion, GeneOnly, ImageOnly
@@ -30,7 +31,10 @@ __all__ = [
     "ScGPT",
     "SpotDropout",
     "TimmStream",
+    "cacheable_streams",
     "draws_from_generator",
+    "encoder_tensors",
+    "fingerprint",
     "frozen_prefixes",
     "has_train_mode_batchnorm",
     "keyed_dropout",

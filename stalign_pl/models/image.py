@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stalign_pl.errors import ConfigError
+from stalign_pl.features import Features
 from stalign_pl.models.backbone import create_backbone
 from stalign_pl.models.frozen import frozen_prefixes
 from stalign_pl.models.recomputation import recompute
@@ -78,16 +79,18 @@ class TimmStream(nn.Module):
         """Prefixes of the state-dict keys that a checkpoint may leave out."""
         return frozen_prefixes(self)
 
-    def features(self, image: Tensor) -> Tensor:
-        """Pooled backbone features [B, F] of `image` [B, 3, size, size], float in [0, 1].
+    def features(self, image: Tensor | Features) -> Tensor:
+        """Pooled backbone features [B, F] of `image` [B, 3, size, size], float in [0, 1]; cached ones as they are.
 
         Raises:
             ConfigError: another shape than [B, 3, size, size].
         """
+        if isinstance(image, Features):
+            return image.values
         if image.shape[1:] != (3, self.size, self.size):
             raise ConfigError(f"image has shape {list(image.shape)}; should be [B, 3, {self.size}, {self.size}]")
         return self.backbone((image - self.mean) / self.std)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Tokens [B, T, W] of `image` [B, 3, size, size], float in [0, 1]."""
+    def forward(self, image: Tensor | Features) -> Tensor:
+        """Tokens [B, T, W] of `image` [B, 3, size, size], float in [0, 1], or of its cached features."""
         return self.to_tokens(self.features(image))

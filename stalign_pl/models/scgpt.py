@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stalign_pl.errors import ConfigError
+from stalign_pl.features import Features
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.scgpt_folder import CLS, read_folder
 from stalign_pl.models.tokens import ToTokens
@@ -106,12 +107,17 @@ class ScGPT(nn.Module):
         pad = nn.functional.pad
         return pad(tokens, (1, 0), value=self.cls), pad(shown, (1, 0), value=self.pad_value)
 
-    def features(self, expression: Tensor, measured: Tensor) -> Tensor:
-        """scGPT's embedding [B, 512], of unit length."""
+    def features(self, expression: Tensor | Features, measured: Tensor) -> Tensor:
+        """scGPT's embedding [B, 512], of unit length; cached ones as they are."""
+        if isinstance(expression, Features):
+            return expression.values
         return self.encoder(*self.sequence(expression, measured))
 
-    def forward(self, expression: Tensor, measured: Tensor) -> Tensor:
-        """expression [B, G] float, counts or log-normalised counts; measured [B, G] bool -> [B, T, W]."""
+    def forward(self, expression: Tensor | Features, measured: Tensor) -> Tensor:
+        """expression [B, G] float, counts or log-normalised counts; measured [B, G] bool -> [B, T, W].
+
+        In place of expression: cached features.
+        """
         return self.to_tokens(self.features(expression, measured))
 
 

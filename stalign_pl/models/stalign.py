@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from stalign_pl.errors import ConfigError
+from stalign_pl.features import STREAMS, Features
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.dropout import number_dropouts
 from stalign_pl.models.frozen import frozen_prefixes
 from stalign_pl.models.fusion import Fusion
 from stalign_pl.models.image import TimmStream
 
-STREAMS = ("spot_image", "spot_gene", "niche_image", "niche_gene")
 FUSED = {"spot": ("spot_image", "spot_gene"), "niche": ("niche_image", "niche_gene")}
 """Scale -> its streams, image and gene."""
 
@@ -128,10 +128,10 @@ class STAlign(nn.Module):
 
     def forward(
         self,
-        spot_image: Tensor | None,
-        spot_genes: Tensor | None,
-        niche_image: Tensor | None,
-        niche_genes: Tensor | None,
+        spot_image: Tensor | Features | None,
+        spot_genes: Tensor | Features | None,
+        niche_image: Tensor | Features | None,
+        niche_genes: Tensor | Features | None,
         measured: Tensor | None,
         names: Iterable[str] | None = None,
     ) -> Embeddings:
@@ -142,6 +142,8 @@ class STAlign(nn.Module):
             spot_genes, niche_genes: [B, G] float, log-normalised expression, not standardised.
             measured: [B, G] bool, genes that the spot's slide measured.
             names: embeddings to compute; null is all. The others are None, and parts they alone need are not run.
+
+        In place of any of the first four stand a frozen encoder's cached `Features`.
         """
         wanted = {field.name for field in fields(Embeddings)} if names is None else set(names)
         wanted = {name for name in wanted if self.has(name)}
