@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from lightning import LightningModule
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
@@ -31,6 +32,8 @@ class Evaluated:
         niche: [B, D] fused niche embedding: what spatial domains are read from.
         spot_fused: [B, D] fused spot embedding.
         image: [B, 2 * dim] spot and niche image embedding: what genes are predicted from.
+        spot_pair, niche_pair: [B, 2 * dim] a scale's image and gene embedding, each of unit length: what a model
+            without fusion would be clustered by.
         spot_features, niche_features: [B, F] the image encoders' own pooled features; of the untrained model only.
     """
 
@@ -40,6 +43,8 @@ class Evaluated:
     niche: Tensor
     spot_fused: Tensor
     image: Tensor
+    spot_pair: Tensor
+    niche_pair: Tensor
     spot_features: Tensor | None = None
     niche_features: Tensor | None = None
 
@@ -162,6 +167,8 @@ class STAlignModule(LightningModule):
             niche=embeddings.niche.float(),
             spot_fused=embeddings.spot.float(),
             image=image.float(),
+            spot_pair=_pair(embeddings.spot_image, embeddings.spot_gene),
+            niche_pair=_pair(embeddings.niche_image, embeddings.niche_gene),
             spot_features=model.spot_image.features(inputs.spot_image).float() if features else None,
             niche_features=model.niche_image.features(inputs.niche_image).float() if features else None,
         )
@@ -262,6 +269,11 @@ class STAlignModule(LightningModule):
                     f"the checkpoint is of another model: {key} is {theirs.get(key, 'absent')} in it and {mine} in "
                     f"this configuration. The run's config.yaml beside it has the right one"
                 )
+
+
+def _pair(image: Tensor, gene: Tensor) -> Tensor:
+    """[B, 2 * dim] float32."""
+    return torch.cat([F.normalize(image.float(), dim=1), F.normalize(gene.float(), dim=1)], dim=1)
 
 
 def _mixed(*numbers: int) -> int:
