@@ -28,6 +28,7 @@ from stalign_pl.callbacks import (
 )
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
+from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models import draws_from_generator, has_train_mode_batchnorm
 from stalign_pl.module import STAlignModule
 from stalign_pl.run_folder import find_checkpoint, resume_point, set_aside_earlier_run
@@ -77,7 +78,8 @@ class STAlignCLI(LightningCLI):
 
     def __init__(self, args: ArgsType = None) -> None:
         # A file's ${data.spot_size} stands for what is in force at the end, options of the command line included.
-        set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+        # A gene panel comes from the data, whole: it is no group of options.
+        set_parsing_settings(omegaconf_absolute_to_relative_paths=True, subclasses_enabled=[GenePanel])
         super().__init__(
             STAlignModule,
             STAlignData,
@@ -110,7 +112,7 @@ class STAlignCLI(LightningCLI):
                 "checkpoint.save_on_train_epoch_end": None,
             }
         )
-        parser.link_arguments("data.n_genes", "model.model.init_args.n_genes", apply_on="instantiate")
+        parser.link_arguments("data.gene_panel", "model.model.init_args.genes", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would take hyper-parameters from the checkpoint here; config.yaml is the record."""

@@ -26,6 +26,7 @@ from stalign_pl.data.staging import Staging
 from stalign_pl.data.transform import BatchTransform, ModelInputs
 from stalign_pl.data.vocabulary import Vocabulary, build_vocabulary, measured_counts
 from stalign_pl.errors import ConfigError
+from stalign_pl.gene_panel import GenePanel
 from stalign_pl.split_file import listed
 
 
@@ -123,8 +124,9 @@ class STAlignData(LightningDataModule):
         return {**self.train_slides, **self.val_slides, **self.test_slides}
 
     @property
-    def n_genes(self) -> int:
-        return len(self.vocabulary)
+    def gene_panel(self) -> GenePanel:
+        """What a model is built for."""
+        return self.vocabulary.panel(self.shard_set.genes)
 
     @cached_property
     def transform(self) -> BatchTransform:
@@ -231,7 +233,7 @@ class STAlignData(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         return {
             "vocabulary": self.vocabulary.digest(),
-            "n_genes": self.n_genes,
+            "n_genes": len(self.vocabulary),
             "train_slides": sorted(slide.record.name for slide in self.train_slides.values()),
         }
 
@@ -241,7 +243,7 @@ class STAlignData(LightningDataModule):
         if state["vocabulary"] != self.vocabulary.digest():
             raise ConfigError(
                 f"the checkpoint was trained on another vocabulary ({state['n_genes']} genes, digest "
-                f"{state['vocabulary'][:12]}) than this configuration gives ({self.n_genes} genes, digest "
+                f"{state['vocabulary'][:12]}) than this configuration gives ({len(self.vocabulary)} genes, digest "
                 f"{self.vocabulary.digest()[:12]}): use the same shards, training patients and data.genes"
             )
         held_out = {slide.record.name for slide in (*self.val_slides.values(), *self.test_slides.values())}

@@ -25,7 +25,7 @@ class ModelInputs:
     Attributes:
         ids: who the rows are.
         spot_image, niche_image: float32 [B, 3, size, size] in [0, 1].
-        spot_genes, niche_genes: float32 [B, G], log-normalised, standardised a gene.
+        spot_genes, niche_genes: float32 [B, G], log1p(CP10K), not standardised; 0 where not measured.
         measured: bool [B, G]; False also where augmentation hides a gene.
     """
 
@@ -132,8 +132,6 @@ class BatchTransform(nn.Module):
         self.register_buffer("target", target, persistent=False)
         self.register_buffer("colour", colour, persistent=False)
         self.register_buffer("common_colour", common, persistent=False)
-        self.register_buffer("mean", torch.from_numpy(vocabulary.mean), persistent=False)
-        self.register_buffer("sd", torch.from_numpy(vocabulary.sd), persistent=False)
 
     @torch.no_grad()
     def forward(
@@ -189,7 +187,7 @@ class BatchTransform(nn.Module):
         return (image * gain[:, :, None, None] + shift[:, :, None, None]).clamp(0, 1)
 
     def _expression(self, pairs: CountPairs, table: Tensor, measured: Tensor) -> Tensor:
-        """Sum the pairs, scale to the slide's target sum, log1p, standardise; unmeasured genes are 0. [B, G]
+        """Sum the pairs, scale to the slide's target sum, log1p; unmeasured genes are 0. [B, G]
 
         Whole counts below 2^24 add up exactly in fp32 in any order, so atomics on a GPU do no harm.
         """
@@ -199,5 +197,4 @@ class BatchTransform(nn.Module):
         counts = torch.zeros(measured.numel(), device=measured.device)
         counts = counts.index_add_(0, place, pairs.count[kept].float()).view(measured.shape)
         library = counts.sum(dim=1, keepdim=True).clamp(min=1)
-        log = torch.log1p(counts * (self.target[table][:, None] / library))
-        return torch.where(measured, ((log - self.mean) / self.sd).clamp(-10, 10), 0.0)
+        return torch.log1p(counts * (self.target[table][:, None] / library)).where(measured, 0)

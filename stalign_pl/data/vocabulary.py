@@ -11,6 +11,7 @@ import numpy as np
 
 from stalign_pl.data.gene_selection import GeneSelection, choose_genes, looked_at
 from stalign_pl.data.shards import SlideShard
+from stalign_pl.gene_panel import GenePanel
 from stalign_pl.shard_format import GeneTable, replacing
 from stalign_pl.split_file import listed
 
@@ -44,6 +45,12 @@ class Vocabulary:
 
     def digest(self) -> str:
         return hashlib.sha256(self.genes.tobytes() + self.table.encode()).hexdigest()
+
+    def panel(self, table: GeneTable) -> GenePanel:
+        """What a model is built for; `table` is the set's, which the indices belong to."""
+        names = ((table.symbols[gene], table.ids[gene]) for gene in self.genes)
+        symbols, ids = zip(*names, strict=True)
+        return GenePanel(symbols, ids, self.mean, self.sd)
 
     def measured(self, slide: SlideShard) -> np.ndarray:
         """bool [G]: which of the genes a slide measured."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stalign_pl.errors import ConfigError
+from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.attention import TransformerBlock
 from stalign_pl.models.dropout import SpotDropout
 
@@ -15,19 +16,25 @@ PROJECTION = (1024, 512)
 READ_OUT = 256
 """Width of the MLP between its tokens and the stream's."""
 
+CLAMP = 10.0
+"""Standardised expression stays within +- this."""
+
 
 class MissingGenes(nn.Module):
-    """Put a learned value where a slide did not measure a gene: absence of a probe is not absence of a transcript.
+    """Standardise each gene, and put a learned value where a slide did not measure it.
 
-    The value starts at 0, one number a gene.
+    Absence of a probe is not absence of a transcript. The learned value starts at 0, the mean of a standardised gene;
+    one number a gene. The panel's mean and sd are buffers: a checkpoint holds those that it was trained with.
     """
 
-    def __init__(self, n_genes: int) -> None:
+    def __init__(self, genes: GenePanel) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.zeros(n_genes))
+        self.value = nn.Parameter(torch.zeros(len(genes)))
+        self.register_buffer("mean", torch.tensor(genes.mean, dtype=torch.float32))
+        self.register_buffer("sd", torch.tensor(genes.sd, dtype=torch.float32))
 
     def forward(self, expression: Tensor, measured: Tensor) -> Tensor:
-        """expression [B, G] float, log-normalised; measured [B, G] bool -> [B, G].
+        """expression [B, G] float, log-normalised; measured [B, G] bool -> [B, G], standardised, within +- CLAMP.
 
         What stands in `expression` where `measured` is False has no effect.
 
@@ -40,23 +47,24 @@ class MissingGenes(nn.Module):
                 f"expression {list(expression.shape)} and measured {list(measured.shape)} ({measured.dtype}): both "
                 f"should be [B, {n_genes}], the gene panel the model was built for, and measured bool"
             )
-        return torch.where(measured, expression, self.value.to(expression.dtype))
+        standardised = ((expression - self.mean) / self.sd).clamp(-CLAMP, CLAMP)
+        return torch.where(measured, standardised, self.value.to(standardised.dtype))
 
 
 class GeneMLP(nn.Module):
     """One hidden layer: genes -> hidden, LayerNorm, GELU, dropout, hidden -> tokens x width.
 
     Args:
-        n_genes: G, size of the gene panel.
+        genes: the panel, G genes.
         tokens: T, number of tokens.
         width: W, width of a token.
     """
 
-    def __init__(self, n_genes: int, tokens: int, width: int, hidden: int = 1024, dropout: float = 0.0) -> None:
+    def __init__(self, genes: GenePanel, tokens: int, width: int, hidden: int = 1024, dropout: float = 0.0) -> None:
         super().__init__()
-        self.missing = MissingGenes(n_genes)
+        self.missing = MissingGenes(genes)
         self.mlp = nn.Sequential(
-            nn.Linear(n_genes, hidden),
+            nn.Linear(len(genes), hidden),
             nn.LayerNorm(hidden),
             nn.GELU(),
             SpotDropout(dropout),
@@ -73,7 +81,7 @@ class NicheGeneTransformer(nn.Module):
     """The paper's adaptive gene encoder: genes -> 1024 -> 512 -> tokens x dim, Transformer, dim -> 256 -> width.
 
     Args:
-        n_genes: G, size of the gene panel (4,384 in the paper's code).
+        genes: the panel, G genes (4,384 in the paper's code).
         tokens: T, number of tokens.
         width: W, width of an output token.
         dim: width of a token inside the Transformer.
@@ -82,7 +90,7 @@ class NicheGeneTransformer(nn.Module):
 
     def __init__(
         self,
-        n_genes: int,
+        genes: GenePanel,
         tokens: int,
         width: int,
         dim: int = 548,
@@ -94,9 +102,9 @@ class NicheGeneTransformer(nn.Module):
     ) -> None:
         super().__init__()
         first, second = PROJECTION
-        self.missing = MissingGenes(n_genes)
+        self.missing = MissingGenes(genes)
         self.project = nn.Sequential(
-            nn.Linear(n_genes, first),
+            nn.Linear(len(genes), first),
             nn.GELU(),
             nn.Linear(first, second),
             nn.GELU(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.dropout import number_dropouts
 from stalign_pl.models.frozen import frozen_prefixes
 from stalign_pl.models.image import TimmStream
@@ -29,12 +30,12 @@ class STAlign(nn.Module):
     """The multi-scale image-gene model.
 
     The parts are given as factories, so that a configuration names a class and its own options, and what follows from
-    the model or the data (tokens, width, n_genes) is filled in here.
+    the model or the data (tokens, width, genes) is filled in here.
 
     Args:
-        n_genes: G, size of the gene panel; comes from the data.
+        genes: the panel, G genes; comes from the data.
         spot_image, niche_image: (tokens, width) -> image stream.
-        spot_gene, niche_gene: (n_genes, tokens, width) -> module of (expression [B, G], measured [B, G]) to
+        spot_gene, niche_gene: (genes, tokens, width) -> module of (expression [B, G], measured [B, G]) to
             [B, tokens, width].
         fusion: (tokens, width) -> module of (image tokens, gene tokens) to one vector; called twice, spot and niche
             share no weights.
@@ -45,23 +46,23 @@ class STAlign(nn.Module):
 
     def __init__(
         self,
-        n_genes: int,
+        genes: GenePanel,
         spot_image: Callable[[int, int], TimmStream],
         niche_image: Callable[[int, int], TimmStream],
-        spot_gene: Callable[[int, int, int], nn.Module],
-        niche_gene: Callable[[int, int, int], nn.Module],
+        spot_gene: Callable[[GenePanel, int, int], nn.Module],
+        niche_gene: Callable[[GenePanel, int, int], nn.Module],
         fusion: Callable[[int, int], nn.Module],
         tokens: int = 8,
         width: int = 512,
         dim: int = 512,
     ) -> None:
         super().__init__()
-        self.n_genes = n_genes
+        self.genes = genes
         self.dim = dim
         self.spot_image = spot_image(tokens, width)
         self.niche_image = niche_image(tokens, width)
-        self.spot_gene = spot_gene(n_genes, tokens, width)
-        self.niche_gene = niche_gene(n_genes, tokens, width)
+        self.spot_gene = spot_gene(genes, tokens, width)
+        self.niche_gene = niche_gene(genes, tokens, width)
         self.fuse_spot = fusion(tokens, width)
         self.fuse_niche = fusion(tokens, width)
         self.pool_spot_image = MeanToken(width, dim)
@@ -82,7 +83,7 @@ class STAlign(nn.Module):
 
         Args:
             spot_image, niche_image: [B, 3, size, size] float in [0, 1], `size` that of the stream.
-            spot_genes, niche_genes: [B, G] float, log-normalised expression.
+            spot_genes, niche_genes: [B, G] float, log-normalised expression, not standardised.
             measured: [B, G] bool, genes that the spot's slide measured.
         """
         spot_image_tokens, spot_gene_tokens = self.spot_image(spot_image), self.spot_gene(spot_genes, measured)

@@ -29,7 +29,7 @@ def test_hidden_genes_are_those_the_counter_function_names(data):
     plain, found = data.transform(batch, Augmentation(**STILL)), data.transform(batch, augmentation, seed=9, epoch=4)
     data.transform.measured[slide.table, 5] = True
     slides, spots = found.ids.slide.numpy(), found.ids.spot.numpy()
-    hidden = torch.from_numpy(uniform(9, 4, slides, spots, GENE_MASK, data.n_genes) < np.float32(0.3))
+    hidden = torch.from_numpy(uniform(9, 4, slides, spots, GENE_MASK, len(data.vocabulary)) < np.float32(0.3))
     assert 0.2 < hidden.float().mean() < 0.4
     assert torch.equal(found.measured, plain.measured & ~hidden)
     assert not found.measured[:, 5].any()

@@ -1,16 +1,21 @@
 """Gene streams and the attention under them."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from stalign_pl.errors import ConfigError
+from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models import GeneMLP, MissingGenes, NicheGeneTransformer
 from stalign_pl.models.attention import Attention
+from tests.models.panels import plain_panel
 
 STREAMS = {
-    "mlp": lambda: GeneMLP(n_genes=7, tokens=3, width=4, hidden=16),
-    "transformer": lambda: NicheGeneTransformer(7, 3, 4, dim=10, depth=2, heads=2, head_dim=8, mlp=12),
+    "mlp": lambda: GeneMLP(plain_panel(7), tokens=3, width=4, hidden=16),
+    "transformer": lambda: NicheGeneTransformer(plain_panel(7), 3, 4, dim=10, depth=2, heads=2, head_dim=8, mlp=12),
 }
 
 
@@ -63,13 +68,31 @@ def test_what_stands_at_an_unmeasured_gene_has_no_effect_and_measured_zero_has(k
     assert not torch.allclose(stream(expression, measured), stream(zero, torch.ones_like(measured)))
 
 
-def test_missing_genes_starts_at_zero():
-    assert MissingGenes(3)(torch.ones(1, 3), torch.tensor([[True, False, True]])).tolist() == [[1, 0, 1]]
+def test_a_gene_is_standardised_by_the_panel_and_a_missing_one_starts_at_its_mean():
+    names = ("A", "B", "C")
+    mean, sd = np.array([1, 1, 2], np.float32), np.array([0.5, 1, 0.01], np.float32)
+    missing = MissingGenes(GenePanel(names, names, mean, sd))
+    given = missing(torch.tensor([[2.0, 5, 3], [0, 5, 1]]), torch.tensor([[True, False, True]] * 2))
+    assert given.tolist() == [[2, 0, 10], [-2, 0, -10]]  # within +- 10
+    nn.init.constant_(missing.value, 0.25)
+    assert missing(torch.ones(1, 3), torch.zeros(1, 3, dtype=torch.bool)).tolist() == [[0.25] * 3]
+    assert {"mean", "sd", "value"} == missing.state_dict().keys()
+
+
+def test_panels_are_equal_by_what_they_say():
+    assert plain_panel(3) == plain_panel(3)
+    assert len({plain_panel(3), plain_panel(3), plain_panel(4)}) == 2
+    other = GenePanel(plain_panel(3).symbols, plain_panel(3).ids, np.ones(3, np.float32), plain_panel(3).sd)
+    assert other != plain_panel(3)
+    with pytest.raises(ValueError, match=r"different lengths: \[2, 3\]"):
+        replace(plain_panel(3), sd=np.ones(2, np.float32))
+    with pytest.raises(ValueError, match="must be above 0"):
+        replace(plain_panel(3), sd=np.zeros(3, np.float32))
 
 
 def test_the_papers_niche_encoder_has_the_papers_widths():
     with torch.device("meta"):
-        stream = NicheGeneTransformer(n_genes=4384, tokens=8, width=512)
+        stream = NicheGeneTransformer(plain_panel(4384), tokens=8, width=512)
         assert stream.blocks(torch.empty(2, 8, 548)).shape == (2, 8, 548)
         assert stream(torch.empty(2, 4384), torch.empty(2, 4384, dtype=torch.bool)).shape == (2, 8, 512)
     projection = (4384 * 1024 + 1024) + (1024 * 512 + 512) + (512 * 8 * 548 + 8 * 548)

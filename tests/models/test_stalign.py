@@ -1,4 +1,4 @@
-"""The whole model, and its construction from a YAML file with a number of genes that comes from elsewhere."""
+"""The whole model, and its construction from a YAML file with a gene panel that comes from elsewhere."""
 
 import subprocess
 import sys
@@ -7,9 +7,11 @@ from functools import partial
 
 import pytest
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 
+from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models import ABFN, Concat, Embeddings, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
+from tests.models.panels import plain_panel
 
 YAML = """
 data:
@@ -41,17 +43,18 @@ model:
 
 class Data:
     def __init__(self, panel: int) -> None:
-        self.n_genes = 2 * panel  # known only once the data exist
+        self.gene_panel = plain_panel(2 * panel)  # known only once the data exist
 
 
 def from_yaml(tmp_path, *overrides):
     (tmp_path / "run.yaml").write_text(YAML)
+    set_parsing_settings(subclasses_enabled=[GenePanel])
     parser = ArgumentParser(parser_mode="omegaconf")
     parser.add_argument("--config", action="config")
     parser.add_argument("--size", type=int)
     parser.add_class_arguments(Data, "data")
     parser.add_subclass_arguments(STAlign, "model")
-    parser.link_arguments("data.n_genes", "model.init_args.n_genes", apply_on="instantiate")
+    parser.link_arguments("data.gene_panel", "model.init_args.genes", apply_on="instantiate")
     return parser.instantiate_classes(parser.parse_args(["--config", str(tmp_path / "run.yaml"), *overrides])).model
 
 
@@ -63,7 +66,7 @@ def small(**changes):
         "niche_gene": partial(GeneMLP, hidden=16),
         "fusion": partial(ABFN, heads=2, head_dim=4, hidden=24, out=20),
     }
-    return STAlign(n_genes=22, tokens=2, width=8, dim=6, **{**parts, **changes})
+    return STAlign(genes=plain_panel(22), tokens=2, width=8, dim=6, **{**parts, **changes})
 
 
 def batch(rows=3, n_genes=22):
@@ -89,7 +92,7 @@ EXPECTED = {
 
 def test_a_yaml_file_builds_the_model(tmp_path):
     model = from_yaml(tmp_path)
-    assert model.n_genes == 22
+    assert model.genes == plain_panel(22)
     assert (model.spot_image.size, model.niche_image.size) == (32, 48)
     assert isinstance(model.niche_gene, NicheGeneTransformer)
     assert not model.niche_image.backbone.training
