@@ -18,13 +18,16 @@ from stalign_pl.callbacks import (
     AtomicCheckpointIO,
     DamagedSamples,
     DataRecord,
+    EmaConfig,
     GenePredictionCallback,
     LastCheckpoint,
     NonFiniteSteps,
+    PlanRecord,
     PredictionWriter,
     RunReport,
     SpatialDomainCallback,
     Throughput,
+    WeightAverage,
 )
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
@@ -105,6 +108,7 @@ class STAlignCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(NonFiniteSteps, "non_finite")
+        parser.add_class_arguments(EmaConfig, "ema")
         parser.set_defaults(
             {
                 "checkpoint.filename": "best",
@@ -164,9 +168,12 @@ class STAlignCLI(LightningCLI):
         run = Path(options.trainer.default_root_dir)
         extra: dict[str, Any] = {
             "logger": False,
-            "callbacks": [Throughput(), DamagedSamples(), DataRecord(), RunReport()],
+            "callbacks": [Throughput(), DamagedSamples(), DataRecord(), PlanRecord(), RunReport()],
             "plugins": [AtomicCheckpointIO()],
         }
+        ema = self._get(self.config_init, "ema")
+        if ema.decay is not None:
+            extra["callbacks"].append(WeightAverage(ema))
         if options.trainer.enable_progress_bar is not False:
             extra["callbacks"].append(TQDMProgressBar(refresh_rate=5))
         if SLURMEnvironment.detect():

@@ -10,15 +10,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
-from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from stalign_pl.checkpoint_weights import CURRENT, fill_in, leave_out
 from stalign_pl.data.transform import ModelInputs
 from stalign_pl.errors import ConfigError
+from stalign_pl.execution import Execution, prepare
 from stalign_pl.models import Embeddings, STAlign, has_train_mode_batchnorm, keyed_dropout
 from stalign_pl.objectives import ThreeLevelObjective
 from stalign_pl.objectives.micro_batches import loss_by_parts, micro_batches
 from stalign_pl.objectives.three_level import LossTerms
+from stalign_pl.optimizer import adamw, takes_fused
 from stalign_pl.row_random import RowKeys
 from stalign_pl.schedules import OptimizerConfig, learning_rate, weight_decay
 
@@ -67,6 +71,7 @@ class STAlignModule(LightningModule):
         micro_batch: rows that pass through the model at once, a process; null takes all that a process has of a global
             batch. Loss, negatives and gradient are those of the global batch all the same; a step does the forward
             pass twice.
+        execution: compiled or not, and the memory format.
     """
 
     def __init__(
@@ -75,8 +80,10 @@ class STAlignModule(LightningModule):
         objective: ThreeLevelObjective,
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008 (frozen)
         micro_batch: int | None = None,
+        execution: Execution = Execution(),  # noqa: B008
     ) -> None:
         super().__init__()
+        prepare(model, execution)
         self.model, self.objective, self.optimizer_config = model, objective, optimizer
         self.micro_batch = micro_batch
         self._as_built: tuple[STAlign, ...] = ()
@@ -196,19 +203,13 @@ class STAlignModule(LightningModule):
         return self.evaluate(inputs, self.model, features=False)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW over what is trained; timm's rule of what is decayed: matrices, not vectors."""
-        from timm.optim import param_groups_weight_decay
-
-        config = self.optimizer_config
-        groups = param_groups_weight_decay(self, weight_decay=config.weight_decay)
-        groups = [{**group, "decays": group["weight_decay"] > 0} for group in groups if group["params"]]
-        if not groups:
-            raise ConfigError("nothing is trained: every encoder is frozen and the fusion has no parameters")
-        # Fused AdamW takes fp16's scale off by itself, too late for clipping and for a look at the gradient; Lightning
-        # refuses to clip for it under any mixed precision, bf16 included.
-        fused = self.device.type == "cuda" and not isinstance(self.trainer.precision_plugin, MixedPrecision)
-        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
-        steps = self._steps()
+        trainer, batch = self.trainer, self.trainer.datamodule.composition.batch
+        asked = self.optimizer_config
+        config = asked.for_batch(batch)
+        if config is not asked and trainer.is_global_zero:
+            print(f"learning rate: {config.lr:g} at its peak, {asked.lr:g} x {batch} / {asked.reference_batch} spots")
+        fused = takes_fused(config.fused, self.device, trainer.precision_plugin, bool(trainer.gradient_clip_val))
+        optimizer, steps = adamw(self, config, fused), self._steps()
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate(config, step, steps) / config.lr
         )
@@ -237,38 +238,33 @@ class STAlignModule(LightningModule):
         # Draws from a generator whose state no checkpoint holds: seeded by the step, a resumed run draws alike.
         torch.manual_seed(_mixed(self._seed, self.global_step, self.global_rank))
         decay = weight_decay(self.optimizer_config, self.global_step, self._steps())
-        for group in self.optimizers().param_groups:
+        groups = self.optimizers().param_groups
+        for group in groups:
             if group["decays"]:
                 group["weight_decay"] = decay
-        self.log("train/weight_decay", decay)
+        self.log_dict({"train/weight_decay": decay, "train/lr": groups[0]["lr"]})
+
+    @property
+    def _frozen(self) -> tuple[str, ...]:
+        """Prefixes of the keys that stay out of every checkpoint: frozen encoders have a source of their own."""
+        return tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Frozen encoders have a source of their own: their weights stay out of every checkpoint."""
-        frozen = tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
-        if frozen:
-            weights = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {key: weights[key] for key in weights if not key.startswith(frozen)}
+        leave_out(checkpoint, self._frozen)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Fill the frozen weights back in from the encoders, so that loading stays strict about all others.
+
+        Where training goes on without the average that the checkpoint was made with, it goes on from the weights.
 
         Raises:
             ConfigError: the checkpoint is of another vocabulary or of another model.
         """
         self.trainer.datamodule.load_state_dict(checkpoint[type(self.trainer.datamodule).__qualname__])
-        frozen = tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
-        ours = self.state_dict()
-        if frozen:
-            own = {key: value for key, value in ours.items() if key.startswith(frozen)}
-            checkpoint["state_dict"] = {**own, **checkpoint["state_dict"]}
-        theirs = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
-        for key in sorted(ours.keys() | theirs.keys()):
-            mine = list(ours[key].shape) if key in ours else "absent"
-            if theirs.get(key, "absent") != mine:
-                raise ConfigError(
-                    f"the checkpoint is of another model: {key} is {theirs.get(key, 'absent')} in it and {mine} in "
-                    f"this configuration. The run's config.yaml beside it has the right one"
-                )
+        fill_in(checkpoint, self._frozen, self.state_dict())
+        averaging = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)
+        if self.trainer.state.fn == TrainerFn.FITTING and not averaging:
+            checkpoint["state_dict"] = checkpoint.get(CURRENT, checkpoint["state_dict"])
 
 
 def _pair(image: Tensor, gene: Tensor) -> Tensor:

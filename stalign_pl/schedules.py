@@ -1,9 +1,13 @@
-"""Learning rate and weight decay over the steps of a run."""
+"""Learning rate and weight decay over the steps of a run: functions of the step alone.
+
+Not torch's SequentialLR of LinearLR and CosineAnnealingLR: those work each rate out from the one before, so that none
+can be asked for by its step, and leave weight decay, which wants the same curve, to be written all the same.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stalign_pl.errors import ConfigError
 
@@ -13,11 +17,14 @@ class OptimizerConfig:
     """AdamW as the paper uses it: cosine learning rate, weight decay rising 0.04 -> 0.4 along a cosine.
 
     Attributes:
-        lr: peak learning rate. Never rescaled behind your back.
+        lr: peak learning rate.
         final_lr: at the end.
         warmup: share of the steps in which the rate rises linearly from 0.
         weight_decay, final_weight_decay: first and last; norms, biases and other vectors are not decayed.
         betas: of Adam.
+        reference_batch: the global batch, in spots, that `lr` is meant for: the peak is then lr x batch /
+            reference_batch (Goyal et al. 2017, arXiv 1706.02677; the authors' code has 256). null never rescales.
+        fused: AdamW's fused kernel; null takes it on a GPU without mixed precision.
     """
 
     lr: float = 5e-4
@@ -26,6 +33,8 @@ class OptimizerConfig:
     weight_decay: float = 0.04
     final_weight_decay: float = 0.4
     betas: tuple[float, float] = (0.9, 0.95)
+    reference_batch: int | None = None
+    fused: bool | None = None
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or not 0 <= self.final_lr <= self.lr:
@@ -34,6 +43,14 @@ class OptimizerConfig:
             )
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"optimizer.warmup is {self.warmup}; it is a share of the steps, in [0, 1)")
+        if self.reference_batch is not None and self.reference_batch < 1:
+            raise ConfigError(f"optimizer.reference_batch is {self.reference_batch}; spots, at least 1, or null")
+
+    def for_batch(self, batch: int) -> OptimizerConfig:
+        """With the peak that a global batch of so many spots has; `final_lr` stays."""
+        if self.reference_batch is None:
+            return self
+        return replace(self, lr=self.lr * batch / self.reference_batch, reference_batch=None)
 
 
 def cosine(start: float, end: float, step: int, steps: int) -> float:

@@ -5,20 +5,25 @@ from stalign_pl.callbacks.data_record import DataRecord
 from stalign_pl.callbacks.gene_prediction import GenePredictionCallback
 from stalign_pl.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
 from stalign_pl.callbacks.non_finite import NonFiniteSteps
+from stalign_pl.callbacks.plan_record import PlanRecord
 from stalign_pl.callbacks.prediction_writer import PredictionWriter
 from stalign_pl.callbacks.run_report import RunReport
 from stalign_pl.callbacks.spatial_domains import SpatialDomainCallback
 from stalign_pl.callbacks.throughput import Throughput
+from stalign_pl.callbacks.weight_average import EmaConfig, WeightAverage
 
 __all__ = [
     "AtomicCheckpointIO",
     "DamagedSamples",
     "DataRecord",
+    "EmaConfig",
     "GenePredictionCallback",
     "LastCheckpoint",
     "NonFiniteSteps",
+    "PlanRecord",
     "PredictionWriter",
     "RunReport",
     "SpatialDomainCallback",
     "Throughput",
+    "WeightAverage",
 ]

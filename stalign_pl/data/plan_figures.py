@@ -26,7 +26,8 @@ class PlanFigures:
         rows: of a global batch. padding: rows of the last batch that are none.
         slides_min, slides_median, slides_max: slides a global batch, over the full ones (the only one if there is one).
         partners: spots of its own slide that a spot shares its global batch with, mean.
-        masked: share of the pairs of different spots in a batch that are no negatives, being neighbours.
+        masked: share of the pairs of different spots in a batch that are no negatives, being neighbours; None where
+            it was not asked for.
         exact: whether `masked` counts every pair; else it is worked out from some spots of each slide.
     """
 
@@ -40,31 +41,33 @@ class PlanFigures:
     slides_median: float
     slides_max: int
     partners: float
-    masked: float
+    masked: float | None
     exact: bool
 
     def described(self) -> list[tuple[str, str]]:
         """(what, how much), for people."""
-        return [
+        lines = [
             (f"epoch {self.epoch}", f"{self.spots:,} spots of {self.slides:,} slides"),
             ("batches", f"{self.batches:,}"),
             ("rows a global batch", f"{self.rows:,}"),
             ("padding", f"{self.padding:,} rows of the last batch, {self.padding / (self.batches * self.rows):.2%}"),
             ("slides a batch", f"{self.slides_min} / {self.slides_median:g} / {self.slides_max} (min, median, max)"),
             ("own-slide partners a spot", f"{self.partners:.1f}"),
-            ("masked pairs", f"{self.masked:.3%} ({'counted' if self.exact else 'estimated'})"),
         ]
+        if self.masked is not None:
+            lines.append(("masked pairs", f"{self.masked:.3%} ({'counted' if self.exact else 'estimated'})"))
+        return lines
 
 
 def plan_figures(
-    plan: Plan, epoch: int, slides: Mapping[int, SlideShard], masked: Mapping[int, float] | NicheConfig
+    plan: Plan, epoch: int, slides: Mapping[int, SlideShard], masked: Mapping[int, float] | NicheConfig | None = None
 ) -> PlanFigures:
     """Work the figures out.
 
     Args:
         slides: those of the plan.
         masked: each slide's share from `excluded_shares`, for an estimate; or the niche, to read every spot's
-            neighbours and count.
+            neighbours and count; None reads nothing and leaves it out.
     """
     exact = isinstance(masked, NicheConfig)
     valid = plan.slide != PADDING
@@ -72,9 +75,10 @@ def plan_figures(
     filled = valid.sum(axis=1)
     pairs = int((filled * (filled - 1)).sum())
     own = int((size * (size - 1)).sum())
+    near = None
     if exact:
         near = float(sum(_masked_pairs(plan, slide, masked) for slide in slides.values()))
-    else:
+    elif masked is not None:
         near = float((size * (size - 1) * np.array([masked[slide] for slide in number.tolist()])).sum())
     a_batch = np.bincount(batch, minlength=len(plan))
     full = a_batch[:-1] if len(plan) > 1 else a_batch
@@ -90,7 +94,7 @@ def plan_figures(
         slides_median=float(np.median(full)),
         slides_max=int(full.max()),
         partners=own / spots,
-        masked=near / max(pairs, 1),
+        masked=None if near is None else near / max(pairs, 1),
         exact=exact,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import timm.layers
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -31,8 +32,10 @@ class SpotDropout(nn.Dropout):
 
     def forward(self, values: Tensor) -> Tensor:
         """[B, ...] -> [B, ...]; keyed, row i of `values` is row i of the keys."""
-        if not self.keyed:
-            return super().forward(values)
+        return self._drop(values) if self.keyed else super().forward(values)
+
+    @torch.compiler.disable  # a compiler would take the keys' epoch for a constant, and compile anew in each
+    def _drop(self, values: Tensor) -> Tensor:
         if len(values) != len(self.keys):
             raise ValueError(f"dropout of {len(values)} rows, within keyed_dropout of {len(self.keys)}")
         dropped = self.keys.happens(self.p, self.stream, values[0].numel()).view(values.shape)

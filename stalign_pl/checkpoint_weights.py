@@ -1,0 +1,44 @@
+"""The weights in a checkpoint: frozen ones stay out and are filled back in, others must fit the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from stalign_pl.errors import ConfigError
+
+CURRENT = "current_model_state"
+"""Of a checkpoint with averaged weights: those that training goes on from. Lightning's name; `state_dict` holds the
+average."""
+
+WEIGHTS = ("state_dict", CURRENT)
+
+
+def leave_out(checkpoint: dict[str, Any], frozen: tuple[str, ...]) -> None:
+    """Take the keys that begin with a prefix in `frozen` out of every set of weights in a checkpoint."""
+    for part in checkpoint.keys() & WEIGHTS if frozen else ():
+        checkpoint[part] = {key: value for key, value in checkpoint[part].items() if not key.startswith(frozen)}
+
+
+def fill_in(checkpoint: dict[str, Any], frozen: tuple[str, ...], ours: Mapping[str, Tensor]) -> None:
+    """Put the model's own frozen weights where a checkpoint has none.
+
+    Args:
+        ours: the model's state dict.
+
+    Raises:
+        ConfigError: what is then in the checkpoint are not the keys and shapes of `ours`.
+    """
+    own = {key: value for key, value in ours.items() if frozen and key.startswith(frozen)}
+    for part in checkpoint.keys() & WEIGHTS:
+        checkpoint[part] = {**own, **checkpoint[part]}
+    theirs = {key: list(value.shape) for key, value in checkpoint["state_dict"].items()}
+    for key in sorted(ours.keys() | theirs.keys()):
+        mine = list(ours[key].shape) if key in ours else "absent"
+        if theirs.get(key, "absent") != mine:
+            raise ConfigError(
+                f"the checkpoint is of another model: {key} is {theirs.get(key, 'absent')} in it and {mine} in "
+                f"this configuration. The run's config.yaml beside it has the right one"
+            )
