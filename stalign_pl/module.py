@@ -19,7 +19,7 @@ from stalign_pl.data.transform import ModelInputs
 from stalign_pl.errors import ConfigError
 from stalign_pl.execution import Execution, prepare
 from stalign_pl.models import Embeddings, STAlign, has_train_mode_batchnorm, keyed_dropout
-from stalign_pl.objectives import ThreeLevelObjective
+from stalign_pl.objectives import GeneRegression, RegressionConfig, ThreeLevelObjective
 from stalign_pl.objectives.micro_batches import loss_by_parts, micro_batches
 from stalign_pl.objectives.three_level import LossTerms
 from stalign_pl.optimizer import adamw, takes_fused
@@ -72,6 +72,7 @@ class STAlignModule(LightningModule):
             batch. Loss, negatives and gradient are those of the global batch all the same; a step does the forward
             pass twice.
         execution: compiled or not, and the memory format.
+        regression: gene regression beside the contrasts; off unless a weight is above 0.
     """
 
     def __init__(
@@ -81,10 +82,12 @@ class STAlignModule(LightningModule):
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008 (frozen)
         micro_batch: int | None = None,
         execution: Execution = Execution(),  # noqa: B008
+        regression: RegressionConfig = RegressionConfig(),  # noqa: B008
     ) -> None:
         super().__init__()
         prepare(model, execution)
         self.model, self.objective, self.optimizer_config = model, objective, optimizer
+        self.regression = GeneRegression(regression, model.genes, model.widths)
         self.micro_batch = micro_batch
         self._as_built: tuple[STAlign, ...] = ()
         self._replay_checked = False
@@ -93,7 +96,7 @@ class STAlignModule(LightningModule):
         self.zero_grad()
         parts = micro_batches(len(inputs.ids), self.micro_batch)
         if len(parts) == 1:
-            terms = self.objective(self._embed(inputs, parts[0]), inputs.ids)
+            terms = self._loss(self._embed(inputs, parts[0]), inputs)
         else:
             terms = self._loss_by_parts(inputs, parts)
         # All terms are those of the global batch, the same on every rank: nothing to reduce.
@@ -101,6 +104,10 @@ class STAlignModule(LightningModule):
         self.log_dict({f"train/loss_{name}": getattr(terms, name) for name in ("spot", "niche", "cross")})
         self.log_dict({f"train/{name}": value for name, value in terms.diagnostics.items()})
         return terms.total
+
+    def _loss(self, embeddings: Embeddings, inputs: ModelInputs) -> LossTerms:
+        terms = self.objective(embeddings, inputs.ids)
+        return self.regression(terms, embeddings, inputs.targets, inputs.ids.valid)
 
     def _embed(self, inputs: ModelInputs, rows: slice) -> Embeddings:
         """Embed rows of a training batch.
@@ -139,8 +146,8 @@ class STAlignModule(LightningModule):
         check, self._replay_checked = not self._replay_checked, True
         return loss_by_parts(
             lambda rows: self._embed(inputs, rows),
-            lambda embeddings: self.objective(embeddings, inputs.ids),
-            self.objective.parameters(),
+            lambda embeddings: self._loss(embeddings, inputs),
+            [*self.objective.parameters(), *self.regression.parameters()],
             parts,
             backward,
             check,

@@ -14,7 +14,7 @@ from stalign_pl.data.batch import CountPairs, SpotBatch
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.data.stain import slide_colour
 from stalign_pl.data.vocabulary import Vocabulary
-from stalign_pl.objectives.ids import SpotIds
+from stalign_pl.objectives import GeneTargets, SpotIds
 from stalign_pl.row_random import RowKeys
 
 
@@ -27,6 +27,7 @@ class ModelInputs:
         spot_image, niche_image: float32 [B, 3, size, size] in [0, 1].
         spot_genes, niche_genes: float32 [B, G], log1p(CP10K), not standardised; 0 where not measured.
         measured: bool [B, G]; False also where augmentation hides a gene.
+        targets: the same expression with nothing hidden, for gene regression.
     """
 
     ids: SpotIds
@@ -35,6 +36,7 @@ class ModelInputs:
     niche_image: Tensor
     niche_genes: Tensor
     measured: Tensor
+    targets: GeneTargets
 
 
 def show(image: Tensor, box: Tensor, px: Tensor, size: int, turns: Tensor | None = None) -> Tensor:
@@ -169,10 +171,11 @@ class BatchTransform(nn.Module):
             batch.valid,
             *(() if augmentation is None or self.cluster is None else self._pairing(batch)),
         )
+        targets = GeneTargets(spot_genes, niche_genes, measured)
         if augmentation is not None and augmentation.mask_genes:
             measured = augmentation.shown(measured, RowKeys(seed, epoch, ids.slide, ids.spot))
             spot_genes, niche_genes = spot_genes.where(measured, 0), niche_genes.where(measured, 0)
-        return ModelInputs(ids, images[0], spot_genes, images[1], niche_genes, measured)
+        return ModelInputs(ids, images[0], spot_genes, images[1], niche_genes, measured, targets)
 
     def _pairing(self, batch: SpotBatch) -> tuple[Tensor, Tensor]:
         """The rows' clusters [B], -1 in padding, and their draws of paired negatives [B, C]."""

@@ -42,6 +42,7 @@ class ABFN(nn.Module):
             raise ConfigError(
                 f"ABFN: width {width} is odd; the two modalities take half each: {width - 1} or {width + 1}"
             )
+        self.out = out
         self.norm_image = nn.LayerNorm(width)
         self.norm_gene = nn.LayerNorm(width)
         self.image_to_gene = Attention(width, heads, head_dim)
@@ -76,6 +77,7 @@ class Concat(nn.Module):
 
     def __init__(self, tokens: int, width: int, out: int = 1024) -> None:
         super().__init__()
+        self.out = out
         self.project = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, out))
 
     def forward(self, image_tokens: Tensor, gene_tokens: Tensor) -> Tensor:

@@ -37,8 +37,8 @@ class STAlign(nn.Module):
         spot_image, niche_image: (tokens, width) -> image stream.
         spot_gene, niche_gene: (genes, tokens, width) -> module of (expression [B, G], measured [B, G]) to
             [B, tokens, width].
-        fusion: (tokens, width) -> module of (image tokens, gene tokens) to one vector; called twice, spot and niche
-            share no weights.
+        fusion: (tokens, width) -> module of (image tokens, gene tokens) to one vector of width `out`; called twice,
+            spot and niche share no weights.
         tokens: tokens a stream.
         width: width of a token.
         dim: width of the unimodal embeddings.
@@ -70,6 +70,12 @@ class STAlign(nn.Module):
         self.pool_spot_gene = MeanToken(width, dim)
         self.pool_niche_gene = MeanToken(width, dim)
         number_dropouts(self)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Field of `Embeddings` -> its width."""
+        unimodal = dict.fromkeys(("spot_image", "spot_gene", "niche_image", "niche_gene"), self.dim)
+        return {**unimodal, "spot": self.fuse_spot.out, "niche": self.fuse_niche.out}
 
     @property
     def frozen_prefixes(self) -> tuple[str, ...]:
