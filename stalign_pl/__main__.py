@@ -8,11 +8,14 @@ import sys
 from importlib import import_module
 
 from stalign_pl.errors import STAlignError
+from stalign_pl.signals import Preempted, leave, on_signals, stop_at_once
 
 
 def main() -> int:
     if sys.argv[1:2] in (["genes"], ["plan"], ["clusters"]):
         return _own_command(sys.argv[1], sys.argv[2:])
+    if sys.argv[1:2] == ["fit"]:
+        on_signals(stop_at_once)
     # Read when torch is imported: large CPU tensors on huge pages. A CPU step takes about half the time, page faults
     # being the other half (measured); numbers do not change.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -22,6 +25,8 @@ def main() -> int:
 
     try:
         STAlignCLI()
+    except Preempted as stop:
+        return leave(stop)
     except (STAlignError, MisconfigurationException, OSError) as error:
         print(f"stalign_pl: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

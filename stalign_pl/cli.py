@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from jsonargparse import set_parsing_settings
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
 
 from stalign_pl.callbacks import (
     AtomicCheckpointIO,
@@ -21,22 +22,26 @@ from stalign_pl.callbacks import (
     EmaConfig,
     GenePredictionCallback,
     LastCheckpoint,
+    MovedRun,
     NonFiniteSteps,
     PlanRecord,
     PredictionWriter,
+    Preemption,
+    RunConfigFile,
     RunReport,
     SpatialDomainCallback,
     Throughput,
     WeightAverage,
 )
+from stalign_pl.config_changes import deciding_changes, refuse_changes
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models import draws_from_generator, has_train_mode_batchnorm
 from stalign_pl.module import STAlignModule
-from stalign_pl.run_folder import find_checkpoint, resume_point, set_aside_earlier_run
+from stalign_pl.run_folder import find_checkpoint, goes_on, resume_point, set_aside_earlier_run
 from stalign_pl.run_loggers import MetricsCSV, WandbMode, wandb_logger
-from stalign_pl.shard_format import replacing
+from stalign_pl.run_writer import RunWriter
 
 EVALUATIONS = (SpatialDomainCallback, GenePredictionCallback)
 
@@ -50,30 +55,14 @@ class RunConfig:
         folder: where runs live.
         wandb: auto (online if you are logged in, else offline), online, offline or off.
         project: wandb project.
+        allow_changes: a run that goes on may do so with other settings than it began with.
     """
 
     name: str = "stalign"
     folder: str = "runs"
     wandb: WandbMode = "auto"
     project: str = "stalign"
-
-
-class RunConfigFile(SaveConfigCallback):
-    """`<run>/config.yaml`, the resolved configuration of `fit`; `test` and `predict` leave it as it is.
-
-    Written when the checkpoint to go on from, if any, has been taken: a refused one leaves the run's file alone.
-    """
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Nothing yet."""
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            self.save_config(trainer, pl_module, "fit")
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        with replacing(Path(trainer.default_root_dir) / self.config_filename) as temporary:
-            temporary.write_text(self.parser.dump(self.config, skip_none=False))
+    allow_changes: bool = False
 
 
 class STAlignCLI(LightningCLI):
@@ -139,10 +128,25 @@ class STAlignCLI(LightningCLI):
         find = resume_point if self.subcommand == "fit" else find_checkpoint
         checkpoint = find(options.ckpt_path, run)
         options.ckpt_path = None if checkpoint is None else str(checkpoint)
+        if self.subcommand == "fit" and goes_on(checkpoint, run):
+            self._compare_settings(run)
         if self.subcommand == "fit" and checkpoint is not None:
             options.trainer.num_sanity_val_steps = 0  # the pass before training shows the untrained model, once
         if self.subcommand == "predict":
             options.return_predictions = False  # PredictionWriter has them
+
+    def _compare_settings(self, run: Path) -> None:
+        """Refuse, or take down, what a run that goes on has changed of what decides its numbers."""
+        path, changes = run / "config.yaml", []
+        if path.exists():
+            now = self._parser("fit").dump(self._options, skip_none=False)
+            old, new = OmegaConf.load(path), OmegaConf.create(now)
+            changes = deciding_changes(OmegaConf.to_object(old), OmegaConf.to_object(new))
+        elif rank_zero_only.rank == 0:
+            print(f"{path} is not there: whether this run goes on with its own settings is not known")
+        allowed = self._options.run.allow_changes
+        refuse_changes(changes, allowed, run)
+        self.save_config_kwargs |= {"goes_on": True, "changes": changes, "allowed": allowed}
 
     @staticmethod
     def _refuse(options) -> None:
@@ -166,15 +170,24 @@ class STAlignCLI(LightningCLI):
         self._refuse_inexact(options)
         self._refuse_without_clusters()
         run = Path(options.trainer.default_root_dir)
+        given, writer = self._get(self.config_init, "trainer"), RunWriter(run)
         extra: dict[str, Any] = {
             "logger": False,
-            "callbacks": [Throughput(), DamagedSamples(), DataRecord(), PlanRecord(), RunReport()],
-            "plugins": [AtomicCheckpointIO()],
+            "callbacks": [
+                *(writer, Throughput(), DamagedSamples(), DataRecord(), PlanRecord(), RunReport()),
+                *_listed(given.callbacks),
+            ],
+            "plugins": [AtomicCheckpointIO(writer), *_listed(given.plugins)],
         }
         ema = self._get(self.config_init, "ema")
         if ema.decay is not None:
             extra["callbacks"].append(WeightAverage(ema))
-        if options.trainer.enable_progress_bar is not False:
+        if self.subcommand == "fit":
+            extra["callbacks"].append(Preemption(self._get(self.config_init, "last_checkpoint")))
+        if goes_on(options.ckpt_path, run):
+            extra["callbacks"].append(MovedRun())
+        bars = [callback for callback in extra["callbacks"] if isinstance(callback, ProgressBar)]
+        if options.trainer.enable_progress_bar is not False and not bars:
             extra["callbacks"].append(TQDMProgressBar(refresh_rate=5))
         if SLURMEnvironment.detect():
             extra["plugins"].append(SLURMEnvironment(auto_requeue=False))
@@ -183,15 +196,15 @@ class STAlignCLI(LightningCLI):
             self.model.refuse_micro_batch(self.datamodule.composition.batch // trainer.world_size)
             self._set_aside(run, options.ckpt_path)
             run.mkdir(parents=True, exist_ok=True)
-            loggers = [MetricsCSV(run), wandb_logger(run, options.run.wandb, options.run.project)]
-            trainer.loggers = [logger for logger in loggers if logger is not None]
+            loggers = [MetricsCSV(run, writer), wandb_logger(run, options.run.wandb, options.run.project)]
+            loggers += _listed(given.logger)
+            trainer.loggers = [logger for logger in loggers if isinstance(logger, Logger)]
         return trainer
 
     @staticmethod
     def _set_aside(run: Path, checkpoint: str | None) -> None:
         """Unless this goes on with the folder's own run, move that out of the way. Once, whatever the processes."""
-        goes_on = checkpoint is not None and (run / "checkpoints").resolve() in Path(checkpoint).resolve().parents
-        if goes_on or rank_zero_only.rank != 0:
+        if rank_zero_only.rank != 0 or goes_on(checkpoint, run):
             return
         earlier = set_aside_earlier_run(run)
         if earlier is not None:
@@ -226,3 +239,10 @@ class STAlignCLI(LightningCLI):
                 f"draws from each process's own generator. Set its rate to 0 (model_args: drop_rate, drop_path_rate), "
                 f"or take stalign_pl.models.SpotDropout, which draws by spot"
             )
+
+
+def _listed(given: Any) -> list[Any]:
+    """What a configuration has as null, one or several, as a list."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]

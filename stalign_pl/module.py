@@ -91,6 +91,7 @@ class STAlignModule(LightningModule):
         self.micro_batch = micro_batch
         self._as_built: tuple[STAlign, ...] = ()
         self._replay_checked = False
+        self._keys: RowKeys | None = None
 
     def training_step(self, inputs: ModelInputs, batch_idx: int) -> Tensor:
         self.zero_grad()
@@ -115,10 +116,10 @@ class STAlignModule(LightningModule):
         Where the run asks for exactness, dropout is drawn by spot: else by the generator, which is seeded a step and
         rank, so that a resumed run draws alike and another number of processes does not.
         """
-        keys = None
+        self._keys = None
         if torch.are_deterministic_algorithms_enabled():
-            keys = RowKeys(self._seed, self.current_epoch, inputs.ids.slide[rows], inputs.ids.spot[rows])
-        with keyed_dropout(self.model, keys):
+            self._keys = RowKeys(self._seed, self.current_epoch, inputs.ids.slide[rows], inputs.ids.spot[rows])
+        with keyed_dropout(self.model, self._keys):
             return self.model(
                 inputs.spot_image[rows],
                 inputs.spot_genes[rows],
@@ -126,6 +127,11 @@ class STAlignModule(LightningModule):
                 inputs.niche_genes[rows],
                 inputs.measured[rows],
             )
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradient checkpointing passes forward again in here: the rows are those of the last `_embed`."""
+        with keyed_dropout(self.model, self._keys):
+            loss.backward()
 
     def _loss_by_parts(self, inputs: ModelInputs, parts: list[slice]) -> LossTerms:
         """The global batch's loss in micro-batches, inside automatic optimisation.

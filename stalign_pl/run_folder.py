@@ -10,8 +10,8 @@ WORDS = ("best", "last")
 """What --ckpt_path knows besides a path."""
 
 WRITTEN = (
-    *("config.yaml", "metrics.csv", "results.json", "provenance.json", "table.txt", "genes.tsv", "wandb_id.txt"),
-    *("checkpoints", "figures", "predictions"),
+    *("config.yaml", "changes.json", "metrics.csv", "results.json", "provenance.json", "table.txt", "genes.tsv"),
+    *("wandb_id.txt", "writer.json", "checkpoints", "figures", "predictions"),
 )
 """What a run writes into its folder, but for wandb's own folder, which keeps runs apart by itself."""
 
@@ -46,6 +46,11 @@ def resume_point(asked: str | None, run: Path) -> Path | None:
         print(f"--ckpt_path last: no checkpoint in {run / 'checkpoints'} yet, starting afresh")
         return None
     return find_checkpoint(asked, run)
+
+
+def goes_on(checkpoint: str | Path | None, run: Path) -> bool:
+    """Whether a checkpoint is one of this run, so that training from it goes on with the run."""
+    return checkpoint is not None and (run / "checkpoints").resolve() in Path(checkpoint).resolve().parents
 
 
 def set_aside_earlier_run(run: Path) -> Path | None:

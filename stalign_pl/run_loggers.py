@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from stalign_pl.errors import ConfigError
+from stalign_pl.run_writer import RunWriter
 from stalign_pl.shard_format import replacing
 
 WandbMode = Literal["auto", "online", "offline", "off"]
@@ -25,10 +26,15 @@ class MetricsCSV(Logger):
     Every row is on disk when `log_metrics` returns. A resumed run goes on in the same file, less the rows of the steps
     that it takes again. (Lightning logs a step just after it saves one: a run killed in the milliseconds between has
     the checkpoint and not that row.)
+
+    Args:
+        run: the run's folder.
+        writer: as for `AtomicCheckpointIO`.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, writer: RunWriter | None = None) -> None:
         super().__init__()
+        self._writer = writer
         self._run, self._path = run, run / "metrics.csv"
         self._rows = self._read()
         self._columns = list(dict.fromkeys(["step", *(name for row in self._rows for name in row)]))
@@ -57,6 +63,8 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if self._writer is not None:
+            self._writer.check()
         row = {"step": str(step), **{name: repr(float(value)) for name, value in metrics.items()}}
         new = [name for name in row if name not in self._columns]
         self._columns += new

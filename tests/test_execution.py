@@ -46,6 +46,7 @@ def test_compiled_it_is_the_same_model() -> None:
     plain = model()
     compiled = copy.deepcopy(plain)
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     prepare(compiled, Execution(compile=True, backend="aot_eager"))
     assert compiled.state_dict().keys() == plain.state_dict().keys()
     expected, found = trained(plain), trained(compiled)

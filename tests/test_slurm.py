@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from argparse import ArgumentError, ArgumentParser
 from pathlib import Path
 
@@ -154,19 +156,35 @@ def test_a_failed_step_fails_the_job(tmp_path: Path) -> None:
         assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == 3
 
 
-def test_the_signal_puts_the_job_back_and_waits_for_its_step(tmp_path: Path) -> None:
-    """The batch shell gets USR1 while a step of two seconds runs: it requeues at once and ends with the step."""
-    import signal
-    import time
-
-    started, log = tmp_path / "started", tmp_path / "scontrol.log"
-    _executable(tmp_path / "srun", f"#!/usr/bin/env bash\ntouch {started}\nsleep 2\ntouch {tmp_path}/ended\n")
+def _pretrained(tmp_path: Path, srun: str) -> tuple[subprocess.Popen, Path]:
+    """Start pretrain.sbatch with this for srun; the process, and where scontrol writes what it is given."""
+    log = tmp_path / "scontrol.log"
+    log.touch()
+    _executable(tmp_path / "srun", f"#!/usr/bin/env bash\n{srun}\n")
     _executable(tmp_path / "scontrol", f'#!/usr/bin/env bash\necho "$*" >> {log}\n')
     environment = {**os.environ, **JOB, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(REPOSITORY)}
-    job = subprocess.Popen(["bash", str(REPOSITORY / "slurm" / "pretrain.sbatch"), "c.yaml"], env=environment)
-    while not started.exists():
-        time.sleep(0.05)
-    job.send_signal(signal.SIGUSR1)
-    assert job.wait(timeout=30) == 0
-    assert log.read_text() == "requeue 1\n"
-    assert (tmp_path / "ended").exists()
+    command = ["bash", str(REPOSITORY / "slurm" / "pretrain.sbatch"), "c.yaml"]
+    return subprocess.Popen(command, env=environment), log
+
+
+@pytest.mark.parametrize(("status", "requeued"), [(75, "requeue 1\n"), (0, ""), (1, ""), (137, "")])
+def test_a_step_that_was_stopped_puts_the_job_back(status: int, requeued: str, tmp_path: Path) -> None:
+    job, log = _pretrained(tmp_path, f"exit {status}")
+    assert job.wait(timeout=30) == status
+    assert log.read_text() == requeued
+
+
+def test_a_job_that_slurm_ends_waits_for_its_step_and_does_not_come_back_by_itself(tmp_path: Path) -> None:
+    """`scancel` and preemption send TERM to the batch shell too."""
+    job, log = _pretrained(tmp_path, f"touch {tmp_path}/started; sleep 1; touch {tmp_path}/saved; exit 75")
+    while not (tmp_path / "started").exists():
+        time.sleep(0.02)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(timeout=30) == 75
+    assert (tmp_path / "saved").exists()
+    assert log.read_text() == ""
+
+
+def test_the_tasks_are_signalled_before_the_limit() -> None:
+    """`B:` would signal the batch shell alone."""
+    assert "#SBATCH --signal=USR1@120\n" in (REPOSITORY / "slurm" / "pretrain.sbatch").read_text()

@@ -8,10 +8,12 @@ from lightning import Callback, LightningModule, Trainer
 
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.vocabulary import few_measured
+from stalign_pl.models import ScGPT
+from stalign_pl.split_file import listed
 
 
 class DataRecord(Callback):
-    """Writes `<run>/genes.tsv`; prints the parts, their marks, and each slide that measured few of the genes.
+    """Writes `<run>/genes.tsv`; prints the parts, their marks, slides that measured few of the genes, what scGPT knows.
 
     When the checkpoint to go on from, if any, has been taken: a refused one leaves the run's file alone.
     """
@@ -29,3 +31,7 @@ class DataRecord(Callback):
         print(f"genes: {len(vocabulary):,} of {len(table):,}, selection {vocabulary.digest()[:12]}, in {path}")
         for line in few_measured(vocabulary, data.used_slides.values(), table):
             print(line)
+        for name, stream in pl_module.model.named_children():
+            if isinstance(stream, ScGPT):
+                known, absent = len(vocabulary) - len(stream.left_out), listed(stream.left_out)
+                print(f"{name}: scGPT knows {known:,} of {len(vocabulary):,} genes; not: {absent or 'none'}")

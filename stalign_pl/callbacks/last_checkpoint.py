@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from stalign_pl.errors import ConfigError
 from stalign_pl.run_loggers import MetricsCSV
+from stalign_pl.run_writer import RunWriter
 from stalign_pl.shard_format import replacing
 
 
@@ -27,6 +28,9 @@ class LastCheckpoint(Checkpoint):
         every_n_train_steps: also after every so many steps; null for no such saves.
         minutes: also when this long has passed since the last save; null for no such saves.
 
+    Attributes:
+        wanted: save after this batch, whatever is due; the same on every process.
+
     Raises:
         ConfigError: a number below what makes sense.
     """
@@ -37,6 +41,7 @@ class LastCheckpoint(Checkpoint):
         if minutes is not None and minutes <= 0:
             raise ConfigError(f"last_checkpoint.minutes is {minutes}; above 0, or null")
         self.every_n_train_steps, self.minutes = every_n_train_steps, minutes
+        self.wanted = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved = time.monotonic()
@@ -56,6 +61,8 @@ class LastCheckpoint(Checkpoint):
                 logger.forget_from(checkpoint["global_step"])
 
     def _due(self, trainer: Trainer) -> bool:
+        if self.wanted:
+            return True
         if self.every_n_train_steps is not None and trainer.global_step % self.every_n_train_steps == 0:
             return True
         if self.minutes is None:
@@ -75,7 +82,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Lightning's own writes to the system's temporary folder and moves: across file systems that is a copy, and a
     machine that dies in it leaves half a checkpoint.
+
+    Args:
+        writer: of the run, if this process is to write only as long as the run's folder is its own.
     """
+
+    def __init__(self, writer: RunWriter | None = None) -> None:
+        self._writer = writer
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Raises ConfigError for a file that is damaged or no checkpoint of this program."""
@@ -95,3 +108,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             torch.save(checkpoint, temporary)
+            if self._writer is not None:
+                self._writer.check()

@@ -66,6 +66,7 @@ class WeightAverage(WeightAveraging):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The model is on its device only now; a resumed run's weights are in both."""
         self._average_model.to(pl_module.device)
+        self._average_model.n_averaged = self._average_model.n_averaged.cpu()  # looked at each step, without a wait
         for average, current in zip(self._average_model.module.parameters(), pl_module.parameters(), strict=True):
             if not current.requires_grad:
                 average.data = current.data

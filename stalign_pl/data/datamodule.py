@@ -23,10 +23,11 @@ from stalign_pl.data.plan import Composition, Plan, reading_plan, training_plan
 from stalign_pl.data.reader import BatchReader, Draws, no_draws
 from stalign_pl.data.shards import ShardSet, SlideShard
 from stalign_pl.data.staging import Staging
-from stalign_pl.data.transform import BatchTransform, ModelInputs
+from stalign_pl.data.transform import BatchTransform, Interpolation, ModelInputs
 from stalign_pl.data.vocabulary import Vocabulary, build_vocabulary, measured_counts
 from stalign_pl.errors import ConfigError
 from stalign_pl.gene_panel import GenePanel
+from stalign_pl.shard_format import content_sha256
 from stalign_pl.split_file import listed
 
 
@@ -36,6 +37,8 @@ class STAlignData(LightningDataModule):
     Args:
         shards: folder of the shard set.
         spot_size, niche_size: sides of the pictures that the encoders take, px.
+        spot_interpolation, niche_interpolation: how the stored pictures are resized to that, antialiased: bilinear or
+            bicubic, as the weights of a pretrained encoder were trained with.
         val_patients: held out, looked at every epoch (early stopping, best checkpoint).
         test_patients: held out, looked at by `test` alone.
         train_patients: null takes everybody else.
@@ -84,12 +87,15 @@ class STAlignData(LightningDataModule):
         stage_to: str | None = None,
         stage_keep: bool = True,
         clusters: str | None = None,
+        spot_interpolation: Interpolation = "bilinear",
+        niche_interpolation: Interpolation = "bilinear",
     ) -> None:
         super().__init__()
         self.shard_set = ShardSet(shards)
         self.composition, self.niche, self.augmentation = composition, niche, augmentation
         self.selection, self.stain, self.fit_spots = genes, stain, fit_spots
         self.spot_size, self.niche_size = spot_size, niche_size
+        self.spot_interpolation, self.niche_interpolation = spot_interpolation, niche_interpolation
         self.seed, self.threads, self.verify = seed, threads, verify
         for name, size in (("spot_size", spot_size), ("niche_size", niche_size)):
             if size < 1:
@@ -118,6 +124,13 @@ class STAlignData(LightningDataModule):
         """Slide -> how many of the vocabulary's genes it measured, of those that did not measure all."""
         return measured_counts(self.vocabulary, self.used_slides.values())
 
+    @cached_property
+    def content(self) -> str:
+        """Digest of what is trained on: the training slides' files and the table of clusters, wherever they lie."""
+        files = {slide.record.name: slide.record.files for slide in self.train_slides.values()}
+        sums = {name: {file: facts["sha256"] for file, facts in named.items()} for name, named in files.items()}
+        return content_sha256({"slides": sums, "clusters": None if self.clusters is None else self.clusters.sha256()})
+
     @property
     def used_slides(self) -> dict[int, SlideShard]:
         """All slides of the three parts."""
@@ -140,6 +153,8 @@ class STAlignData(LightningDataModule):
             reference=sorted(self.train_slides),
             tables=len(self.shard_set.slides),
             clusters={} if self.clusters is None else {n: self.clusters.of(s) for n, s in self.train_slides.items()},
+            spot_interpolation=self.spot_interpolation,
+            niche_interpolation=self.niche_interpolation,
         )
 
     @cached_property
@@ -234,6 +249,7 @@ class STAlignData(LightningDataModule):
         return {
             "vocabulary": self.vocabulary.digest(),
             "n_genes": len(self.vocabulary),
+            "content": self.content,
             "train_slides": sorted(slide.record.name for slide in self.train_slides.values()),
         }
 

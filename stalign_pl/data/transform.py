@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,8 +40,18 @@ class ModelInputs:
     targets: GeneTargets
 
 
-def show(image: Tensor, box: Tensor, px: Tensor, size: int, turns: Tensor | None = None) -> Tensor:
-    """Cut boxes out of pictures and resize them with a triangle filter (bilinear, antialiased when shrinking).
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+def show(
+    image: Tensor,
+    box: Tensor,
+    px: Tensor,
+    size: int,
+    turns: Tensor | None = None,
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
+    """Cut boxes out of pictures and resize them, antialiased when shrinking.
 
     The filter is separable, so each picture is multiplied by two small matrices: exact at any scale, one pass over the
     pixels, and on a GPU a batched matrix product.
@@ -50,13 +61,14 @@ def show(image: Tensor, box: Tensor, px: Tensor, size: int, turns: Tensor | None
         box: [B, 4] (x0, y0, x1, y1) in pixels; what lies outside the picture repeats its border.
         px: [B] side of each picture.
         turns: bool [B, 3], swap axes, mirror x, mirror y.
+        interpolation: bilinear (a triangle), or bicubic (Keys 1981 with a = -0.5, as Pillow and torchvision have it).
 
     Returns:
         float32 [B, 3, size, size] in [0, 1].
     """
     side = image.shape[1]
-    across = _triangle_filter(box[:, 0], box[:, 2], px, side, size)
-    down = _triangle_filter(box[:, 1], box[:, 3], px, side, size)
+    across = _filter(box[:, 0], box[:, 2], px, side, size, interpolation)
+    down = _filter(box[:, 1], box[:, 3], px, side, size, interpolation)
     if turns is not None:
         across = torch.where(turns[:, 1, None, None], across.flip(1), across)
         down = torch.where(turns[:, 2, None, None], down.flip(1), down)
@@ -65,18 +77,35 @@ def show(image: Tensor, box: Tensor, px: Tensor, size: int, turns: Tensor | None
     shown = torch.matmul(rows, across.transpose(1, 2)[:, None]) / 255
     if turns is not None:
         shown = torch.where(turns[:, 0, None, None, None], shown.transpose(2, 3), shown)
-    return shown
+    return shown.clamp(0, 1) if interpolation == "bicubic" else shown  # whose negative weights overshoot
 
 
-def _triangle_filter(low: Tensor, high: Tensor, px: Tensor, side: int, size: int) -> Tensor:
+def _filter(low: Tensor, high: Tensor, px: Tensor, side: int, size: int, interpolation: Interpolation) -> Tensor:
     """[B, size, side]: weights of the pixels of one axis in each output point; rows sum to 1, none beyond `px`."""
     step = (high - low) / size
     point = torch.arange(size, device=low.device) + 0.5
-    centre = (low[:, None] + point * step[:, None]).clamp(min=0.5).minimum(px[:, None] - 0.5)
+    centre = low[:, None] + point * step[:, None]
+    border = centre.clamp(min=0.5).minimum(px[:, None] - 0.5)
+    if interpolation == "bicubic":  # within the border's half pixel the next ones count
+        border = torch.where((centre < 0) | (centre > px[:, None]), border, centre)
     pixel = torch.arange(side, device=low.device) + 0.5
-    distance = (pixel[None, None, :] - centre[:, :, None]).abs() / step.clamp(min=1)[:, None, None]
-    weight = (1 - distance).clamp(min=0) * (pixel < px[:, None])[:, None, :]
+    distance = (pixel[None, None, :] - border[:, :, None]).abs() / step.clamp(min=1)[:, None, None]
+    weight = _KERNELS[interpolation](distance) * (pixel < px[:, None])[:, None, :]
     return weight / weight.sum(dim=2, keepdim=True)
+
+
+def _triangle(distance: Tensor) -> Tensor:
+    return (1 - distance).clamp(min=0)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Keys' kernel: 1 - 2.5 d^2 + 1.5 d^3 up to 1, 2 - 4 d + 2.5 d^2 - 0.5 d^3 from there to 2, then 0."""
+    near = (1.5 * distance - 2.5) * distance * distance + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0))
+
+
+_KERNELS: dict[Interpolation, Callable[[Tensor], Tensor]] = {"bilinear": _triangle, "bicubic": _cubic}
 
 
 class BatchTransform(nn.Module):
@@ -86,6 +115,7 @@ class BatchTransform(nn.Module):
         slides: all slides that a batch may name, by number; the batch's `table` counts the set's slides.
         vocabulary: the genes.
         spot_size, niche_size: sides of the pictures that the encoders take, px.
+        spot_interpolation, niche_interpolation: how they are resized, see `show`.
         stain: "slide" moves every slide's colours to the mean and sd of all slides listed in `reference`;
             "none" leaves them.
         reference: the training slides.
@@ -104,9 +134,12 @@ class BatchTransform(nn.Module):
         reference: list[int],
         tables: int,
         clusters: Mapping[int, np.ndarray] | None = None,
+        spot_interpolation: Interpolation = "bilinear",
+        niche_interpolation: Interpolation = "bilinear",
     ) -> None:
         super().__init__()
         self.spot_size, self.niche_size = spot_size, niche_size
+        self.spot_interpolation, self.niche_interpolation = spot_interpolation, niche_interpolation
         column = torch.full((genes,), -1, dtype=torch.int64)
         column[torch.from_numpy(vocabulary.genes)] = torch.arange(len(vocabulary))
         measured = torch.zeros(tables, len(vocabulary), dtype=torch.bool)
@@ -152,15 +185,15 @@ class BatchTransform(nn.Module):
             partner = [shuffled_within_slide(batch.table, batch.valid, batch.draws, step) for step in (1, 2, 3)]
             spot_genes, niche_genes = spot_genes[partner[0]], niche_genes[partner[0 if shuffle == "image_gene" else 1]]
         images = []
-        for image, box, px, size in (
-            (batch.spot_image, batch.spot_box, batch.spot_px, self.spot_size),
-            (batch.niche_image, batch.niche_box, batch.niche_px, self.niche_size),
+        for image, box, px, size, how in (
+            (batch.spot_image, batch.spot_box, batch.spot_px, self.spot_size, self.spot_interpolation),
+            (batch.niche_image, batch.niche_box, batch.niche_px, self.niche_size, self.niche_interpolation),
         ):
             if augmentation is None:
-                images.append(self._stained(show(image, box, px, size), batch.table))
+                images.append(self._stained(show(image, box, px, size, None, how), batch.table))
             else:
                 box, turns = augmentation.boxes(box, batch.draws), augmentation.turns(batch.draws)
-                shown = self._stained(show(image, box, px, size, turns), batch.table)
+                shown = self._stained(show(image, box, px, size, turns, how), batch.table)
                 images.append(augmentation.colours(shown, batch.draws))
         if shuffle == "all":
             images[1] = images[1][partner[2]]

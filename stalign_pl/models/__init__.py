@@ -5,7 +5,10 @@ from stalign_pl.models.frozen import Frozen, frozen_prefixes, has_train_mode_bat
 from stalign_pl.models.fusion import ABFN, Concat
 from stalign_pl.models.genes import GeneMLP, MissingGenes, NicheGeneTransformer
 from stalign_pl.models.image import TimmStream
+from stalign_pl.models.low_rank import LowRankLinear
+from stalign_pl.models.scgpt import ScGPT
 from stalign_pl.models.stalign import Embeddings, STAlign
+from stalign_pl.models.trained_part import LastBlocks, LowRank
 
 __all__ = [
     "ABFN",
@@ -13,9 +16,13 @@ __all__ = [
     "Embeddings",
     "Frozen",
     "GeneMLP",
+    "LastBlocks",
+    "LowRank",
+    "LowRankLinear",
     "MissingGenes",
     "NicheGeneTransformer",
     "STAlign",
+    "ScGPT",
     "SpotDropout",
     "TimmStream",
     "draws_from_generator",

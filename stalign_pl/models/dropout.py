@@ -51,7 +51,10 @@ def number_dropouts(model: nn.Module) -> None:
 
 @contextmanager
 def keyed_dropout(model: nn.Module, keys: RowKeys | None) -> Iterator[None]:
-    """Within it every SpotDropout of `model` draws by `keys`; None changes nothing."""
+    """Within it every SpotDropout of `model` draws by `keys`; None changes nothing.
+
+    A backward pass that computes parts again (`recompute`) must be within it too, with the keys of its forward pass.
+    """
     layers = [] if keys is None else [layer for layer in model.modules() if isinstance(layer, SpotDropout)]
     for layer in layers:
         layer.keys = keys
@@ -67,8 +70,10 @@ def draws_from_generator(module: nn.Module) -> bool:
 
     Such draws differ between processes, and so with their number. Frozen parts draw nothing.
     """
-    if isinstance(module, (Frozen, SpotDropout)):
+    if isinstance(module, SpotDropout):
         return False
+    if isinstance(module, Frozen):
+        return any(draws_from_generator(part) for _, part, learns in module.parts() if learns)
     chances = {_DropoutNd: "p", timm.layers.DropPath: "drop_prob", timm.layers.DropBlock2d: "drop_prob"}
     chances[timm.layers.PatchDropout] = "prob"
     own = any(isinstance(module, kind) and getattr(module, chance) > 0 for kind, chance in chances.items())

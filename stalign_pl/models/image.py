@@ -10,16 +10,18 @@ from torch import Tensor, nn
 
 from stalign_pl.errors import ConfigError
 from stalign_pl.models.backbone import create_backbone
-from stalign_pl.models.frozen import Frozen, frozen_prefixes
+from stalign_pl.models.frozen import frozen_prefixes
+from stalign_pl.models.recomputation import recompute
 from stalign_pl.models.tokens import ToTokens
+from stalign_pl.models.trained_part import Trains, trained_part
 
 
 class TimmStream(nn.Module):
     """Any timm image encoder as one of the model's image streams.
 
-    The paper's spot stream is `resnet50`, trained; its niche stream is UNI: `vit_large_patch16_224`, frozen, with
-    `model_args: {init_values: 1e-5, dynamic_img_size: true}` and `weights: FILE`, or `hf-hub:MahmoodLab/UNI` with
-    `pretrained: true`.
+    The paper's spot stream is `resnet50`, trained; its niche stream is UNI: `vit_large_patch16_224` with
+    `trains: none`, `model_args: {init_values: 1e-5, dynamic_img_size: true}` and `weights: FILE`, or
+    `hf-hub:MahmoodLab/UNI` with `pretrained: true`.
 
     Args:
         tokens: T, number of tokens.
@@ -28,11 +30,16 @@ class TimmStream(nn.Module):
         size: side of the input in px; the caller resizes to it.
         pretrained: take the weights that belong to the name, from the hub.
         weights: local `.safetensors` or `.pth` file in place of the hub.
-        frozen: the backbone only looks (`Frozen`); the projection to tokens is trained all the same.
+        trains: what of the backbone learns: `all`; `none`, it only looks (`Frozen`); `{last: N}`, its last N blocks
+            (`LastBlocks`); `{rank: R, alpha: 16, dropout: 0}`, low-rank adapters in a backbone that only looks
+            (`LowRank`). The projection to tokens learns all the same.
         model_args: further arguments of the timm architecture.
+        gradient_checkpointing: keep the input of each block alone and compute the rest again in the backward pass:
+            less memory, the same gradient, about a third more time.
+        mean, std: of the three channels, in [0, 1], by which images are normalised; null takes the weights' own.
 
     Raises:
-        ConfigError: see `create_backbone`.
+        ConfigError: see `create_backbone`, `trained_part` and `recompute`; a mean or std out of range.
     """
 
     def __init__(
@@ -43,18 +50,28 @@ class TimmStream(nn.Module):
         size: int = 224,
         pretrained: bool = False,
         weights: str | None = None,
-        frozen: bool = False,
+        trains: Trains = "all",
         model_args: dict[str, Any] | None = None,
+        gradient_checkpointing: bool = False,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
     ) -> None:
         super().__init__()
         self.size = size
         backbone = create_backbone(name, size, pretrained, weights, model_args or {})
-        data = timm.data.resolve_model_data_config(backbone)
-        self.register_buffer("mean", torch.tensor(data["mean"]).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(data["std"]).view(-1, 1, 1), persistent=False)
+        own = timm.data.resolve_model_data_config(backbone)
+        mean, std = mean or own["mean"], std or own["std"]
+        if not all(0 <= value <= 1 for value in mean) or not all(0 < value <= 1 for value in std):
+            raise ConfigError(
+                f"image encoder {name!r}: mean is {list(mean)} and std {list(std)}; images are in [0, 1] (divide those "
+                f"of 0 to 255 by 255), and std is above 0"
+            )
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.to_tokens = ToTokens(backbone.head_hidden_size, tokens, width)
-        source = weights or (name if pretrained else None)
-        self.backbone = Frozen(backbone, source) if frozen else backbone
+        self.backbone = trained_part(name, backbone, trains, weights or (name if pretrained else None))
+        if gradient_checkpointing:
+            recompute(name, self.backbone)
 
     @property
     def frozen_prefixes(self) -> tuple[str, ...]:

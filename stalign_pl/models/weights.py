@@ -1,8 +1,9 @@
-"""Load an image backbone's weights from a local file, and name every key that does not fit."""
+"""Load weights from a local file, and name every key that does not fit."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +31,22 @@ def load_weights(backbone: nn.Module, path: Path, classifiers: tuple[str, ...] =
             the backbone.
     """
     state = {
-        key: value for key, value in _read(path).items() if not any(key.startswith(f"{name}.") for name in classifiers)
+        key: value
+        for key, value in read_tensors(path).items()
+        if not any(key.startswith(f"{name}.") for name in classifiers)
     }
-    wanted = backbone.state_dict()
+    load_tensors(
+        backbone, state, path, "Name the architecture that wrote the file, or give its arguments in model_args"
+    )
+
+
+def load_tensors(module: nn.Module, state: dict[str, Tensor], path: Path, advice: str) -> None:
+    """Load `state`, which was read from `path`, into `module`, strictly.
+
+    Raises:
+        ConfigError: keys or shapes that differ from those of the module; ends in `advice`.
+    """
+    wanted = module.state_dict()
     faults = [
         _listed("missing keys", sorted(wanted.keys() - state.keys())),
         _listed("extra keys", sorted(state.keys() - wanted.keys())),
@@ -47,13 +61,18 @@ def load_weights(backbone: nn.Module, path: Path, classifiers: tuple[str, ...] =
     ]
     if any(faults):
         raise ConfigError(
-            f"weights {path}: does not fit {type(backbone).__name__}: {'; '.join(fault for fault in faults if fault)}. "
-            f"Name the architecture that wrote the file, or give its arguments in model_args."
+            f"weights {path}: does not fit {type(module).__name__}: {'; '.join(fault for fault in faults if fault)}. "
+            f"{advice}."
         )
-    backbone.load_state_dict(state, strict=True)
+    module.load_state_dict(state, strict=True)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by key; nothing in it is run.
+
+    Raises:
+        ConfigError: no such file, unknown suffix, or not a file of tensors.
+    """
     if not path.is_file():
         raise ConfigError(f"weights {path}: no such file. Give the path of a .safetensors or .pth file")
     if path.suffix == ".safetensors":
@@ -62,7 +81,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     if path.suffix not in (".pth", ".pt", ".bin"):
         raise ConfigError(f"weights {path}: unknown suffix {path.suffix!r}; known: .safetensors, .pth, .pt, .bin")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError, RuntimeError) as error:
+        raise ConfigError(f"weights {path}: is no file of tensors alone, or a damaged one: {error}") from error
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]

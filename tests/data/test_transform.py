@@ -37,15 +37,39 @@ def test_resizing_a_box_is_what_pillow_does(size):
     assert difference.max() < 2.5
 
 
+@pytest.mark.parametrize("size", [20, 33, 48, 60, 96])
+def test_bicubic_is_what_pillow_and_torchvision_do(size):
+    """To the border of the picture. Pillow rounds between its two passes."""
+    pixels = picture(60)
+    box = torch.tensor([[0.0, 0, 60, 60]])
+    found = show(in_corner(pixels, 75), box, torch.tensor([60.0]), size, interpolation="bicubic")[0]
+    wanted = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC), float)
+    assert np.abs(found.permute(1, 2, 0).numpy() * 255 - wanted).max() < 2
+    given = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].double() / 255
+    exact = torch.nn.functional.interpolate(given, (size, size), mode="bicubic", antialias=True)[0]
+    torch.testing.assert_close(found.double(), exact.clamp(0, 1), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_box_within_the_picture_sees_beyond_itself(interpolation):
+    """Half of a picture, resized, is half of the picture resized."""
+    pixels, px = picture(60), torch.tensor([60.0])
+    whole = show(in_corner(pixels, 60), torch.tensor([[0.0, 0, 60, 60]]), px, 40, None, interpolation)
+    half = show(in_corner(pixels, 60), torch.tensor([[30.0, 0, 60, 30]]), px, 20, None, interpolation)
+    torch.testing.assert_close(half, whole[:, :, :20, 20:])
+
+
 def test_the_whole_picture_at_its_own_size_is_itself():
     pixels = picture(40)
     found = show(in_corner(pixels, 64), torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([40.0]), 40)[0]
     np.testing.assert_allclose(found.permute(1, 2, 0).numpy() * 255, pixels, atol=1e-3)
 
 
-def test_a_box_beyond_the_picture_repeats_its_border():
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_box_beyond_the_picture_repeats_its_border(interpolation):
     pixels = np.full((10, 10, 3), 200, np.uint8)
-    found = show(in_corner(pixels, 32), torch.tensor([[-5.0, -5, 30, 30]]), torch.tensor([10.0]), 16)
+    box, px = torch.tensor([[-5.0, -5, 30, 30]]), torch.tensor([10.0])
+    found = show(in_corner(pixels, 32), box, px, 16, interpolation=interpolation)
     np.testing.assert_allclose(found.numpy() * 255, 200, atol=1e-3)
 
 
@@ -123,6 +147,18 @@ def test_expression_is_log_cp10k_and_a_stream_standardises_it_by_training_statis
     assert inputs.niche_image.shape == (len(slide), 3, 48, 48)
     assert float(inputs.niche_image.min()) >= 0
     assert float(inputs.niche_image.max()) <= 1
+
+
+def test_each_picture_is_resized_as_its_option_says(data, tiny_shards):
+    slide = next(iter(data.val_slides.values()))
+    reader = BatchReader({slide.record.number: slide}, data.niche)
+    batch = reader.read(np.full(4, slide.record.number), np.arange(4), epoch=0)
+    other = STAlignData(str(tiny_shards), 32, 48, ["P2"], ["P3"], niche_interpolation="bicubic").transform(batch)
+    plain = data.transform(batch)
+    assert torch.equal(other.spot_image, plain.spot_image)
+    cubic = show(batch.niche_image, batch.niche_box, batch.niche_px, 48, interpolation="bicubic")
+    torch.testing.assert_close(other.niche_image, data.transform._stained(cubic, batch.table))
+    assert not torch.allclose(other.niche_image, plain.niche_image, atol=1e-3)
 
 
 def test_without_augmentation_a_row_depends_on_its_spot_alone(data):

@@ -18,6 +18,7 @@ from stalign_pl.models import (
 from stalign_pl.models.attention import Attention
 from stalign_pl.models.dropout import number_dropouts
 from stalign_pl.row_random import RowKeys
+from tests.models.panels import plain_panel
 
 SLIDE, SPOT = torch.tensor([3, 3, 500, 0]), torch.tensor([10, 11, 10, 0])
 
@@ -48,8 +49,8 @@ def test_a_keyed_mask_is_the_formula_forward_and_backward():
 @pytest.mark.parametrize(
     "stream",
     [
-        GeneMLP(7, 3, 4, hidden=16, dropout=0.5),
-        NicheGeneTransformer(7, 3, 4, dim=10, depth=2, heads=2, head_dim=8, mlp=12, dropout=0.5),
+        GeneMLP(plain_panel(7), 3, 4, hidden=16, dropout=0.5),
+        NicheGeneTransformer(plain_panel(7), 3, 4, dim=10, depth=2, heads=2, head_dim=8, mlp=12, dropout=0.5),
     ],
     ids=["mlp", "transformer"],
 )
@@ -109,7 +110,7 @@ def test_keys_of_other_rows_are_an_error():
         (lambda: Frozen(nn.Dropout(0.1)), False),
         (lambda: TimmStream(2, 4, "test_convnext", size=32), False),
         (lambda: TimmStream(2, 4, "test_convnext", size=32, model_args={"drop_path_rate": 0.1}), True),
-        (lambda: TimmStream(2, 4, "test_convnext", size=32, model_args={"drop_path_rate": 0.1}, frozen=True), False),
+        (lambda: TimmStream(2, 4, "test_convnext", size=32, model_args={"drop_path_rate": 0.1}, trains="none"), False),
         (lambda: TimmStream(2, 4, "test_vit", size=32, model_args={"attn_drop_rate": 0.1}), True),
         (lambda: TimmStream(2, 4, "test_vit", size=32, model_args={"patch_drop_rate": 0.5}), True),
     ],

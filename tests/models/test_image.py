@@ -34,6 +34,16 @@ def test_images_are_normalised_as_timm_says():
     assert not {"mean", "std"} & stream.state_dict().keys()
 
 
+def test_images_are_normalised_as_asked():
+    mean, std = (0.7, 0.5, 0.6), (0.2, 0.3, 0.1)
+    stream = TimmStream(2, 4, name=TINY, size=32, mean=mean, std=std).eval()
+    shown = (images() - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    torch.testing.assert_close(stream.features(images()), stream.backbone(shown))
+    for given in ({"mean": (180.0, 120.0, 150.0)}, {"std": (0.2, 0.0, 0.2)}):
+        with pytest.raises(ConfigError, match=r"divide those of 0 to 255 by 255"):
+            TimmStream(2, 4, name=TINY, size=32, **given)
+
+
 def test_resnet50_builds_and_runs():
     stream = TimmStream(tokens=8, width=512, name="resnet50", size=64)
     assert stream.to_tokens.project[0].in_features == 2048
@@ -42,7 +52,7 @@ def test_resnet50_builds_and_runs():
 
 def test_uni_builds_at_full_size():
     with torch.device("meta"):
-        stream = TimmStream(tokens=8, width=512, name="vit_large_patch16_224", frozen=True, model_args=UNI)
+        stream = TimmStream(tokens=8, width=512, name="vit_large_patch16_224", trains="none", model_args=UNI)
         tokens = stream(torch.empty(2, 3, 224, 224))
     assert tokens.shape == (2, 8, 512)
     keys = stream.backbone.module.state_dict()
@@ -118,7 +128,7 @@ def test_a_file_that_holds_no_tensors_is_refused(tmp_path):
 
 
 def test_frozen_stays_as_it_is_while_its_projection_learns():
-    stream = TimmStream(2, 4, name="test_resnet", size=32, frozen=True).train()
+    stream = TimmStream(2, 4, name="test_resnet", size=32, trains="none").train()
     before = {key: value.clone() for key, value in stream.backbone.state_dict().items()}
     optimiser = torch.optim.SGD(stream.parameters(), lr=1.0)
     features = stream.features(images(4))
@@ -135,21 +145,21 @@ def test_frozen_stays_as_it_is_while_its_projection_learns():
 def test_only_frozen_weights_with_a_source_may_leave_the_checkpoint(tmp_path):
     path = tmp_path / "w.safetensors"
     save_file(state_of_a_tiny_backbone(), path)
-    from_file = TimmStream(2, 4, name=TINY, size=32, weights=str(path), frozen=True)
+    from_file = TimmStream(2, 4, name=TINY, size=32, weights=str(path), trains="none")
     assert from_file.frozen_prefixes == ("backbone.",)
     dropped = {key for key in from_file.state_dict() if key.startswith(from_file.frozen_prefixes)}
     assert len(dropped) == len(state_of_a_tiny_backbone())
-    assert TimmStream(2, 4, name=TINY, size=32, frozen=True).frozen_prefixes == ()
+    assert TimmStream(2, 4, name=TINY, size=32, trains="none").frozen_prefixes == ()
     assert TimmStream(2, 4, name=TINY, size=32, weights=str(path)).frozen_prefixes == ()
     assert frozen_prefixes(nn.Sequential(nn.Linear(2, 2), Frozen(nn.Linear(2, 2), "a file"))) == ("1.",)
 
 
 @pytest.mark.parametrize(
-    ("name", "frozen", "expected"),
-    [("test_resnet", False, True), ("test_resnet", True, False), (TINY, False, False)],
+    ("name", "trains", "expected"),
+    [("test_resnet", "all", True), ("test_resnet", "none", False), (TINY, "all", False)],
 )
-def test_batchnorm_in_train_mode_is_found(name, frozen, expected):
-    stream = TimmStream(2, 4, name=name, size=32, frozen=frozen)
+def test_batchnorm_in_train_mode_is_found(name, trains, expected):
+    stream = TimmStream(2, 4, name=name, size=32, trains=trains)
     assert has_train_mode_batchnorm(stream) is expected
     assert not has_train_mode_batchnorm(nn.SyncBatchNorm.convert_sync_batchnorm(stream))
     assert not has_train_mode_batchnorm(TimmStream(2, 4, name=name, size=32).eval())

@@ -25,7 +25,7 @@ model:
       init_args: {name: test_convnext.r160_in1k, size: "${size}"}
     niche_image:
       class_path: stalign_pl.models.TimmStream
-      init_args: {name: test_vit, size: 48, frozen: true, model_args: {dynamic_img_size: true}}
+      init_args: {name: test_vit, size: 48, trains: none, model_args: {dynamic_img_size: true}}
     spot_gene:
       class_path: stalign_pl.models.GeneMLP
       init_args: {hidden: 16}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.runs import arguments, run_apart
+from tests.training.uninterrupted import Uninterrupted, train_uninterrupted
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +18,9 @@ def trained(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert "before training" in printed
     assert "epoch   1" in printed
     return folder
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    """Two epochs with dropout, by `uninterrupted.OPTIONS`. Copy a folder to write in it."""
+    return train_uninterrupted(tiny_shards, tmp_path_factory.mktemp("uninterrupted"))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import torch
 
 import stalign_pl.cli  # noqa: F401  (here, not in a test: Lightning's log handler keeps the stderr of its import)
 from stalign_pl.__main__ import main
+from stalign_pl.signals import SIGNALS
 
 TINY = Path(__file__).with_name("tiny.yaml")
 QUICK = ("--spatial_domains.smooth", "1", "--spatial_domains.secondary", "[]", "--spatial_domains.seeds", "1")
@@ -25,9 +29,18 @@ def arguments(command: str, shards: Path, folder: Path, *more: str) -> list[str]
     return [str(argument) for argument in given]
 
 
+@contextmanager
+def signal_handlers_kept() -> Iterator[None]:
+    """A program leaves its handlers behind when it ends; this process goes on."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def run_here(*given: str) -> int:
     """Run the command line in this process; its exit status."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, signal_handlers_kept():
         patch.setattr(sys, "argv", ["stalign_pl", *given])
         return main()
 

@@ -16,7 +16,7 @@ from stalign_pl.evaluation.results import ALL, read_results
 from tests.training.runs import QUICK, arguments, logged, run_here, written
 
 FIT_FILES = {
-    *("config.yaml", "metrics.csv", "results.json", "provenance.json", "genes.tsv"),
+    *("config.yaml", "metrics.csv", "results.json", "provenance.json", "genes.tsv", "writer.json"),
     *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
     *(f"figures/tiny_2-{kind}-epoch00{epoch}.png" for kind in ("domains", "genes") for epoch in (0, 1)),
 }

@@ -44,13 +44,15 @@ def assert_same_training(found: Path, expected: Path, rtol: float, atol: float) 
 
 
 def test_one_process_in_micro_batches_trains_what_two_processes_train(tiny_shards: Path, tmp_path: Path) -> None:
-    """Into the second epoch, with dropout, hidden genes and clipping. Adam's first steps are signs of gradients:
-    a weight whose gradient is rounding may move either way, by the learning rate of 1e-3 at most."""
-    given = (*BARE, *DRAWING, "--trainer.max_steps", "6")
+    """Into the second epoch, with dropout, hidden genes, clipping and averaged weights. Adam's first steps are signs of
+    gradients: a weight whose gradient is rounding may move either way, by the learning rate of 1e-3 at most."""
+    given = (*BARE, *DRAWING, "--trainer.max_steps", "6", "--ema.decay", "0.6", "--ema.start", "2")
     assert run_here(*arguments("fit", tiny_shards, tmp_path / "one", *given, *FOUR)) == 0
     run_apart(*arguments("fit", tiny_shards, tmp_path / "two", *given, *TWO))
     assert checkpoint(tmp_path / "one")["global_step"] == 6
     assert_same_training(tmp_path / "one", tmp_path / "two", rtol=1e-3, atol=2e-4)
+    one, two = (checkpoint(tmp_path / name)["current_model_state"] for name in ("one", "two"))
+    torch.testing.assert_close(one, two, rtol=1e-3, atol=2e-4)
 
 
 def test_a_resumed_run_ends_bit_for_bit_alike(

@@ -109,7 +109,8 @@ def test_too_many_in_a_row_end_the_run_and_name_the_first(
     )
     assert column(tmp_path, "train/skipped_steps") == [1, 1, 2, 3]
     capsys.readouterr()
-    assert run_here(*arguments("fit", tiny_shards, tmp_path, *given, *poisoned(0), "--ckpt_path", "last")) == 1
+    resumed = (*poisoned(0), "--ckpt_path", "last", "--run.allow_changes", "true")  # to two epochs, with other poison
+    assert run_here(*arguments("fit", tiny_shards, tmp_path, *given, *resumed)) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     for text in (
         "3 steps in a row (non_finite.limit)",

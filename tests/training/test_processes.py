@@ -1,4 +1,4 @@
-"""Two processes train what one does: the same batches, losses and figures."""
+"""Another number of processes trains the same: the same batches, losses and figures; also after a stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from stalign_pl.evaluation.results import read_results
+from tests.training.forked import ended, start_ranks
+from tests.training.probes import batches, probe
 from tests.training.runs import QUICK, arguments, logged, run_apart, run_here
+from tests.training.uninterrupted import OPTIONS as DRAWING
+from tests.training.uninterrupted import SELDOM, Uninterrupted, weights
 
 EPOCHS, STEPS = 5, 20
 OPTIONS = (*QUICK, "--trainer.max_epochs", str(EPOCHS), "--trainer.check_val_every_n_epoch", str(EPOCHS))
@@ -37,3 +41,34 @@ def test_two_processes_log_the_losses_of_one(tiny_shards: Path, tmp_path: Path) 
     for row in before:
         same = [other for other in second if (other.slide, other.row, other.metric) == (row.slide, row.row, row.metric)]
         assert [other.mean for other in same if other.task == row.task] == pytest.approx([row.mean], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(2, 1), *[pytest.param(*pair, marks=pytest.mark.long) for pair in ((2, 4), (4, 1))]]
+)
+def test_a_stopped_run_goes_on_with_another_number_of_processes(
+    before: int, after: int, uninterrupted: Uninterrupted, tiny_shards: Path, tmp_path: Path
+) -> None:
+    """With dropout and augmentation, stopped within an epoch. A thousandth of the way is allowed: sums over the batch
+    are added in another order, and AdamW makes more of a small gradient's last digits."""
+    ids, printed = tmp_path / "ids", tmp_path / "printed"
+    given = (*DRAWING, *SELDOM, *probe("SignalAt", step=3), *probe("BatchIds", file=str(ids)))
+    run = arguments("fit", tiny_shards, tmp_path / "stopped", *given)
+    assert ended(*start_ranks(*run, processes=before, printed=printed)) == [75] + [0] * (before - 1)
+    if after == 1:
+        assert run_here(*run, "--ckpt_path", "last") == 0
+    else:
+        goes_on = start_ranks(*run, "--ckpt_path", "last", processes=after, printed=printed)
+        assert ended(*goes_on) == [0] * after, printed.read_text()
+
+    one = (*DRAWING, *SELDOM, *probe("BatchIds", file=str(tmp_path / "one")), "--trainer.limit_val_batches", "0")
+    assert run_here(*arguments("fit", tiny_shards, tmp_path, *one, "--checkpoint.monitor", "null")) == 0
+    assert batches(ids) == batches(tmp_path / "one")
+    assert [len(spots) for _, spots in sorted(batches(ids).items())] == [16] * 8
+
+    start, end, found = (
+        weights(path) for path in (uninterrupted.at_step[1], uninterrupted.run, tmp_path / "stopped" / "tiny")
+    )
+    way = sum(float((end[key] - start[key]).square().sum()) for key in end) ** 0.5
+    apart = sum(float((end[key] - found[key]).square().sum()) for key in end) ** 0.5
+    assert 0 < apart < 1e-3 * way

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,60 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from stalign_pl.callbacks import AtomicCheckpointIO
-from tests.training.runs import QUICK, arguments, logged, run_here, start
-
-STEPS_AN_EPOCH, EPOCHS = 4, 2
-OPTIONS = (
-    *("--last_checkpoint.every_n_train_steps", "1", "--model.model.init_args.spot_gene.init_args.dropout", "0.2"),
-    *QUICK,
-)
-
-
-@dataclass
-class Uninterrupted:
-    """A whole run, and its folder as it stood when each checkpoint had just been written."""
-
-    run: Path
-    at_step: dict[int, Path]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-
-
-def assert_same_end(run: Path, whole: Path) -> None:
-    expected, found = weights(whole), weights(run)
-    assert expected.keys() == found.keys()
-    assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
-    assert json.loads((run / "results.json").read_text()) == json.loads((whole / "results.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    states: dict[int, Path] = {}
-    save = AtomicCheckpointIO.save_checkpoint
-
-    def save_and_copy(self, checkpoint, path, storage_options=None) -> None:
-        save(self, checkpoint, path, storage_options)
-        if Path(path).name == "last.ckpt":
-            step = checkpoint["global_step"]
-            states[step] = Path(shutil.copytree(folder / "tiny", folder / f"step{step}" / "tiny"))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AtomicCheckpointIO, "save_checkpoint", save_and_copy)
-        assert run_here(*arguments("fit", tiny_shards, folder, *OPTIONS)) == 0
-    assert sorted(states) == list(range(1, STEPS_AN_EPOCH * EPOCHS + 1))
-    return Uninterrupted(folder / "tiny", states)
+from tests.training.forked import start_forked
+from tests.training.runs import QUICK, arguments, logged, run_here
+from tests.training.uninterrupted import EPOCHS, OPTIONS, STEPS_AN_EPOCH, Uninterrupted, assert_same_end, weights
 
 
 @pytest.mark.parametrize("step", [1, STEPS_AN_EPOCH - 1, STEPS_AN_EPOCH, STEPS_AN_EPOCH + 2])
 def test_a_run_resumed_from_any_step_ends_bit_for_bit_as_an_uninterrupted_one(
-    step: int, uninterrupted: Uninterrupted, tiny_shards: Path
+    step: int, uninterrupted: Uninterrupted, tiny_shards: Path, tmp_path: Path
 ) -> None:
     """Within an epoch, before its last batch and at its end; with dropout and augmentation on."""
-    run = uninterrupted.at_step[step]
+    run = Path(shutil.copytree(uninterrupted.at_step[step], tmp_path / "tiny"))
     assert not all(torch.equal(weights(run)[key], value) for key, value in weights(uninterrupted.run).items())
     assert run_here(*arguments("fit", tiny_shards, run.parent, *OPTIONS, "--ckpt_path", "last")) == 0
     assert_same_end(run, uninterrupted.run)
@@ -85,29 +40,48 @@ def test_a_finished_run_is_left_as_it_is(uninterrupted: Uninterrupted, tiny_shar
     assert logged(run) == logged(uninterrupted.run)
 
 
-def test_kill_9_leaves_a_folder_that_goes_on(uninterrupted: Uninterrupted, tiny_shards: Path, tmp_path: Path) -> None:
-    given = arguments("fit", tiny_shards, tmp_path, *OPTIONS)
-    run = tmp_path / "tiny"
-    random = np.random.default_rng(5)
-    after, wait = int(random.integers(1, STEPS_AN_EPOCH + 2)), float(random.random() / 4)
-    process = start(*given)
+def kill_and_go_on(given: list[str], run: Path, printed: Path, random: np.random.Generator) -> None:
+    """Start a run or go on with it, and kill it at a random moment of the next steps; check what it left."""
+    steps = len(trained_steps(run))
+    after, wait = steps + int(random.integers(0, 3)), float(random.random() / 4)
+    process = start_forked(*given, "--ckpt_path", "last", printed=printed)
     limit = time.monotonic() + 300
-    while not (run / "metrics.csv").exists() or len(logged(run)) < after:
-        assert process.poll() is None, process.stdout.read()
+    while process.is_alive() and len(trained_steps(run)) < max(after, 1):
         assert time.monotonic() < limit
-        time.sleep(0.02)
-    time.sleep(wait)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.stdout.close()
+        time.sleep(0.01)
+    process.join(wait)
+    process.kill()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL), printed.read_text()
     json.loads((run / "results.json").read_text())
     for picture in (run / "figures").glob("*.png"):
         Image.open(picture).load()
     assert weights(run)
-    assert run_here(*given, "--ckpt_path", "last") == 0
-    assert_same_end(run, uninterrupted.run)
-    steps = [int(row["step"]) for row in logged(run) if "train/loss" in row]
-    assert steps == list(range(STEPS_AN_EPOCH * EPOCHS))
+
+
+def trained_steps(run: Path) -> list[int]:
+    if not (run / "metrics.csv").exists():
+        return []
+    return [int(row["step"]) for row in logged(run) if "train/loss" in row]
+
+
+@pytest.mark.parametrize(("seed", "kills"), [(0, 5), pytest.param(1, 20, marks=pytest.mark.long)])
+def test_a_run_killed_again_and_again_ends_bit_for_bit_as_one_that_was_not(
+    seed: int, kills: int, uninterrupted: Uninterrupted, tiny_shards: Path, tmp_path: Path
+) -> None:
+    """Runs that came to their end under the last kill begin anew, until there were so many kills."""
+    random, number = np.random.default_rng(seed), 0
+    while kills > 0:
+        number += 1
+        run = tmp_path / str(number) / "tiny"
+        given = arguments("fit", tiny_shards, run.parent, *OPTIONS)
+        run.parent.mkdir()
+        while kills > 0 and len(trained_steps(run)) < STEPS_AN_EPOCH * EPOCHS:
+            kill_and_go_on(given, run, run.parent / "printed", random)
+            kills -= 1
+        assert run_here(*given, "--ckpt_path", "last") == 0
+        assert_same_end(run, uninterrupted.run)
+        assert trained_steps(run) == list(range(STEPS_AN_EPOCH * EPOCHS))
 
 
 def test_last_without_a_checkpoint_starts_afresh_and_says_so(

@@ -198,5 +198,5 @@ def test_test_without_test_patients(trained: Path, tiny_shards: Path, fails: Fai
 
 def test_deterministic_takes_batchnorm_that_is_frozen(tiny_shards: Path, tmp_path: Path) -> None:
     stream = "--model.model.init_args.spot_image.init_args"
-    given = [f"{stream}.name", "test_resnet", f"{stream}.frozen", "true", "--trainer.max_steps", "1", *QUICK]
+    given = [f"{stream}.name", "test_resnet", f"{stream}.trains", "none", "--trainer.max_steps", "1", *QUICK]
     assert run_here(*arguments("fit", tiny_shards, tmp_path, *given, "--checkpoint.monitor", "null")) == 0

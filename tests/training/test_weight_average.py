@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from lightning import LightningModule, Trainer
+from torch import nn
 
-from stalign_pl.callbacks import AtomicCheckpointIO, EmaConfig
+from stalign_pl.callbacks import AtomicCheckpointIO, EmaConfig, WeightAverage
 from stalign_pl.errors import ConfigError
 from tests.training.runs import QUICK, arguments, logged, run_here
 from tests.training.test_micro_batches import BARE, checkpoint
@@ -77,6 +79,17 @@ def test_frozen_weights_are_in_no_part_of_a_checkpoint(whole: Whole) -> None:
         kept = [key for key in whole.at_step[8][part] if key.startswith("model.spot_image.")]
         assert kept
         assert not [key for key in kept if ".backbone." in key]
+
+
+def test_frozen_weights_are_shared_and_others_copied() -> None:
+    module, callback = LightningModule(), WeightAverage(EmaConfig(0.9))
+    module.frozen, module.learning = nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    callback.setup(trainer, module, "fit")
+    callback.on_fit_start(trainer, module)
+    average = callback._average_model.module
+    assert average.frozen.weight.data_ptr() == module.frozen.weight.data_ptr()
+    assert average.learning.weight.data_ptr() != module.learning.weight.data_ptr()
 
 
 def test_training_does_not_see_the_average(whole: Whole, tiny_shards: Path, tmp_path: Path) -> None:

@@ -1,0 +1,113 @@
+"""Which settings a run that goes on may have changed: those that cannot change its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stalign_pl.errors import ConfigError
+
+FREE = (
+    "ckpt_path",
+    "weights_only",
+    "run",
+    "last_checkpoint",
+    "predictions",
+    "non_finite.limit",
+    "checkpoint.auto_insert_metric_name",
+    "checkpoint.dirpath",
+    "checkpoint.enable_version_counter",
+    "checkpoint.filename",
+    "checkpoint.verbose",
+    "data.bad_samples",
+    "data.clusters",
+    "data.shards",
+    "data.stage_keep",
+    "data.stage_to",
+    "data.threads",
+    "data.verify",
+    "model.execution",
+    "model.micro_batch",
+    "model.optimizer.fused",
+)
+"""Keys, with all below them, that decide where and how fast, not what. Every other one decides.
+
+The contents of `data.shards` and `data.clusters` do: the checkpoint has their digest (`STAlignData.state_dict`).
+"""
+
+TRAINER_DECIDES = (
+    "accumulate_grad_batches",
+    "callbacks",
+    "check_val_every_n_epoch",
+    "deterministic",
+    "fast_dev_run",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "limit_train_batches",
+    "limit_val_batches",
+    "max_epochs",
+    "max_steps",
+    "min_epochs",
+    "min_steps",
+    "overfit_batches",
+    "plugins",
+    "precision",
+    "reload_dataloaders_every_n_epochs",
+    "sync_batchnorm",
+    "use_distributed_sampler",
+    "val_check_interval",
+)
+"""Of the trainer's own keys, those that decide. `max_epochs` and `max_steps` are the length of the schedules."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that decides the result, and is not what the run began with.
+
+    Attributes:
+        key: dotted.
+        old, new: null where it is not set.
+    """
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} was {self.old!r}, is {self.new!r}"
+
+
+def deciding_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """What differs between two resolved configurations of `fit` and decides a run's numbers, by key.
+
+    A key that is absent and one that is null are the same.
+    """
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    changed = [Change(key, before.get(key), after.get(key)) for key in sorted(before.keys() | after.keys())]
+    return [change for change in changed if change.old != change.new and _decides(change.key)]
+
+
+def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values; a list is a value, and so is an empty mapping, which is null."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _decides(key: str) -> bool:
+    if key.startswith("trainer."):
+        return key.split(".")[1] in TRAINER_DECIDES
+    return not any(key == free or key.startswith(f"{free}.") for free in FREE)
+
+
+def refuse_changes(changes: list[Change], allowed: bool, run: Path) -> None:
+    """Raises ConfigError, with all of them, unless they are allowed."""
+    if changes and not allowed:
+        raise ConfigError(
+            f"the run in {run} began with other settings: {'; '.join(map(str, changes))}. Go on with its own, give the "
+            f"new ones another run.name, or take them over in this run: run.allow_changes: true"
+        )

@@ -1,0 +1,78 @@
+"""scGPT's encoder: genes and their binned values to one vector a spot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class ScGPTShape:
+    """What of `args.json` makes the encoder.
+
+    Attributes:
+        width: of a token and of the result (`embsize`).
+        heads, layers: of the Transformer (`nheads`, `nlayers`).
+        hidden: width of its feed-forward layers (`d_hid`).
+        dropout: in training.
+    """
+
+    width: int
+    heads: int
+    layers: int
+    hidden: int
+    dropout: float
+
+
+class ScGPTEncoder(nn.Module):
+    """The encoder of scGPT (Cui et al. 2024, Nature Methods), without its decoders; the published names of weights.
+
+    Args:
+        shape: of the encoder.
+        vocabulary: number of tokens: genes and special ones.
+        padding: token of absent genes.
+    """
+
+    def __init__(self, shape: ScGPTShape, vocabulary: int, padding: int) -> None:
+        super().__init__()
+        self.padding = padding
+        self.encoder = GeneNames(vocabulary, shape.width, padding)
+        self.value_encoder = GeneValues(shape.width, shape.dropout)
+        layer = nn.TransformerEncoderLayer(shape.width, shape.heads, shape.hidden, shape.dropout, batch_first=True)
+        self.transformer_encoder = nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
+
+    def forward(self, tokens: Tensor, values: Tensor) -> Tensor:
+        """tokens int64 [B, L], `<cls>` first; values float [B, L] -> [B, width] of unit length, at `<cls>`."""
+        given = self.encoder(tokens) + self.value_encoder(values)
+        output = self.transformer_encoder(given, src_key_padding_mask=tokens == self.padding)
+        return functional.normalize(output[:, 0], dim=-1)
+
+
+class GeneNames(nn.Module):
+    """A learned vector a token, LayerNorm."""
+
+    def __init__(self, vocabulary: int, width: int, padding: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=padding)
+        self.enc_norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, L] -> [B, L, width]."""
+        return self.enc_norm(self.embedding(tokens))
+
+
+class GeneValues(nn.Module):
+    """A binned value as a vector: linear, ReLU, linear, LayerNorm, dropout."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(1, width)
+        self.linear2 = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[B, L] -> [B, L, width]."""
+        return self.dropout(self.norm(self.linear2(functional.relu(self.linear1(values.unsqueeze(-1))))))
