@@ -169,6 +169,8 @@ class STAlignCLI(LightningCLI):
         options = self._options
         self._refuse_inexact(options)
         self._refuse_without_clusters()
+        if self.subcommand == "fit":
+            self._refuse_absent_figure(options.checkpoint.monitor or "")
         run = Path(options.trainer.default_root_dir)
         given, writer = self._get(self.config_init, "trainer"), RunWriter(run)
         extra: dict[str, Any] = {
@@ -209,6 +211,19 @@ class STAlignCLI(LightningCLI):
         earlier = set_aside_earlier_run(run)
         if earlier is not None:
             print(f"{run} held an earlier run, moved to {earlier}. To go on with a run: --ckpt_path last")
+
+    def _refuse_absent_figure(self, monitor: str) -> None:
+        """Else the first validation says so: no checkpoint is chosen by what is never logged."""
+        has = self.model.model.has
+        for figures, wanted, there in (
+            (SpatialDomainCallback.logged, "fused niche embedding", has("niche")),
+            (GenePredictionCallback.logged, "image embedding", has("spot_image") or has("niche_image")),
+        ):
+            if not there and monitor.startswith(tuple(f"val/{name}" for name in figures.values())):
+                raise ConfigError(
+                    f"checkpoint.monitor is {monitor!r}, which is scored on the {wanted}, and model.model has none. "
+                    f"Set it to another figure or to train/loss, or to null with checkpoint.save_top_k: 0"
+                )
 
     def _refuse_without_clusters(self) -> None:
         """Else the first training batch says so, after a pass of evaluation."""

@@ -44,7 +44,7 @@ def prepare(model: STAlign, execution: Execution) -> None:
     A deep copy of a compiled model is not compiled.
     """
     if execution.channels_last:
-        for stream in (model.spot_image, model.niche_image):
+        for stream in filter(None, (model.spot_image, model.niche_image)):
             stream.to(memory_format=torch.channels_last)
             stream.register_forward_pre_hook(_channels_last)
     if execution.compile:

@@ -21,7 +21,7 @@ from stalign_pl.execution import Execution, prepare
 from stalign_pl.models import Embeddings, STAlign, has_train_mode_batchnorm, keyed_dropout
 from stalign_pl.objectives import GeneRegression, RegressionConfig, ThreeLevelObjective
 from stalign_pl.objectives.micro_batches import loss_by_parts, micro_batches
-from stalign_pl.objectives.three_level import LossTerms
+from stalign_pl.objectives.three_level import CONTRASTS, LossTerms
 from stalign_pl.optimizer import adamw, takes_fused
 from stalign_pl.row_random import RowKeys
 from stalign_pl.schedules import OptimizerConfig, learning_rate, weight_decay
@@ -35,20 +35,23 @@ class Evaluated:
         slide, spot: int64 [B]. valid: bool [B].
         niche: [B, D] fused niche embedding: what spatial domains are read from.
         spot_fused: [B, D] fused spot embedding.
-        image: [B, 2 * dim] spot and niche image embedding: what genes are predicted from.
+        image: [B, 2 * dim] spot and niche image embedding: what genes are predicted from. [B, dim] where the model has
+            one of them.
         spot_pair, niche_pair: [B, 2 * dim] a scale's image and gene embedding, each of unit length: what a model
             without fusion would be clustered by.
         spot_features, niche_features: [B, F] the image encoders' own pooled features; of the untrained model only.
+
+    What the model has no part for is None.
     """
 
     slide: Tensor
     spot: Tensor
     valid: Tensor
-    niche: Tensor
-    spot_fused: Tensor
-    image: Tensor
-    spot_pair: Tensor
-    niche_pair: Tensor
+    niche: Tensor | None
+    spot_fused: Tensor | None
+    image: Tensor | None
+    spot_pair: Tensor | None
+    niche_pair: Tensor | None
     spot_features: Tensor | None = None
     niche_features: Tensor | None = None
 
@@ -65,7 +68,7 @@ class STAlignModule(LightningModule):
     """Trains `model` on `objective`.
 
     Args:
-        model: four streams, two fusions.
+        model: up to four streams and two fusions; parts that the objective does not reach stay as they are.
         objective: embeddings and ids -> loss terms, over the global batch.
         optimizer: AdamW and its schedules.
         micro_batch: rows that pass through the model at once, a process; null takes all that a process has of a global
@@ -73,6 +76,9 @@ class STAlignModule(LightningModule):
             pass twice.
         execution: compiled or not, and the memory format.
         regression: gene regression beside the contrasts; off unless a weight is above 0.
+
+    Raises:
+        ConfigError: a level of the objective, or a regression, needs an embedding that the model has not.
     """
 
     def __init__(
@@ -89,6 +95,9 @@ class STAlignModule(LightningModule):
         self.model, self.objective, self.optimizer_config = model, objective, optimizer
         self.regression = GeneRegression(regression, model.genes, model.widths)
         self.micro_batch = micro_batch
+        _refuse_absent(model, objective)
+        self._embeddings = (*objective.embeddings, *self.regression.embeddings)
+        self.untrained_parts = model.learn_only(self._embeddings)
         self._as_built: tuple[STAlign, ...] = ()
         self._replay_checked = False
         self._keys: RowKeys | None = None
@@ -102,7 +111,7 @@ class STAlignModule(LightningModule):
             terms = self._loss_by_parts(inputs, parts)
         # All terms are those of the global batch, the same on every rank: nothing to reduce.
         self.log("train/loss", terms.total.detach(), prog_bar=True)
-        self.log_dict({f"train/loss_{name}": getattr(terms, name) for name in ("spot", "niche", "cross")})
+        self.log_dict({f"train/loss_{level}": getattr(terms, level) for level in self.objective.levels})
         self.log_dict({f"train/{name}": value for name, value in terms.diagnostics.items()})
         return terms.total
 
@@ -126,6 +135,7 @@ class STAlignModule(LightningModule):
                 inputs.niche_image[rows],
                 inputs.niche_genes[rows],
                 inputs.measured[rows],
+                self._embeddings,
             )
 
     def backward(self, loss: Tensor) -> None:
@@ -179,18 +189,20 @@ class STAlignModule(LightningModule):
         embeddings = model(
             inputs.spot_image, inputs.spot_genes, inputs.niche_image, inputs.niche_genes, inputs.measured
         )
-        image = torch.cat([embeddings.spot_image, embeddings.niche_image], dim=1)
+        image = [part for part in (embeddings.spot_image, embeddings.niche_image) if part is not None]
+        streams = ((model.spot_image, inputs.spot_image), (model.niche_image, inputs.niche_image))
+        seen = [stream.features(shown) if features and stream is not None else None for stream, shown in streams]
         return Evaluated(
             slide=inputs.ids.slide,
             spot=inputs.ids.spot,
             valid=inputs.ids.valid,
-            niche=embeddings.niche.float(),
-            spot_fused=embeddings.spot.float(),
-            image=image.float(),
+            niche=_fp32(embeddings.niche),
+            spot_fused=_fp32(embeddings.spot),
+            image=torch.cat(image, dim=1).float() if image else None,
             spot_pair=_pair(embeddings.spot_image, embeddings.spot_gene),
             niche_pair=_pair(embeddings.niche_image, embeddings.niche_gene),
-            spot_features=model.spot_image.features(inputs.spot_image).float() if features else None,
-            niche_features=model.niche_image.features(inputs.niche_image).float() if features else None,
+            spot_features=_fp32(seen[0]),
+            niche_features=_fp32(seen[1]),
         )
 
     def setup(self, stage: str) -> None:
@@ -244,6 +256,8 @@ class STAlignModule(LightningModule):
 
     def on_fit_start(self) -> None:
         self._seed = torch.initial_seed()
+        if self.untrained_parts and self.global_rank == 0:
+            print(f"no loss reaches model.model.{', '.join(self.untrained_parts)}: they stay as they are")
         self.refuse_micro_batch(self.trainer.datamodule.composition.batch // self.trainer.world_size)
 
     def on_train_batch_start(self, batch: ModelInputs, batch_idx: int) -> None:
@@ -280,9 +294,30 @@ class STAlignModule(LightningModule):
             checkpoint["state_dict"] = checkpoint.get(CURRENT, checkpoint["state_dict"])
 
 
-def _pair(image: Tensor, gene: Tensor) -> Tensor:
-    """[B, 2 * dim] float32."""
+def _pair(image: Tensor | None, gene: Tensor | None) -> Tensor | None:
+    """[B, 2 * dim] float32; None without either."""
+    if image is None or gene is None:
+        return None
     return torch.cat([F.normalize(image.float(), dim=1), F.normalize(gene.float(), dim=1)], dim=1)
+
+
+def _refuse_absent(model: STAlign, objective: ThreeLevelObjective) -> None:
+    for level in objective.levels:
+        absent = [name for name in CONTRASTS[level] if not model.has(name)]
+        if absent:
+            mend = {
+                "cross": "set objective.spot_weight and niche_weight to add up to 1",
+                "spot": "set objective.spot_weight to 0",
+                "niche": "set objective.niche_weight to 0",
+            }[level]
+            raise ConfigError(
+                f"model.objective: the {level} loss contrasts {' with '.join(CONTRASTS[level])}, and the model has no "
+                f"{' and no '.join(absent)} embedding (model.model: a stream or the fusion is null); {mend}"
+            )
+
+
+def _fp32(embedding: Tensor | None) -> Tensor | None:
+    return None if embedding is None else embedding.float()
 
 
 def _mixed(*numbers: int) -> int:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from types import FrameType
+from typing import Any
 
+Handler = Any  # what signal.getsignal returns: a function, SIG_DFL or SIG_IGN
 STATUS = os.EX_TEMPFAIL
 """75, of sysexits.h: not now; the same command will do later."""
 
@@ -31,15 +33,25 @@ class Preempted(SystemExit):
         self.together = together
 
 
-def on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+def handlers() -> dict[int, Handler]:
+    """What `SIGNALS` call now."""
+    return {number: signal.getsignal(number) for number in SIGNALS}
+
+
+def on_signals(handler: Handler) -> None:
     """Have `SIGNALS` call this from now on. In the main thread."""
-    for number in SIGNALS:
+    put_back(dict.fromkeys(SIGNALS, handler))
+
+
+def put_back(before: Mapping[int, Handler]) -> None:
+    """Have `SIGNALS` call what `handlers` said."""
+    for number, handler in before.items():
         signal.signal(number, handler)
 
 
 def stop_at_once(number: int, frame: FrameType | None) -> None:
     """The handler for as long as there is nothing to save."""
-    print(f"{signal.Signals(number).name} before training: nothing to save. Start again with the same command")
+    print(f"{signal.Signals(number).name} outside training: nothing to save; the same command goes on")
     raise Preempted(together=False)
 
 

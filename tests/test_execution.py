@@ -24,7 +24,7 @@ IDS = SpotIds(torch.zeros_like(EVERY), EVERY, torch.full((ROWS, 1), -1), torch.o
 def model() -> STAlign:
     torch.manual_seed(2)
     return small(
-        niche_image=partial(TimmStream, name="test_vit", size=48, frozen=True),
+        niche_image=partial(TimmStream, name="test_vit", size=48, trains="none"),
         spot_gene=partial(GeneMLP, hidden=16, dropout=0.3),
         niche_gene=partial(NicheGeneTransformer, dim=12, depth=1, heads=2, head_dim=4, mlp=16, dropout=0.2),
     )

@@ -17,7 +17,7 @@ class Collected:
     """Gathers chosen fields of `Evaluated` batches. One instance a pass.
 
     Attributes:
-        names: fields of Evaluated to keep.
+        names: fields of Evaluated to keep, those that are not None.
     """
 
     names: tuple[str, ...]
@@ -25,7 +25,7 @@ class Collected:
 
     def add(self, output: Evaluated) -> None:
         kept = {name: getattr(output, name) for name in ("slide", "spot", "valid", *self.names)}
-        self._parts.append({name: tensor.detach().cpu() for name, tensor in kept.items()})
+        self._parts.append({name: tensor.detach().cpu() for name, tensor in kept.items() if tensor is not None})
 
     def gather(self, module: LightningModule) -> Table | None:
         """All ranks' valid rows; a collective, called by every rank. Batches have one shape, so nothing is padded.
@@ -35,7 +35,7 @@ class Collected:
         if not self._parts:
             return None
         columns = {}
-        for name in ("slide", "spot", "valid", *self.names):
+        for name in self._parts[0]:
             tensor = torch.cat([part[name] for part in self._parts])
             gathered = module.all_gather(tensor.to(module.device)).cpu()
             columns[name] = gathered.reshape(-1, *tensor.shape[1:]).numpy()
@@ -54,6 +54,10 @@ class Table:
 
     def spots(self, slide: int) -> np.ndarray:
         return self.columns["spot"][self.columns["slide"] == slide]
+
+    def has(self, name: str) -> bool:
+        """Whether the model has an embedding of that name."""
+        return name in self.columns
 
     def of(self, slide: int, name: str) -> np.ndarray:
         """[N, D] in spot order."""

@@ -41,6 +41,7 @@ class EvaluationCallback(Callback):
     """metric of a `stalign` row -> name in the logs."""
     primary: str
     """The read-out whose numbers are logged; others stand in the table alone."""
+    _said_absent = False
 
     @abstractmethod
     def report(
@@ -83,6 +84,8 @@ class EvaluationCallback(Callback):
 
     def _finish(self, trainer: Trainer, module: STAlignModule, when: str) -> None:
         trained, untrained = self._trained.gather(module), self._untrained.gather(module)
+        if trainer.is_global_zero:
+            self._say_absent(trained)
         run = Path(trainer.default_root_dir)
         figures = run / "figures"
         figures.mkdir(parents=True, exist_ok=True)
@@ -97,6 +100,13 @@ class EvaluationCallback(Callback):
             merge_results(run / "results.json", rows, provenance(data, run))
             self._show(trainer, [path for report in reports for path in report.figures])
         self._log(module, rows)
+
+    def _say_absent(self, trained: Table | None) -> None:
+        """Once a run."""
+        absent = [name for name in self.trained_fields if trained is not None and not trained.has(name)]
+        if absent and not self._said_absent:
+            self._said_absent = True
+            print(f"{type(self).__name__}: the model has no {', '.join(absent)} embedding; its rows are left out")
 
     def _log(self, module: STAlignModule, rows: list[Row]) -> None:
         """The model's primary figures, the mean over slides and each slide's; the same numbers on every rank."""

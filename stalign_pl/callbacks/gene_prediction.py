@@ -101,11 +101,13 @@ class GenePredictionCallback(EvaluationCallback):
         self, data: STAlignData, slide: int, targets: Targets, trained: Table | None, untrained: Table | None
     ) -> Iterator[tuple[str, np.ndarray]]:
         """(row name, [N, T] or [T]) of the model and of everything beside it."""
-        if trained is not None:
+        if trained is not None and trained.has("image"):
             yield "stalign", ridge_prediction(trained, ("image",), slide, targets)
         if untrained is not None:
-            yield "untrained", ridge_prediction(untrained, ("image",), slide, targets)
-            yield "image", ridge_prediction(untrained, ("spot_features", "niche_features"), slide, targets)
+            if untrained.has("image"):
+                yield "untrained", ridge_prediction(untrained, ("image",), slide, targets)
+                seen = tuple(name for name in ("spot_features", "niche_features") if untrained.has(name))
+                yield "image", ridge_prediction(untrained, seen, slide, targets)
             yield "constant", constant_prediction(targets.fit)
             if self.oracle is not None:
                 shard = data.shard_set.slides[slide]

@@ -15,7 +15,7 @@ from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.section import read_section
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.evaluation.domains import spatial_domains
+from stalign_pl.evaluation.domains import DomainResult, spatial_domains
 from stalign_pl.module import Evaluated, STAlignModule
 from stalign_pl.shard_format import replacing
 
@@ -25,7 +25,8 @@ class PredictionWriter(Callback):
 
     obsm X_stalign_spot, X_stalign_niche: fused embeddings. layers stalign_predicted: log1p(CP10K) predicted from the
     image by a ridge fitted on the training spots, NaN for genes that no training slide shares. obs stalign_domain:
-    clusters of the niche embedding. uns stalign: where all this came from.
+    clusters of the niche embedding. uns stalign: where all this came from. What needs an embedding that the model has
+    not is left out, or NaN.
 
     Args:
         domains: number of domains; null takes the slide's number of annotated classes, and 7 without annotation.
@@ -65,24 +66,30 @@ class PredictionWriter(Callback):
 
         slide = shard.record.number
         section = anndata.read_h5ad(shard.folder / shard.record.h5ad)
-        section.obsm["X_stalign_spot"] = table.of(slide, "spot_fused")
-        section.obsm["X_stalign_niche"] = table.of(slide, "niche")
-        labels = read_section(shard, self.label).labels
-        classes = 0 if labels is None else len(set(labels) - {""})
-        k = self.domains or (classes if classes > 1 else 7)
-        ignored = np.array(["a", "b"] * len(section))[
-            : len(section)
-        ]  # the read-out wants labels; its scores are unused
-        result = spatial_domains(table.of(slide, "niche"), ignored, k, seeds=1, slide=shard.record.name)
-        section.obs["stalign_domain"] = [f"domain{number + 1}" for number in result.predicted]
-        section.obs["stalign_domain"] = section.obs["stalign_domain"].astype("category")
+        found: dict[str, int] = {}
+        for key, name in (("X_stalign_spot", "spot_fused"), ("X_stalign_niche", "niche")):
+            if table.has(name):
+                section.obsm[key] = table.of(slide, name)
+        if table.has("niche"):
+            domains = self._domains(table.of(slide, "niche"), shard)
+            section.obs["stalign_domain"] = [f"domain{number + 1}" for number in domains.predicted]
+            section.obs["stalign_domain"] = section.obs["stalign_domain"].astype("category")
+            found["domains"] = domains.k
         predicted = np.full(section.shape, np.nan, np.float32)
-        targets = find_targets(data, shard, None, len(data.vocabulary), self.coverage)
+        targets = find_targets(data, shard, None, len(data.vocabulary), self.coverage) if table.has("image") else None
         if targets is not None:
             column = {int(gene): number for number, gene in enumerate(section.var["gene_index"])}
             columns = [column[int(gene)] for gene in targets.genes]
             predicted[:, columns] = ridge_prediction(table, ("image",), slide, targets)
         section.layers["stalign_predicted"] = predicted
-        section.uns["stalign"] = {**source, "domains": k, "predicted_genes": int(np.isfinite(predicted[0]).sum())}
+        section.uns["stalign"] = {**source, **found, "predicted_genes": int(np.isfinite(predicted[0]).sum())}
         with replacing(path) as temporary:
             section.write_h5ad(temporary, compression="gzip")
+
+    def _domains(self, niche: np.ndarray, shard: SlideShard) -> DomainResult:
+        """niche: [N, D]."""
+        labels = read_section(shard, self.label).labels
+        classes = 0 if labels is None else len(set(labels) - {""})
+        k = self.domains or (classes if classes > 1 else 7)
+        ignored = np.array(["a", "b"] * len(niche))[: len(niche)]  # the read-out wants labels; its scores are unused
+        return spatial_domains(niche, ignored, k, seeds=1, slide=shard.record.name)

@@ -9,7 +9,7 @@ from types import FrameType
 from lightning import Callback, LightningModule, Trainer
 
 from stalign_pl.callbacks.last_checkpoint import LastCheckpoint
-from stalign_pl.signals import Preempted, on_signals, stop_at_once
+from stalign_pl.signals import Handler, Preempted, handlers, on_signals, put_back
 
 
 class Preemption(Callback):
@@ -32,6 +32,7 @@ class Preemption(Callback):
         self._last = last
         self._signal: int | None = None
         self._leaving = False
+        self._before: dict[int, Handler] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """From here on the processes can speak with each other.
@@ -40,10 +41,16 @@ class Preemption(Callback):
         then hangs, and has saved nothing. It has no option to leave them off.
         """
         trainer._signal_connector.register_signal_handlers = lambda: None
+        self._before = handlers()
         on_signals(self._note)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        on_signals(stop_at_once)
+        put_back(self._before)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A run that is being left is not hurried by a further signal."""
+        if not isinstance(exception, Preempted):
+            put_back(self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number

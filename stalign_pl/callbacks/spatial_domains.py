@@ -72,21 +72,22 @@ class SpatialDomainCallback(EvaluationCallback):
         if section.labels is None:
             return SlideReport()
         report = SlideReport()
-        if trained is not None:
-            result = self._score(trained.of(slide, "niche"), section)
-            report.rows += _rows(split, section.name, "stalign", "tied_gmm", result)
+        if trained is not None and trained.has("spot_fused"):
             spot = self._score(trained.of(slide, "spot_fused"), section)
             report.rows += _rows(split, section.name, "stalign_spot", "tied_gmm", spot)
-            for name in (name for name in PAIRS if name in trained.columns):
-                pair = self._score(trained.of(slide, name), section)
-                report.rows += _rows(split, section.name, f"stalign_{name}", "tied_gmm", pair)
+        for name in (name for name in PAIRS if trained is not None and trained.has(name)):
+            pair = self._score(trained.of(slide, name), section)
+            report.rows += _rows(split, section.name, f"stalign_{name}", "tied_gmm", pair)
+        if trained is not None and trained.has("niche"):
+            result = self._score(trained.of(slide, "niche"), section)
+            report.rows += _rows(split, section.name, "stalign", "tied_gmm", result)
             report.figures.append(self._draw(section, shard, result, figures, when, data.division.marks))
         if untrained is not None:
             for name, features in self._floors(data, shard, section, untrained):
                 for readout in ("tied_gmm", *self.secondary):
                     result = self._score(features, section, readout)
                     report.rows += _rows(split, section.name, name, readout, result)
-        if trained is not None and untrained is not None:
+        if trained is not None and untrained is not None and trained.has("niche"):
             for readout in self.secondary:
                 result = self._score(trained.of(slide, "niche"), section, readout)
                 report.rows += _rows(split, section.name, "stalign", readout, result)
@@ -100,8 +101,9 @@ class SpatialDomainCallback(EvaluationCallback):
         self, data: STAlignData, shard: SlideShard, section: Section, untrained: Table
     ) -> Iterator[tuple[str, np.ndarray]]:
         """(row name, [N, D]) of everything that stands beside the model."""
-        yield "untrained", untrained.of(shard.record.number, "niche")
-        yield "image", untrained.of(shard.record.number, "niche_features")
+        for name, field in (("untrained", "niche"), ("image", "niche_features")):
+            if untrained.has(field):
+                yield name, untrained.of(shard.record.number, field)
         counts = shard.csr(len(data.shard_set.genes))
         for rounds in range(self.smooth + 1):
             name = "pca" if rounds == 0 else f"pca_smooth{rounds}"

@@ -2,7 +2,8 @@
 
 from stalign_pl.models.dropout import SpotDropout, draws_from_generator, keyed_dropout
 from stalign_pl.models.frozen import Frozen, frozen_prefixes, has_train_mode_batchnorm
-from stalign_pl.models.fusion import ABFN, Concat
+from stalign_pl.models.fusion import ABFN, Concat, Fusion, GeneOnly, ImageOnly
+from stalign_pl.models.gated import Gated
 from stalign_pl.models.genes import GeneMLP, MissingGenes, NicheGeneTransformer
 from stalign_pl.models.image import TimmStream
 from stalign_pl.models.low_rank import LowRankLinear
@@ -15,7 +16,11 @@ __all__ = [
     "Concat",
     "Embeddings",
     "Frozen",
+    "Fusion",
+    "Gated",
     "GeneMLP",
+    "GeneOnly",
+    "ImageOnly",
     "LastBlocks",
     "LowRank",
     "LowRankLinear",

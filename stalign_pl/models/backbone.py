@@ -10,6 +10,7 @@ import timm
 from torch import nn
 
 from stalign_pl.errors import ConfigError
+from stalign_pl.models.hub_errors import hub_refusal
 from stalign_pl.models.weights import load_weights
 
 HUB = "hf-hub:"
@@ -41,14 +42,19 @@ def create_backbone(
     except TypeError as error:
         raise ConfigError(f"image encoder {name!r}: model_args {model_args}: {error}") from error
     except OSError as error:
-        raise ConfigError(
-            f"image encoder {name!r}: its files could not be had from the hub ({error}). Without a network give a timm "
-            f"architecture name and weights: a local .safetensors or .pth file"
-        ) from error
+        raise hub_refusal(name, _repository(name), error) from error
     if weights is not None:
         classifier = backbone.pretrained_cfg.get("classifier") or ()
         load_weights(backbone, Path(weights), (classifier,) if isinstance(classifier, str) else tuple(classifier))
     return backbone
+
+
+def _repository(name: str) -> str | None:
+    """OWNER/REPOSITORY that holds the weights of the name."""
+    if name.startswith(HUB):
+        return name.removeprefix(HUB).partition("@")[0]
+    config = timm.get_pretrained_cfg(name)
+    return None if config is None else config.hf_hub_id
 
 
 def _fixed_size(name: str, size: int, model_args: dict[str, Any]) -> dict[str, int]:

@@ -9,7 +9,24 @@ from stalign_pl.errors import ConfigError
 from stalign_pl.models.attention import Attention
 
 
-class ABFN(nn.Module):
+class Fusion(nn.Module):
+    """Base of what fuses a scale's tokens.
+
+    Attributes:
+        reads: modalities whose tokens the result depends on; the streams of a scale must have them.
+        alone: whether None may stand for the tokens of one of them, at any call.
+        out: width of the result.
+    """
+
+    reads: tuple[str, ...] = ("image", "gene")
+    alone = False
+
+    def __init__(self, out: int) -> None:
+        super().__init__()
+        self.out = out
+
+
+class ABFN(Fusion):
     """The attention-based fusion network of the paper.
 
     Image tokens attend to gene tokens and gene tokens to image tokens, after LayerNorm and without residual; each
@@ -37,12 +54,11 @@ class ABFN(nn.Module):
         hidden: int = 2048,
         out: int = 1024,
     ) -> None:
-        super().__init__()
+        super().__init__(out)
         if width % 2:
             raise ConfigError(
                 f"ABFN: width {width} is odd; the two modalities take half each: {width - 1} or {width + 1}"
             )
-        self.out = out
         self.norm_image = nn.LayerNorm(width)
         self.norm_gene = nn.LayerNorm(width)
         self.image_to_gene = Attention(width, heads, head_dim)
@@ -66,7 +82,7 @@ def _bottleneck(width: int, bottleneck: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, bottleneck), nn.GELU(), nn.Linear(bottleneck, width // 2))
 
 
-class Concat(nn.Module):
+class Concat(Fusion):
     """The simple control: the two modalities' mean tokens side by side, LayerNorm, one linear map.
 
     Args:
@@ -76,10 +92,37 @@ class Concat(nn.Module):
     """
 
     def __init__(self, tokens: int, width: int, out: int = 1024) -> None:
-        super().__init__()
-        self.out = out
+        super().__init__(out)
         self.project = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, out))
 
     def forward(self, image_tokens: Tensor, gene_tokens: Tensor) -> Tensor:
         """[B, T, W], [B, T, W] -> [B, out]."""
         return self.project(torch.cat((image_tokens.mean(1), gene_tokens.mean(1)), dim=-1))
+
+
+class OneModality(Fusion):
+    """The control that fuses nothing: the mean token of the one modality in `reads`, LayerNorm, one linear map.
+
+    Args: as of `Concat`.
+    """
+
+    def __init__(self, tokens: int, width: int, out: int = 1024) -> None:
+        super().__init__(out)
+        self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
+
+    def forward(self, image_tokens: Tensor | None, gene_tokens: Tensor | None) -> Tensor:
+        """[B, T, W] of the modality read, anything of the other -> [B, out]."""
+        tokens = {"image": image_tokens, "gene": gene_tokens}[self.reads[0]]
+        return self.project(tokens.mean(1))
+
+
+class ImageOnly(OneModality):
+    """`OneModality` of the image; the gene stream learns by the spot and niche losses alone."""
+
+    reads = ("image",)
+
+
+class GeneOnly(OneModality):
+    """`OneModality` of the genes; the image stream learns by the spot and niche losses alone."""
+
+    reads = ("gene",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 
 from stalign_pl.errors import ConfigError
 from stalign_pl.gene_panel import GenePanel
-from stalign_pl.models.frozen import Frozen
 from stalign_pl.models.scgpt_folder import CLS, read_folder
 from stalign_pl.models.tokens import ToTokens
+from stalign_pl.models.trained_part import trained_part
 from stalign_pl.models.value_bins import TIE_BITS, value_bins
 from stalign_pl.splitmix import GOLDEN, mix, start
 
@@ -37,9 +38,10 @@ class ScGPT(nn.Module):
         tokens: T, number of tokens.
         width: W, width of a token.
         folder: of the published model: args.json, vocab.json, best_model.pt.
-        frozen: scGPT only looks (`Frozen`); the projection to tokens is trained all the same.
+        trains: what of scGPT learns: `none`, it only looks (`Frozen`), or `all`. The projection to tokens learns all
+            the same.
         max_length: longest sequence, `<cls>` included.
-        dropout: while scGPT is trained; null is that of args.json. Torch's generator draws it, which
+        dropout: where scGPT learns; null is that of args.json. Torch's generator draws it, which
             `trainer.deterministic` refuses: there set 0.
 
     Attributes:
@@ -55,7 +57,7 @@ class ScGPT(nn.Module):
         tokens: int,
         width: int,
         folder: str,
-        frozen: bool = True,
+        trains: Literal["all", "none"] = "none",
         max_length: int = 1200,
         dropout: float | None = None,
     ) -> None:
@@ -78,8 +80,7 @@ class ScGPT(nn.Module):
         order = np.argsort(_drawn(token, ORDER), kind="stable")
         for name, values in (("column", columns), ("token", token), ("tie", _drawn(token, TIE))):
             self.register_buffer(name, torch.from_numpy(values[order]), persistent=False)  # int64 [known genes]
-        encoder = published.encoder(dropout)
-        self.encoder = Frozen(encoder, folder) if frozen else encoder
+        self.encoder = trained_part("scGPT", published.encoder(dropout), trains, folder)
         self.to_tokens = ToTokens(published.shape.width, tokens, width)
 
     def sequence(self, expression: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:

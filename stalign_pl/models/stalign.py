@@ -1,57 +1,69 @@
-"""STAlign: four streams, two fusions, six embeddings."""
+"""STAlign: up to four streams, two fusions, six embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.errors import ConfigError
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.dropout import number_dropouts
 from stalign_pl.models.frozen import frozen_prefixes
+from stalign_pl.models.fusion import Fusion
 from stalign_pl.models.image import TimmStream
+
+STREAMS = ("spot_image", "spot_gene", "niche_image", "niche_gene")
+FUSED = {"spot": ("spot_image", "spot_gene"), "niche": ("niche_image", "niche_gene")}
+"""Scale -> its streams, image and gene."""
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What the model says of a batch of spots, not normalised: unimodal [B, dim], fused [B, out of the fusion]."""
+    """What the model says of a batch of spots, not normalised: unimodal [B, dim], fused [B, out of the fusion].
 
-    spot_image: Tensor
-    spot_gene: Tensor
-    niche_image: Tensor
-    niche_gene: Tensor
-    spot: Tensor
-    niche: Tensor
+    None is what the model has no part for, what was not asked for, or what lacks its input.
+    """
+
+    spot_image: Tensor | None
+    spot_gene: Tensor | None
+    niche_image: Tensor | None
+    niche_gene: Tensor | None
+    spot: Tensor | None
+    niche: Tensor | None
 
 
 class STAlign(nn.Module):
     """The multi-scale image-gene model.
 
     The parts are given as factories, so that a configuration names a class and its own options, and what follows from
-    the model or the data (tokens, width, genes) is filled in here.
+    the model or the data (tokens, width, genes) is filled in here. A stream may be null: the model is without it.
 
     Args:
         genes: the panel, G genes; comes from the data.
         spot_image, niche_image: (tokens, width) -> image stream.
         spot_gene, niche_gene: (genes, tokens, width) -> module of (expression [B, G], measured [B, G]) to
             [B, tokens, width].
-        fusion: (tokens, width) -> module of (image tokens, gene tokens) to one vector of width `out`; called twice,
-            spot and niche share no weights.
+        fusion: (tokens, width) -> module of (image tokens, gene tokens) to one vector; called for each scale that has
+            a stream; spot and niche share no weights. Null fuses nothing.
         tokens: tokens a stream.
         width: width of a token.
         dim: width of the unimodal embeddings.
+
+    Raises:
+        ConfigError: no stream at all, or a fusion that reads a modality of which a scale has no stream.
     """
 
     def __init__(
         self,
         genes: GenePanel,
-        spot_image: Callable[[int, int], TimmStream],
-        niche_image: Callable[[int, int], TimmStream],
-        spot_gene: Callable[[GenePanel, int, int], nn.Module],
-        niche_gene: Callable[[GenePanel, int, int], nn.Module],
-        fusion: Callable[[int, int], nn.Module],
+        spot_image: Callable[[int, int], TimmStream] | None,
+        niche_image: Callable[[int, int], TimmStream] | None,
+        spot_gene: Callable[[GenePanel, int, int], nn.Module] | None,
+        niche_gene: Callable[[GenePanel, int, int], nn.Module] | None,
+        fusion: Callable[[int, int], Fusion] | None,
         tokens: int = 8,
         width: int = 512,
         dim: int = 512,
@@ -59,23 +71,61 @@ class STAlign(nn.Module):
         super().__init__()
         self.genes = genes
         self.dim = dim
-        self.spot_image = spot_image(tokens, width)
-        self.niche_image = niche_image(tokens, width)
-        self.spot_gene = spot_gene(genes, tokens, width)
-        self.niche_gene = niche_gene(genes, tokens, width)
-        self.fuse_spot = fusion(tokens, width)
-        self.fuse_niche = fusion(tokens, width)
-        self.pool_spot_image = MeanToken(width, dim)
-        self.pool_niche_image = MeanToken(width, dim)
-        self.pool_spot_gene = MeanToken(width, dim)
-        self.pool_niche_gene = MeanToken(width, dim)
+        self.spot_image = spot_image and spot_image(tokens, width)
+        self.niche_image = niche_image and niche_image(tokens, width)
+        self.spot_gene = spot_gene and spot_gene(genes, tokens, width)
+        self.niche_gene = niche_gene and niche_gene(genes, tokens, width)
+        if not any(self.has(stream) for stream in STREAMS):
+            raise ConfigError(f"STAlign: {', '.join(STREAMS)} are all null; at least one is wanted")
+        self.fuse_spot = self._fusion("spot", fusion, tokens, width)
+        self.fuse_niche = self._fusion("niche", fusion, tokens, width)
+        for stream in ("spot_image", "niche_image", "spot_gene", "niche_gene"):
+            setattr(self, f"pool_{stream}", MeanToken(width, dim) if self.has(stream) else None)
         number_dropouts(self)
+
+    def _fusion(
+        self, scale: str, fusion: Callable[[int, int], Fusion] | None, tokens: int, width: int
+    ) -> Fusion | None:
+        if fusion is None or not any(self.has(stream) for stream in FUSED[scale]):
+            return None
+        made = fusion(tokens, width)
+        absent = [f"{scale}_{modality}" for modality in made.reads if not self.has(f"{scale}_{modality}")]
+        if absent:
+            present = next(stream for stream in FUSED[scale] if self.has(stream))
+            raise ConfigError(
+                f"model.fusion: {type(made).__name__} reads {' and '.join(made.reads)}, and model.{absent[0]} is null. "
+                f"Take {'ImageOnly' if present == f'{scale}_image' else 'GeneOnly'}, or fusion: null"
+            )
+        return made
+
+    def has(self, name: str) -> bool:
+        """Whether the model has the parts for an embedding, by its name in `Embeddings`."""
+        return getattr(self, f"fuse_{name}" if name in FUSED else name) is not None
+
+    def parts_of(self, name: str) -> tuple[str, ...]:
+        """Names of the model's parts that an embedding passes through."""
+        if name not in FUSED:
+            return name, f"pool_{name}"
+        fusion = f"fuse_{name}"
+        return fusion, *(f"{name}_{modality}" for modality in getattr(self, fusion).reads)
+
+    def learn_only(self, names: Iterable[str]) -> list[str]:
+        """Switch off the gradient of all parts that none of the embeddings passes through; their names.
+
+        For a loss of some embeddings alone: DistributedDataParallel waits for the gradient of every parameter that has
+        one switched on.
+        """
+        reached = {part for name in names for part in self.parts_of(name)}
+        still = [(name, part) for name, part in self.named_children() if name not in reached]
+        for _, part in still:
+            part.requires_grad_(False)
+        return [name for name, _ in still]
 
     @property
     def widths(self) -> dict[str, int]:
-        """Field of `Embeddings` -> its width."""
-        unimodal = dict.fromkeys(("spot_image", "spot_gene", "niche_image", "niche_gene"), self.dim)
-        return {**unimodal, "spot": self.fuse_spot.out, "niche": self.fuse_niche.out}
+        """Field of `Embeddings` -> its width, of those that the model has the parts for."""
+        streams = {name: self.dim for name in STREAMS if self.has(name)}
+        return streams | {name: getattr(self, f"fuse_{name}").out for name in FUSED if self.has(name)}
 
     @property
     def frozen_prefixes(self) -> tuple[str, ...]:
@@ -83,25 +133,49 @@ class STAlign(nn.Module):
         return frozen_prefixes(self)
 
     def forward(
-        self, spot_image: Tensor, spot_genes: Tensor, niche_image: Tensor, niche_genes: Tensor, measured: Tensor
+        self,
+        spot_image: Tensor | None,
+        spot_genes: Tensor | None,
+        niche_image: Tensor | None,
+        niche_genes: Tensor | None,
+        measured: Tensor | None,
+        names: Iterable[str] | None = None,
     ) -> Embeddings:
-        """Embed a batch.
+        """Embed a batch. What is given for a stream that the model has not is ignored; None counts as no stream.
 
         Args:
             spot_image, niche_image: [B, 3, size, size] float in [0, 1], `size` that of the stream.
             spot_genes, niche_genes: [B, G] float, log-normalised expression, not standardised.
             measured: [B, G] bool, genes that the spot's slide measured.
+            names: embeddings to compute; null is all. The others are None, and parts they alone need are not run.
         """
-        spot_image_tokens, spot_gene_tokens = self.spot_image(spot_image), self.spot_gene(spot_genes, measured)
-        niche_image_tokens, niche_gene_tokens = self.niche_image(niche_image), self.niche_gene(niche_genes, measured)
+        wanted = {field.name for field in fields(Embeddings)} if names is None else set(names)
+        wanted = {name for name in wanted if self.has(name)}
+        reached = {part for name in wanted for part in self.parts_of(name)}
+        given = {
+            "spot_image": (spot_image,),
+            "spot_gene": (spot_genes, measured),
+            "niche_image": (niche_image,),
+            "niche_gene": (niche_genes, measured),
+        }
+        tokens = {
+            stream: getattr(self, stream)(*given[stream])
+            for stream in STREAMS
+            if stream in reached and given[stream][0] is not None
+        }
         return Embeddings(
-            spot_image=self.pool_spot_image(spot_image_tokens),
-            spot_gene=self.pool_spot_gene(spot_gene_tokens),
-            niche_image=self.pool_niche_image(niche_image_tokens),
-            niche_gene=self.pool_niche_gene(niche_gene_tokens),
-            spot=self.fuse_spot(spot_image_tokens, spot_gene_tokens),
-            niche=self.fuse_niche(niche_image_tokens, niche_gene_tokens),
+            **{stream: self._pooled(stream, tokens) if stream in wanted else None for stream in STREAMS},
+            **{scale: self._fused(scale, tokens) if scale in wanted else None for scale in FUSED},
         )
+
+    def _pooled(self, stream: str, tokens: dict[str, Tensor]) -> Tensor | None:
+        return getattr(self, f"pool_{stream}")(tokens[stream]) if stream in tokens else None
+
+    def _fused(self, scale: str, tokens: dict[str, Tensor]) -> Tensor | None:
+        fusion = getattr(self, f"fuse_{scale}")
+        there = [f"{scale}_{modality}" in tokens for modality in fusion.reads]
+        enough = any(there) if fusion.alone else all(there)
+        return fusion(*(tokens.get(stream) for stream in FUSED[scale])) if enough else None
 
     def image_embeddings(self, spot_image: Tensor, niche_image: Tensor) -> Tensor:
         """[B, 2 * dim]: spot and niche image embeddings side by side; needs no genes."""

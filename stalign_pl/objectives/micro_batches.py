@@ -59,7 +59,7 @@ def loss_by_parts(
     gradient once. Random draws of the first pass are repeated in the second.
 
     Args:
-        embed: rows -> embeddings (named tensors, [rows, D] each).
+        embed: rows -> embeddings (named tensors, [rows, D] each, or None alike for all rows).
         loss: embeddings of all rows -> terms; called once, on every rank.
         parameters: those of the loss.
         parts: of `micro_batches`.
@@ -75,10 +75,11 @@ def loss_by_parts(
         for part in parts:
             states.append(Generators.now())
             passed.append(embed(part))
-    kind, names = type(passed[0]), list(vars(passed[0]))
+    kind, absent = type(passed[0]), {name: None for name, tensor in vars(passed[0]).items() if tensor is None}
+    names = [name for name in vars(passed[0]) if name not in absent]
     cached = {name: _cached([getattr(part, name) for part in passed]) for name in names}
     del passed
-    terms = loss(kind(**cached))
+    terms = loss(kind(**cached, **absent))
     own = [parameter for parameter in parameters if parameter.requires_grad]
     gradients = torch.autograd.grad(terms.total, [*cached.values(), *own], allow_unused=True)
     asked = dict(zip(names, gradients, strict=False))

@@ -24,7 +24,7 @@ SOURCES = {
     "niche_to_gene": ("niche",),
     "spot_to_gene": ("spot",),
 }
-"""Regression -> the fields of `Embeddings` that its head reads, side by side."""
+"""Regression -> the fields of `Embeddings` that its head reads, side by side, those that the model has."""
 
 CLAMP = 10.0
 """Standardised targets stay within +- this, as what the gene encoders read does."""
@@ -92,17 +92,35 @@ class GeneRegression(nn.Module):
     Args:
         config: which heads there are.
         genes: the panel, G genes, whose mean and sd scale the targets.
-        widths: field of `Embeddings` -> its width.
+        widths: field of `Embeddings` -> its width, of those that the model has.
+
+    Raises:
+        ConfigError: a weight above 0 for a regression from embeddings that the model has not.
     """
 
     def __init__(self, config: RegressionConfig, genes: GenePanel, widths: dict[str, int]) -> None:
         super().__init__()
         self.config = config
+        self.sources = {name: [field for field in SOURCES[name] if field in widths] for name in config.weights}
+        for name, fields in self.sources.items():
+            if not fields:
+                raise ConfigError(
+                    f"model.regression.{name} is {config.weights[name]}, and the model has no {SOURCES[name][0]} "
+                    f"embedding (model.model: a stream or the fusion is null); set it to 0"
+                )
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(sum(widths[field] for field in SOURCES[name]), len(genes)) for name in config.weights}
+            {
+                name: nn.Linear(sum(widths[field] for field in fields), len(genes))
+                for name, fields in self.sources.items()
+            }
         )
         self.register_buffer("mean", torch.tensor(genes.mean), persistent=False)
         self.register_buffer("sd", torch.tensor(genes.sd), persistent=False)
+
+    @property
+    def embeddings(self) -> tuple[str, ...]:
+        """Fields of `Embeddings` that are read."""
+        return tuple(field for fields in self.sources.values() for field in fields)
 
     def forward(self, terms: LossTerms, embeddings: Embeddings, targets: GeneTargets, valid: Tensor) -> LossTerms:
         """`terms` with the regressions in `total`, and `loss_<name>` among the diagnostics; a collective.
@@ -130,7 +148,7 @@ class GeneRegression(nn.Module):
     def _squared_error(self, name: str, embeddings: Embeddings, targets: GeneTargets, valid: Tensor) -> Tensor:
         """Scalar: the sum over valid rows of the mean over measured genes."""
         head, wanted = self.heads[name], self._scaled(getattr(targets, self.config.target(name)))
-        given = torch.cat([getattr(embeddings, field) for field in SOURCES[name]], dim=1).to(head.weight.dtype)
+        given = torch.cat([getattr(embeddings, field) for field in self.sources[name]], dim=1).to(head.weight.dtype)
         seen = targets.measured & valid[:, None]
         # The embedding is put to 0, too: a NaN times a gradient of 0 would reach the head's weights.
         apart = torch.where(seen, head(torch.where(valid[:, None], given, 0)) - wanted, 0)

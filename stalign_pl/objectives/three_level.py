@@ -30,6 +30,10 @@ CONTRASTS = {
 """Level -> the two fields of `Embeddings` it draws together. The order is that of `log_scale`."""
 
 
+ROUNDING = 1e-9
+"""A weight below is 0."""
+
+
 @dataclass(frozen=True)
 class LossTerms:
     """The loss of a global batch, scalars.
@@ -37,7 +41,7 @@ class LossTerms:
     Attributes:
         total: with gradient. Its value is the loss of the global batch; its gradient is this rank's part, such that
             DDP's mean over ranks is the gradient of the global loss.
-        spot, niche, cross: detached; the levels' global losses, before weighting.
+        spot, niche, cross: detached; the levels' global losses, before weighting. None where the weight is 0.
         diagnostics: name -> detached, global, the same on every rank: `temperature_<level>` (1 / scale) and what else
             is learned, `accuracy_<level>`, `accuracy_in_slide_<level>`, `accuracy_across_slides_<level>`,
             `alignment_<level>`, `uniformity_<field of Embeddings>`, `masked_pairs`, and of gene regression
@@ -45,14 +49,16 @@ class LossTerms:
     """
 
     total: Tensor
-    spot: Tensor
-    niche: Tensor
-    cross: Tensor
+    spot: Tensor | None
+    niche: Tensor | None
+    cross: Tensor | None
     diagnostics: dict[str, Tensor]
 
 
 class ThreeLevelObjective(nn.Module, ABC):
     """spot_weight * L_spot + niche_weight * L_niche + (1 - both) * L_cross, each a contrast of the same kind.
+
+    A level whose weight is 0 is not computed, needs no embeddings and is not logged.
 
     Args:
         spot_weight, niche_weight: l1 and l2 of the paper, in [0, 1] and at most 1 together.
@@ -90,7 +96,10 @@ class ThreeLevelObjective(nn.Module, ABC):
         ):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name}: {option} is {value}; should be in [0, 1]")
-        if spot_weight + niche_weight > 1:
+        cross_weight = 1 - (spot_weight + niche_weight)
+        if abs(cross_weight) < ROUNDING:  # of 0.35 + 0.65 and the like
+            cross_weight = 0.0
+        if cross_weight < 0:
             raise ConfigError(
                 f"{name}: spot_weight {spot_weight} + niche_weight {niche_weight} is {spot_weight + niche_weight}; "
                 f"should be at most 1: the rest is the weight of the cross-scale loss"
@@ -102,11 +111,19 @@ class ThreeLevelObjective(nn.Module, ABC):
             )
         if chunk < 1:
             raise ConfigError(f"{name}: chunk is {chunk}; a number of rows, at least 1, is wanted")
-        self.weights = (spot_weight, niche_weight, 1 - (spot_weight + niche_weight))  # in the order of CONTRASTS
+        self.weights = (spot_weight, niche_weight, cross_weight)  # in the order of CONTRASTS
+        self.levels = {
+            level: number for number, (level, weight) in enumerate(zip(CONTRASTS, self.weights, strict=True)) if weight
+        }
         self.max_log_scale = math.log(max_scale)
         self.other_slides, self.chunk = other_slides, chunk
         start = torch.full((len(CONTRASTS),), -math.log(temperature))
         self.log_scale = nn.Parameter(start, requires_grad=learn_temperature)
+
+    @property
+    def embeddings(self) -> tuple[str, ...]:
+        """Fields of `Embeddings` that are contrasted."""
+        return tuple(name for level in self.levels for name in CONTRASTS[level])
 
     @abstractmethod
     def contrast(
@@ -138,7 +155,8 @@ class ThreeLevelObjective(nn.Module, ABC):
             # The parameter is bounded, not the value read from it: past a clamp there is no gradient to come back by.
             self.log_scale.clamp_(max=self.max_log_scale)
         losses = []
-        for number, (level, (first, second)) in enumerate(CONTRASTS.items()):
+        for level, number in self.levels.items():
+            first, second = CONTRASTS[level]
             a, b = getattr(embeddings, first), getattr(embeddings, second)
             retrieval = Retrieval(pairs, torch.promote_types(a.dtype, torch.float32))
             contrast = self.contrast(number, a, b, pairs, negatives, retrieval)
@@ -149,11 +167,14 @@ class ThreeLevelObjective(nn.Module, ABC):
         local = torch.stack(losses)
         world_losses = pairs.world.summed(local) / pairs.world.size
         share, value = self._weighted(local), self._weighted(world_losses)
-        return LossTerms(share + (value - share).detach(), *world_losses.unbind(), self._figures(shares, pairs.world))
+        by_level = {**dict.fromkeys(CONTRASTS), **dict(zip(self.levels, world_losses.unbind(), strict=True))}
+        figures = self._figures(shares, pairs.world)
+        return LossTerms(total=share + (value - share).detach(), **by_level, diagnostics=figures)
 
     def _weighted(self, losses: Tensor) -> Tensor:
-        """Scalar from [3]; the weights stay Python numbers, which no device has to be sent."""
-        return sum(weight * loss for weight, loss in zip(self.weights, losses.unbind(), strict=True))
+        """Scalar from [levels]; the weights stay Python numbers, which no device has to be sent."""
+        weights = (self.weights[number] for number in self.levels.values())
+        return sum(weight * loss for weight, loss in zip(weights, losses.unbind(), strict=True))
 
     @torch.no_grad()
     def _figures(self, shares: Shares, world: World) -> dict[str, Tensor]:
@@ -162,5 +183,5 @@ class ThreeLevelObjective(nn.Module, ABC):
             if name.startswith("uniformity_"):
                 figures[name] = figures[name].clamp(min=math.exp(-8)).log()  # -8: the antipodes, the least there is
         for name, values in self.learned().items():
-            figures |= {f"{name}_{level}": value for level, value in zip(CONTRASTS, values.unbind(), strict=True)}
+            figures |= {f"{name}_{level}": values[number] for level, number in self.levels.items()}
         return figures

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.models import ABFN, Concat
+from stalign_pl.models import ABFN, Concat, Gated, GeneOnly, ImageOnly, keyed_dropout
+from stalign_pl.row_random import RowKeys
 
 
 def counted(module):
@@ -36,13 +37,16 @@ def test_abfn_equals_its_description():
     assert not torch.allclose(fusion(image, gene), fusion(gene, image))
 
 
-@pytest.mark.parametrize("fusion", [ABFN(3, 6, heads=2, head_dim=4, hidden=7, out=9), Concat(3, 6, out=9)])
+@pytest.mark.parametrize(
+    "fusion", [ABFN(3, 6, heads=2, head_dim=4, hidden=7, out=9), Concat(3, 6, out=9), Gated(3, 6, out=9)]
+)
 def test_both_modalities_and_every_parameter_count(fusion):
     image, gene = torch.randn(2, 4, 3, 6).requires_grad_().unbind()
     image.retain_grad()
     gene.retain_grad()
     fused = fusion(image, gene)
     assert fused.shape == (4, 9)
+    assert fusion.out == 9
     (fused * torch.randn_like(fused)).sum().backward()
     assert image.grad.any()
     assert gene.grad.any()
@@ -59,3 +63,60 @@ def test_concat_reads_the_mean_tokens():
 def test_an_odd_width_is_refused():
     with pytest.raises(ConfigError, match="width 7 is odd"):
         ABFN(tokens=3, width=7)
+
+
+@pytest.mark.parametrize(("kind", "read"), [(ImageOnly, 0), (GeneOnly, 1)])
+def test_one_modality_is_all_that_is_read(kind, read):
+    fusion, tokens = kind(3, 6, out=9), torch.randn(2, 4, 3, 6)
+    other = torch.randn(4, 3, 6)
+    fused = fusion(*tokens)
+    given = [None, None]
+    given[read] = tokens[read]
+    assert torch.equal(fused, fusion(*given))
+    given[read] = other
+    assert not torch.allclose(fused, fusion(*given))
+    assert (fusion.out, fusion.reads) == (9, (("image", "gene")[read],))
+
+
+def test_gated_equals_its_description():
+    torch.manual_seed(0)
+    fusion, image, gene = Gated(3, 6, out=9).double(), torch.randn(4, 3, 6).double(), torch.randn(4, 3, 6).double()
+    values = [
+        F.linear(F.layer_norm(tokens.mean(1), (6,)), part[1].weight, part[1].bias)
+        for tokens, part in ((image, fusion.image), (gene, fusion.gene))
+    ]
+    gates = torch.sigmoid(torch.cat(values, dim=1) @ fusion.gate.weight.T + fusion.gate.bias)
+    weighed = gates[:, :6] * values[0] + gates[:, 6:] * values[1]
+    expected = F.linear(F.layer_norm(weighed, (6,)), fusion.project[1].weight, fusion.project[1].bias)
+    torch.testing.assert_close(fusion(image, gene), expected)
+
+
+KEYS = RowKeys(5, 2, torch.arange(400) % 7, torch.arange(400))
+
+
+@pytest.mark.parametrize("keys", [KEYS, None])
+def test_a_row_that_loses_a_modality_is_what_the_other_alone_gives(keys):
+    torch.manual_seed(0)
+    fusion, image, gene = Gated(3, 6, out=9, drop_modality=0.5), torch.randn(400, 3, 6), torch.randn(400, 3, 6)
+    with keyed_dropout(fusion, keys):
+        fused = fusion(image, gene)
+    kinds = [fusion.eval()(*given) for given in ((image, gene), (image, None), (None, gene))]
+    same = torch.stack([torch.isclose(fused, kind, atol=1e-5).all(dim=1) for kind in kinds])
+    assert (same.sum(0) == 1).all()
+    assert same.float().mean(1).tolist() == pytest.approx([0.5, 0.25, 0.25], abs=0.08)
+
+
+def test_which_modality_a_keyed_row_loses_does_not_depend_on_its_batch():
+    fusion, image, gene = Gated(3, 6, drop_modality=0.5), torch.randn(400, 3, 6), torch.randn(400, 3, 6)
+    with keyed_dropout(fusion, KEYS):
+        whole = fusion(image, gene)
+    order = torch.randperm(400)[:50]
+    with keyed_dropout(fusion, RowKeys(5, 2, KEYS.slide[order], KEYS.spot[order])):
+        torch.testing.assert_close(fusion(image[order], gene[order]), whole[order])
+
+
+def test_gated_wants_something_and_a_chance():
+    with pytest.raises(ConfigError, match="neither image nor genes"):
+        Gated(3, 6)(None, None)
+    with pytest.raises(ConfigError, match=r"drop_modality is 1\.0"):
+        Gated(3, 6, drop_modality=1.0)

@@ -62,9 +62,9 @@ def as_drawn(stream):
 
 
 @pytest.mark.parametrize(("max_length", "name"), [(1200, "embedding"), (21, "embedding_short")])
-@pytest.mark.parametrize("frozen", [True, False])
-def test_embeddings_equal_those_of_the_package(folder, max_length, name, frozen):
-    stream = as_drawn(ScGPT(PANEL, 2, 4, str(folder), frozen, max_length)).eval()
+@pytest.mark.parametrize("trains", ["none", "all"])
+def test_embeddings_equal_those_of_the_package(folder, max_length, name, trains):
+    stream = as_drawn(ScGPT(PANEL, 2, 4, str(folder), trains, max_length)).eval()
     torch.testing.assert_close(stream.features(SPOTS["expression"], MEASURED), SPOTS[name], rtol=0, atol=1e-5)
     assert not torch.allclose(SPOTS["embedding"], SPOTS["embedding_short"], atol=1e-2)
 
@@ -114,11 +114,11 @@ def test_a_spots_embedding_does_not_depend_on_the_batch_and_an_empty_spot_has_on
 
 
 def test_a_frozen_encoder_has_no_gradient_and_stays_out_of_checkpoints_and_a_trained_one_does_not(folder):
-    def model(frozen):
-        return small(spot_gene=lambda _, tokens, width: ScGPT(few, tokens, width, str(folder), frozen))
+    def model(trains):
+        return small(spot_gene=lambda _, tokens, width: ScGPT(few, tokens, width, str(folder), trains))
 
     few = panel(f"G{number}" for number in range(22))
-    frozen, trained = model(True).train(), model(False).train()
+    frozen, trained = model("none").train(), model("all").train()
     assert frozen.frozen_prefixes == ("spot_gene.encoder.",)
     assert trained.frozen_prefixes == ()
     for each in (frozen, trained):
@@ -128,7 +128,7 @@ def test_a_frozen_encoder_has_no_gradient_and_stays_out_of_checkpoints_and_a_tra
     assert all(parameter.grad.any() for parameter in trained.spot_gene.encoder.transformer_encoder.parameters())
     assert not draws_from_generator(frozen.spot_gene)
     assert draws_from_generator(trained.spot_gene)
-    assert not draws_from_generator(ScGPT(PANEL, 2, 4, str(folder), False, dropout=0.0))
+    assert not draws_from_generator(ScGPT(PANEL, 2, 4, str(folder), "all", dropout=0.0))
 
 
 def test_the_published_shape_has_its_size():

@@ -10,7 +10,7 @@ import torch
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from stalign_pl.gene_panel import GenePanel
-from stalign_pl.models import ABFN, Concat, Embeddings, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
+from stalign_pl.models import ABFN, Concat, Embeddings, Gated, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
 from tests.models.panels import plain_panel
 
 YAML = """
@@ -165,3 +165,28 @@ def test_the_model_imports_neither_lightning_nor_its_callers():
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_a_yaml_file_leaves_parts_out(tmp_path):
+    model = from_yaml(tmp_path, "--model.init_args.spot_gene=null", "--model.init_args.fusion=null")
+    found = model(*batch())
+    assert [name for name, value in vars(found).items() if value is None] == ["spot_gene", "spot", "niche"]
+    assert not any(key.startswith(("spot_gene", "pool_spot_gene", "fuse")) for key in model.state_dict())
+
+
+def test_only_what_is_asked_for_is_computed():
+    model = small()
+    model.niche_image.forward = None  # would fail if called
+    found = model(*batch(), names=("spot_image", "spot"))
+    assert [name for name, value in vars(found).items() if value is not None] == ["spot_image", "spot"]
+    assert torch.equal(found.spot, model(*batch(), names=("spot",)).spot)
+
+
+def test_one_modality_can_be_embedded_alone_where_the_fusion_can():
+    spot_image, _, niche_image, *_ = batch()
+    for fusion, fused in ((partial(Gated, out=20), True), (partial(Concat, out=20), False)):
+        model = small(fusion=fusion)
+        found = model(spot_image, None, niche_image, None, None)
+        assert (found.spot is not None, found.niche is not None) == (fused, fused)
+        assert found.spot_gene is None
+        assert found.spot_image is not None

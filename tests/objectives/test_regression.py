@@ -137,6 +137,14 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(size):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_a_head_reads_the_images_that_the_model_has_and_needs_one():
+    spot_alone = GeneRegression(RegressionConfig(image_to_gene=1.0), PANEL, {"spot_image": 4, "spot_gene": 4})
+    assert spot_alone.embeddings == ("spot_image",)
+    assert spot_alone.heads["image_to_gene"].in_features == 4
+    with pytest.raises(ConfigError, match=r"regression\.niche_to_gene is 2\.0, and the model has no niche embedding"):
+        GeneRegression(RegressionConfig(niche_to_gene=2.0), PANEL, {"spot_image": 4})
+
+
 def run_rank(rank, size, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import torch
 
 import stalign_pl.cli  # noqa: F401  (here, not in a test: Lightning's log handler keeps the stderr of its import)
 from stalign_pl.__main__ import main
-from stalign_pl.signals import SIGNALS
+from stalign_pl.signals import handlers, put_back
 
 TINY = Path(__file__).with_name("tiny.yaml")
 QUICK = ("--spatial_domains.smooth", "1", "--spatial_domains.secondary", "[]", "--spatial_domains.seeds", "1")
@@ -32,10 +31,9 @@ def arguments(command: str, shards: Path, folder: Path, *more: str) -> list[str]
 @contextmanager
 def signal_handlers_kept() -> Iterator[None]:
     """A program leaves its handlers behind when it ends; this process goes on."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = handlers()
     yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    put_back(before)
 
 
 def run_here(*given: str) -> int:

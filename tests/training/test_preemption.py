@@ -39,6 +39,22 @@ def test_a_signalled_run_saves_and_goes_on_bit_for_bit(
     assert logged(tmp_path / "tiny") == logged(uninterrupted.run)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("sent", "step"), [({"step": 2, "evaluating": True}, 3), ({"step": 2}, 3), ({"step": 5}, 5)])
+def test_evaluations_within_an_epoch_are_not_lost(
+    sent: dict, step: int, tiny_shards: Path, tmp_path: Path, capsys
+) -> None:
+    """After the batch that an evaluation follows there is nothing to leave with yet: the run takes one more."""
+    given = (*OPTIONS, *SELDOM, "--trainer.val_check_interval", "2")
+    assert run_here(*arguments("fit", tiny_shards, tmp_path / "whole", *given)) == 0
+    stopped = arguments("fit", tiny_shards, tmp_path / "stopped", *given, *probe("SignalAt", **sent))
+    assert run_here(*stopped) == 75
+    assert f"stopped at step {step};" in capsys.readouterr().out
+    assert run_here(*stopped, "--ckpt_path", "last") == 0
+    assert_same_end(tmp_path / "stopped" / "tiny", tmp_path / "whole" / "tiny")
+    assert logged(tmp_path / "stopped" / "tiny") == logged(tmp_path / "whole" / "tiny")
+
+
 def test_a_signal_before_training_saves_nothing(tiny_shards: Path, tmp_path: Path, capsys) -> None:
     given = arguments("fit", tiny_shards, tmp_path, *QUICK, *probe("SignalAt", step=0, evaluating=True))
     assert run_here(*given) == 75
@@ -49,7 +65,7 @@ def test_a_signal_before_training_saves_nothing(tiny_shards: Path, tmp_path: Pat
 def test_a_signal_while_the_program_starts_ends_it_with_75(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr("stalign_pl.cli.STAlignCLI", lambda: os.kill(os.getpid(), signal.SIGUSR1))
     assert run_here("fit") == 75
-    assert "SIGUSR1 before training: nothing to save" in capsys.readouterr().out
+    assert "SIGUSR1 outside training: nothing to save" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

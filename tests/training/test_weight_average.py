@@ -39,7 +39,7 @@ def whole(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("averaged")
     torch.save(timm.create_model("test_vit", num_classes=0, img_size=32).state_dict(), folder / "vit.pth")
     stream = STREAM.format("spot_image")
-    frozen = (f"{stream}.name", "test_vit", f"{stream}.frozen", "true", f"{stream}.weights", str(folder / "vit.pth"))
+    frozen = (f"{stream}.name", "test_vit", f"{stream}.trains", "none", f"{stream}.weights", str(folder / "vit.pth"))
     options = (*BARE, *BATCHNORM, *frozen, *poisoned(SKIPPED), "--last_checkpoint.every_n_train_steps", "1")
     states: dict[int, dict] = {}
     save = AtomicCheckpointIO.save_checkpoint
