@@ -14,66 +14,23 @@ was worked out on development seeds 0 and 1, so the table that counts is of coho
 from __future__ import annotations
 
 import argparse
-import math
 import platform
-import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from demo_runs import Cohort, fit_and_test, number
+from demo_runs import Cohort, fit_and_test
+from paired_table import Line, Results, floors, paired_table, write
 
-from stalign_pl.evaluation.results import Row
-from stalign_pl.shard_format import replacing, write_json
-
-ORDER = ("stalign", "shuffled", "shuffled_all", "untrained", "image", "pixels", "pca")
-LAST = ("coordinates", "constant", "oracle")
 FEWER_FLOORS = ("--spatial_domains.smooth", "0", "--spatial_domains.secondary", "[]")  # the model's run has them
 RUNS = {
     "model": (),
     "shuffled": ("--data.augmentation.shuffle_pairs", "image_gene", *FEWER_FLOORS),
     "shuffled_all": ("--data.augmentation.shuffle_pairs", "all", *FEWER_FLOORS),
 }
-"""Run -> options. A run but the first is a row of its own name in the table."""
+"""Run -> options."""
 
-
-def summary(by_seed: dict[int, dict[str, list[Row]]], split: str) -> list[str]:
-    """The table of one split: mean and sd over cohorts, and the model's paired difference to each row."""
-    names = {row.row for runs in by_seed.values() for row in runs["model"]} | RUNS.keys()
-    order = [*ORDER, *sorted(name for name in names if name.startswith("pca_smooth")), *LAST]
-    lines = [
-        f"### {split} patients",
-        "",
-        "| row | ARI | model - row | MSE | row - model | Pearson r |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name in (name for name in order if name in names):
-        cells = [name]
-        for metric, sign in (("ari", 1), ("mse", -1), ("pearson", 0)):
-            values, ours = [], []
-            for runs in by_seed.values():
-                rows, row = (runs[name], "stalign") if name in runs else (runs["model"], name)
-                values.append(number(rows, split, row, metric))
-                ours.append(number(runs["model"], split, "stalign", metric))
-            if None in values:
-                cells += ["", ""] if sign else [""]
-                continue
-            cells.append(spread(values))
-            if sign:
-                gain = [sign * (own - other) for own, other in zip(ours, values, strict=True)]
-                cells.append("" if name == "stalign" else f"{spread(gain)} ({in_sds(gain)})")
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
-
-
-def in_sds(gain: list[float]) -> str:
-    """The mean paired difference in units of its standard deviation over cohorts."""
-    deviation = statistics.stdev(gain)
-    return f"{statistics.mean(gain) / deviation:+.1f} sd" if deviation else f"{math.copysign(math.inf, gain[0])} sd"
+LINES = [Line("stalign", "model"), Line("shuffled", "shuffled"), Line("shuffled_all", "shuffled_all"), *floors("model")]
 
 
 def main() -> None:
@@ -91,33 +48,14 @@ def main() -> None:
         rows = list(
             pool.map(lambda job: fit_and_test(job[0], args.runs, f"cohort-{job[0].seed}-{job[1]}", RUNS[job[1]]), jobs)
         )
-    by_seed: dict[int, dict[str, list[Row]]] = {}
+    results: Results = {}
     for (cohort, name), found in zip(jobs, rows, strict=True):
-        by_seed.setdefault(cohort.seed, {})[name] = found
+        results.setdefault(cohort.seed, {})[name] = found
     lines = [f"Cohort seeds {args.seeds}; mean ± sd over cohorts, in brackets the paired difference in its own sd.", ""]
     for split in ("test", "val"):
-        lines += summary(by_seed, split)
+        lines += paired_table(results, split, LINES)
     lines.append(f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, CPU.")
-    args.out.mkdir(parents=True, exist_ok=True)
-    with replacing(args.out / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-    write_json(
-        args.out / "results.json",
-        [
-            {
-                "cohort": seed,
-                "run": name,
-                "split": row.split,
-                "row": row.row,
-                "readout": row.readout,
-                "metric": row.metric,
-                "mean": row.mean if math.isfinite(row.mean) else None,
-            }
-            for seed, runs in by_seed.items()
-            for name, found in runs.items()
-            for row in found
-        ],
-    )
+    write(args.out, lines, results)
     print("\n".join(lines))
 
 

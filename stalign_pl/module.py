@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from lightning import LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
@@ -27,7 +28,7 @@ from stalign_pl.models import (
     has_train_mode_batchnorm,
     keyed_dropout,
 )
-from stalign_pl.objectives import ThreeLevelObjective
+from stalign_pl.objectives import GeneRegression, RegressionConfig, ThreeLevelObjective
 from stalign_pl.objectives.micro_batches import loss_by_parts, micro_batches
 from stalign_pl.objectives.three_level import CONTRASTS, LossTerms
 from stalign_pl.optimizer import adamw, takes_fused
@@ -45,6 +46,8 @@ class Evaluated:
         spot_fused: [B, D] fused spot embedding.
         image: [B, 2 * dim] spot and niche image embedding: what genes are predicted from. [B, dim] where the model has
             one of them.
+        spot_pair, niche_pair: [B, 2 * dim] a scale's image and gene embedding, each of unit length: what a model
+            without fusion would be clustered by.
         spot_features, niche_features: [B, F] the image encoders' own pooled features; of the untrained model only.
 
     What the model has no part for is None.
@@ -56,6 +59,8 @@ class Evaluated:
     niche: Tensor | None
     spot_fused: Tensor | None
     image: Tensor | None
+    spot_pair: Tensor | None
+    niche_pair: Tensor | None
     spot_features: Tensor | None = None
     niche_features: Tensor | None = None
 
@@ -79,9 +84,10 @@ class STAlignModule(LightningModule):
             batch. Loss, negatives and gradient are those of the global batch all the same; a step does the forward
             pass twice.
         execution: compiled or not, and the memory format.
+        regression: gene regression beside the contrasts; off unless a weight is above 0.
 
     Raises:
-        ConfigError: a level of the objective contrasts an embedding that the model has not.
+        ConfigError: a level of the objective, or a regression, needs an embedding that the model has not.
     """
 
     def __init__(
@@ -91,13 +97,16 @@ class STAlignModule(LightningModule):
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008 (frozen)
         micro_batch: int | None = None,
         execution: Execution = Execution(),  # noqa: B008
+        regression: RegressionConfig = RegressionConfig(),  # noqa: B008
     ) -> None:
         super().__init__()
         prepare(model, execution)
         self.model, self.objective, self.optimizer_config = model, objective, optimizer
+        self.regression = GeneRegression(regression, model.genes, model.widths)
         self.micro_batch = micro_batch
         _refuse_absent(model, objective)
-        self.untrained_parts = model.learn_only(objective.embeddings)
+        self._embeddings = (*objective.embeddings, *self.regression.embeddings)
+        self.untrained_parts = model.learn_only(self._embeddings)
         self._as_built: tuple[STAlign, ...] = ()
         self._cached: tuple[str, ...] = ()
         self._replay_checked = False
@@ -107,7 +116,7 @@ class STAlignModule(LightningModule):
         self.zero_grad()
         parts = micro_batches(len(inputs.ids), self.micro_batch)
         if len(parts) == 1:
-            terms = self.objective(self._embed(inputs, parts[0]), inputs.ids)
+            terms = self._loss(self._embed(inputs, parts[0]), inputs)
         else:
             terms = self._loss_by_parts(inputs, parts)
         # All terms are those of the global batch, the same on every rank: nothing to reduce.
@@ -115,6 +124,10 @@ class STAlignModule(LightningModule):
         self.log_dict({f"train/loss_{level}": getattr(terms, level) for level in self.objective.levels})
         self.log_dict({f"train/{name}": value for name, value in terms.diagnostics.items()})
         return terms.total
+
+    def _loss(self, embeddings: Embeddings, inputs: ModelInputs) -> LossTerms:
+        terms = self.objective(embeddings, inputs.ids)
+        return self.regression(terms, embeddings, inputs.targets, inputs.ids.valid)
 
     def _embed(self, inputs: ModelInputs, rows: slice) -> Embeddings:
         """Embed rows of a training batch.
@@ -132,7 +145,7 @@ class STAlignModule(LightningModule):
                 inputs.niche_image[rows],
                 inputs.niche_genes[rows],
                 inputs.measured[rows],
-                self.objective.embeddings,
+                self._embeddings,
             )
 
     def backward(self, loss: Tensor) -> None:
@@ -159,8 +172,8 @@ class STAlignModule(LightningModule):
         check, self._replay_checked = not self._replay_checked, True
         return loss_by_parts(
             lambda rows: self._embed(inputs, rows),
-            lambda embeddings: self.objective(embeddings, inputs.ids),
-            self.objective.parameters(),
+            lambda embeddings: self._loss(embeddings, inputs),
+            [*self.objective.parameters(), *self.regression.parameters()],
             parts,
             backward,
             check,
@@ -196,6 +209,8 @@ class STAlignModule(LightningModule):
             niche=_fp32(embeddings.niche),
             spot_fused=_fp32(embeddings.spot),
             image=torch.cat(image, dim=1).float() if image else None,
+            spot_pair=_pair(embeddings.spot_image, embeddings.spot_gene),
+            niche_pair=_pair(embeddings.niche_image, embeddings.niche_gene),
             spot_features=_fp32(seen[0]),
             niche_features=_fp32(seen[1]),
         )
@@ -308,6 +323,13 @@ class STAlignModule(LightningModule):
                     f"and the checkpoint has other weights in it. Set data.features: null, or give the "
                     f"seed_everything and the weights that the checkpoint was trained with"
                 )
+
+
+def _pair(image: Tensor | None, gene: Tensor | None) -> Tensor | None:
+    """[B, 2 * dim] float32; None without either."""
+    if image is None or gene is None:
+        return None
+    return torch.cat([F.normalize(image.float(), dim=1), F.normalize(gene.float(), dim=1)], dim=1)
 
 
 def _refuse_absent(model: STAlign, objective: ThreeLevelObjective) -> None:

@@ -36,21 +36,36 @@ def test_there_is_a_demo() -> None:
     assert "demo.yaml" in [path.name for path in TRAINING]
 
 
+def resolved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *configs: Path) -> dict[str, Any]:
+    """What `fit` makes of the files, each over those before it."""
+    monkeypatch.chdir(ROOT)
+    given = [text for path in configs for text in ("--config", str(path))]
+    monkeypatch.setattr(sys, "argv", ["stalign_pl", "fit", *given, "--print_config"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
 def test_a_training_config_parses(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Unknown keys and values of another type are errors, so what is printed holds all that the file says."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["stalign_pl", "fit", "--config", str(path), "--print_config"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 0
-    resolved = yaml.safe_load(capsys.readouterr().out)
-    said = yaml.safe_load(path.read_text())
-    assert resolved["run"]["name"] == said["run"]["name"]
+    found, said = resolved(monkeypatch, capsys, path), yaml.safe_load(path.read_text())
+    assert found["run"]["name"] == said["run"]["name"]
     for key, value in said["data"]["composition"].items():
-        assert resolved["data"]["composition"][key] == value
+        assert found["data"]["composition"][key] == value
+
+
+def test_the_papers_recipe_is_what_the_papers_configuration_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paper, overlay = ROOT / "configs" / "paper.yaml", ROOT / "configs" / "recipes" / "paper.yaml"
+    assert resolved(monkeypatch, capsys, paper, overlay) == resolved(monkeypatch, capsys, paper)
+    demo = ROOT / "configs" / "demo.yaml"
+    objective = resolved(monkeypatch, capsys, demo, overlay)["model"]["objective"]["init_args"]
+    assert (objective["temperature"], objective["other_slides"]) == (0.1, 1.0)
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)

@@ -35,6 +35,8 @@ class EvaluationCallback(Callback):
 
     trained_fields: tuple[str, ...]
     untrained_fields: tuple[str, ...]
+    test_fields: tuple[str, ...] = ()
+    """Further fields of the trained model, kept in `test` alone."""
     logged: dict[str, str]
     """metric of a `stalign` row -> name in the logs."""
     primary: str
@@ -56,7 +58,9 @@ class EvaluationCallback(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: STAlignModule) -> None:
         self._trained, self._untrained = Collected(self.trained_fields), Collected(self.untrained_fields)
 
-    on_test_epoch_start = on_validation_epoch_start
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: STAlignModule) -> None:
+        self._trained = Collected((*self.trained_fields, *self.test_fields))
+        self._untrained = Collected(self.untrained_fields)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: STAlignModule, outputs: EvaluationStep, batch, batch_idx, dataloader_idx=0

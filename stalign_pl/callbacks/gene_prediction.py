@@ -11,6 +11,7 @@ import numpy as np
 from stalign_pl.callbacks.collected import Table
 from stalign_pl.callbacks.evaluation_pass import EvaluationCallback, SlideReport
 from stalign_pl.callbacks.oracle import read_oracle
+from stalign_pl.callbacks.shared_genes import fitting_counts, shared_genes
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.section import read_section
 from stalign_pl.data.shards import SlideShard
@@ -21,7 +22,6 @@ from stalign_pl.evaluation.expression import (
     constant_prediction,
     log_cp10k,
     score_genes,
-    shared_panel,
 )
 from stalign_pl.evaluation.figures import expression_figure
 from stalign_pl.evaluation.results import Row
@@ -42,7 +42,7 @@ class Targets:
 
     genes: np.ndarray
     names: list[str]
-    fit_slides: list[int]
+    fit_slides: tuple[int, ...]
     fit: np.ndarray
     measured: np.ndarray
 
@@ -149,19 +149,12 @@ def find_targets(
     Raises:
         ConfigError: a named gene that the slide and the training slides do not share.
     """
-    vocabulary, table = data.vocabulary.genes, data.shard_set.genes
-    wanted = np.intersect1d(vocabulary, shard.panel)
-    fit_slides = [
-        number
-        for number, slide in sorted(data.train_slides.items())
-        if len(wanted) and np.isin(wanted, slide.panel).mean() >= coverage and len(data.fit_ranks[number])
-    ]
-    if not fit_slides:
+    shared = shared_genes(data, shard, coverage)
+    if shared is None:
         return None
-    panel = shared_panel([shard.panel, *(data.train_slides[number].panel for number in fit_slides)])
+    fit_slides, panel, table = shared.slides, shared.panel, data.shard_set.genes
     ranked = data.vocabulary.ranked
     chosen = ranked[np.isin(ranked, panel)][:n_genes]
-    spots = {number: _fit_spots(data, number) for number in fit_slides}
     if genes is not None:
         indices = [table.lookup(name) for name in genes]
         absent = [name for name, index in zip(genes, indices, strict=True) if index not in panel]
@@ -171,16 +164,9 @@ def find_targets(
                 f"training slides alike ({len(panel)} genes are)"
             )
         chosen = np.array(indices)
-    fit = np.concatenate(
-        [log_cp10k(data.train_slides[number].csr(len(table), spots[number]), panel, chosen) for number in fit_slides]
-    )
+    fit = np.concatenate([log_cp10k(counts, panel, chosen) for counts in fitting_counts(data, fit_slides)])
     measured = log_cp10k(shard.csr(len(table)), panel, chosen)
     return Targets(chosen, [table.names[gene] for gene in chosen], fit_slides, fit, measured)
-
-
-def _fit_spots(data: STAlignData, number: int) -> np.ndarray:
-    """Spot indices of a training slide's fitting spots, sorted: the order of `Table.of`."""
-    return np.sort(data.train_slides[number].spot_of_rank[data.fit_ranks[number]])
 
 
 def ridge_prediction(table: Table, names: tuple[str, ...], slide: int, targets: Targets) -> np.ndarray:

@@ -10,16 +10,22 @@ import numpy as np
 from stalign_pl.callbacks.collected import Table
 from stalign_pl.callbacks.evaluation_pass import EvaluationCallback, SlideReport
 from stalign_pl.callbacks.oracle import read_oracle
+from stalign_pl.callbacks.shared_genes import SharedGenes, fitting_counts, shared_genes
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.reader import BatchReader
 from stalign_pl.data.section import Section, read_section
 from stalign_pl.data.shards import SlideShard
-from stalign_pl.evaluation.baselines import coordinates, raw_image_features, smoothed_pca
+from stalign_pl.evaluation.baselines import TrainingPCA, coordinates, raw_image_features, smoothed_pca
 from stalign_pl.evaluation.canvas import save_figure
 from stalign_pl.evaluation.domains import DomainResult, Readout, spatial_domains
 from stalign_pl.evaluation.figures import domains_figure
 from stalign_pl.evaluation.results import Row, Split
+
+PAIRS = ("spot_pair", "niche_pair")
+"""Fields of `Evaluated` that are clustered in `test` alone, as `stalign_<field>`."""
+
+TRAIN_PCA_ROUNDS = 2
 
 
 class SpatialDomainCallback(EvaluationCallback):
@@ -31,12 +37,15 @@ class SpatialDomainCallback(EvaluationCallback):
     Args:
         label: label column; null takes a slide's first.
         seeds: seeds of the clustering.
-        smooth: PCA is smoothed over the first ring 0 to this many rounds.
+        smooth: PCA of the slide's own counts is smoothed over the first ring 0 to this many rounds.
+        coverage: a training slide joins the fit of `train_pca`, the PCA of the training spots, if it measured at least
+            this share of the held-out slide's vocabulary genes; without any the slide has no such row.
         secondary: further read-outs for the same rows, in `test` and before training.
         oracle: folder of a simulated cohort, for the oracle's row; null has none.
     """
 
     trained_fields = ("niche", "spot_fused")
+    test_fields = PAIRS
     untrained_fields = ("niche", "niche_features")
     logged = {"ari": "ari", "nmi": "nmi"}
     primary = "tied_gmm"
@@ -46,12 +55,14 @@ class SpatialDomainCallback(EvaluationCallback):
         label: str | None = None,
         seeds: int = 5,
         smooth: int = 6,
+        coverage: float = 0.9,
         secondary: list[Readout] | None = None,
         oracle: str | None = None,
     ) -> None:
         super().__init__()
         self.label, self.seeds, self.smooth, self.oracle = label, seeds, smooth, oracle
-        self.secondary = ["kmeans"] if secondary is None else secondary
+        self.coverage, self.secondary = coverage, ["kmeans"] if secondary is None else secondary
+        self._train_pca: tuple[SharedGenes, TrainingPCA] | None = None
 
     def report(
         self, data: STAlignData, slide: int, trained: Table | None, untrained: Table | None, figures: Path, when: str
@@ -64,6 +75,9 @@ class SpatialDomainCallback(EvaluationCallback):
         if trained is not None and trained.has("spot_fused"):
             spot = self._score(trained.of(slide, "spot_fused"), section)
             report.rows += _rows(split, section.name, "stalign_spot", "tied_gmm", spot)
+        for name in (name for name in PAIRS if trained is not None and trained.has(name)):
+            pair = self._score(trained.of(slide, name), section)
+            report.rows += _rows(split, section.name, f"stalign_{name}", "tied_gmm", pair)
         if trained is not None and trained.has("niche"):
             result = self._score(trained.of(slide, "niche"), section)
             report.rows += _rows(split, section.name, "stalign", "tied_gmm", result)
@@ -94,6 +108,11 @@ class SpatialDomainCallback(EvaluationCallback):
         for rounds in range(self.smooth + 1):
             name = "pca" if rounds == 0 else f"pca_smooth{rounds}"
             yield name, smoothed_pca(counts, section.neighbours, rounds)
+        pca = self._fitted(data, shard)
+        if pca is not None:
+            for rounds in range(TRAIN_PCA_ROUNDS + 1):
+                name = "train_pca" if rounds == 0 else f"train_pca_smooth{rounds}"
+                yield name, pca.scores(counts, section.neighbours, rounds)
         yield "pixels", raw_image_features(niche_pictures(shard))
         yield "coordinates", coordinates(section.xy_um)
         if self.oracle is not None:
@@ -102,6 +121,16 @@ class SpatialDomainCallback(EvaluationCallback):
                 "oracle",
                 read_oracle(self.oracle, section.name, section.barcodes, none, data.shard_set.genes).noise_free,
             )
+
+    def _fitted(self, data: STAlignData, shard: SlideShard) -> TrainingPCA | None:
+        """Fitted once for all slides that share panel and training slides; the genes are the vocabulary's."""
+        shared = shared_genes(data, shard, self.coverage)
+        if shared is None:
+            return None
+        if self._train_pca is None or not self._train_pca[0].same(shared):
+            panel = np.intersect1d(shared.panel, data.vocabulary.genes)
+            self._train_pca = shared, TrainingPCA.fit(fitting_counts(data, shared.slides), panel)
+        return self._train_pca[1]
 
     @staticmethod
     def _draw(

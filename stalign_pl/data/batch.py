@@ -52,7 +52,7 @@ class SpotBatch:
         excluded: int32 [B, E], spot indices of the same slide that are no negatives; -1 fills up.
         draws: float32 [B, n] in [0, 1), the row's random numbers for augmentation (n = 0 without).
         damaged: the batch's samples that cannot be used, whose rows are not valid.
-        features: of streams that are cached; their pictures then have no pixel (side 0), their counts no pair.
+        features: of streams that are cached; their pictures then have no pixel (side 0).
     """
 
     slide: Tensor

@@ -78,8 +78,8 @@ class BatchReader:
         features: FeatureRows | None = None,
     ) -> None:
         self.slides, self.niche, self.draws = slides, niche, draws
-        self.features, self.cached = features, frozenset() if features is None else features.streams
-        pictures = tuple(member for member in ("spot", "niche") if f"{member}_image" not in self.cached)
+        self.features, cached = features, frozenset() if features is None else features.streams
+        pictures = tuple(member for member in ("spot", "niche") if f"{member}_image" not in cached)
         self.members = MEMBERS if len(pictures) == 2 else (*pictures, "neighbors", "meta")
         self.verify = verify and self.members == MEMBERS
         records = [slide.record for slide in slides.values()]
@@ -126,9 +126,8 @@ class BatchReader:
             spot_box[at, 2:], niche_box[at] = spot_px[at, None], [row.box for row in rows]
         for row in rows:
             excluded[row.at, : len(row.excluded)] = row.excluded
-        alone = [(row.at, row.slide, [row.spot], None) for row in rows if "spot_gene" not in self.cached]
-        members = [(row.at, row.slide, row.members, row.weights) for row in rows if "niche_gene" not in self.cached]
-        spot_counts, niche_counts = self._pairs(alone), self._pairs(members)
+        spot_counts = self._pairs([(row.at, row.slide, [row.spot], None) for row in rows])
+        niche_counts = self._pairs([(row.at, row.slide, row.members, row.weights) for row in rows])
         for job in jobs:
             damaged |= job.result()
         lost = sorted(damaged)

@@ -16,7 +16,7 @@ from stalign_pl.data.shards import SlideShard
 from stalign_pl.data.stain import slide_colour
 from stalign_pl.data.vocabulary import Vocabulary
 from stalign_pl.features import Features
-from stalign_pl.objectives.ids import SpotIds
+from stalign_pl.objectives import GeneTargets, SpotIds
 from stalign_pl.row_random import RowKeys
 
 
@@ -29,6 +29,7 @@ class ModelInputs:
         spot_image, niche_image: float32 [B, 3, size, size] in [0, 1], or the encoder's features where they are cached.
         spot_genes, niche_genes: float32 [B, G], log1p(CP10K), not standardised; 0 where not measured. Or features.
         measured: bool [B, G]; False also where augmentation hides a gene.
+        targets: the same expression with nothing hidden, for gene regression.
     """
 
     ids: SpotIds
@@ -37,6 +38,7 @@ class ModelInputs:
     niche_image: Tensor | Features
     niche_genes: Tensor | Features
     measured: Tensor
+    targets: GeneTargets
 
     def of(self, stream: str) -> tuple[Tensor | Features, ...]:
         """What a stream of the model takes."""
@@ -184,17 +186,17 @@ class BatchTransform(nn.Module):
             seed, epoch: of the masks of genes; the batch brings augmentation's other draws.
         """
         measured, cached = self.measured[batch.table], batch.features
-        spot_genes, niche_genes = (
-            self._expression(counts, batch.table, measured) if features is None else Features(features)
-            for counts, features in (
-                (batch.spot_counts, cached.spot_gene),
-                (batch.niche_counts, cached.niche_gene),
-            )
-        )
+        spot_genes = self._expression(batch.spot_counts, batch.table, measured)
+        niche_genes = self._expression(batch.niche_counts, batch.table, measured)
+        targets = GeneTargets(spot_genes, niche_genes, measured)
+        spot_genes = spot_genes if cached.spot_gene is None else Features(cached.spot_gene)
+        niche_genes = niche_genes if cached.niche_gene is None else Features(cached.niche_gene)
         shuffle = "none" if augmentation is None else augmentation.shuffle_pairs
         if shuffle != "none":
             partner = [shuffled_within_slide(batch.table, batch.valid, batch.draws, step) for step in (1, 2, 3)]
-            spot_genes, niche_genes = spot_genes[partner[0]], niche_genes[partner[0 if shuffle == "image_gene" else 1]]
+            spot, niche = partner[0], partner[0 if shuffle == "image_gene" else 1]
+            spot_genes, niche_genes = spot_genes[spot], niche_genes[niche]
+            targets = GeneTargets(targets.spot[spot], targets.niche[niche], measured)
         images = []
         for features, image, box, px, size, how in (
             (cached.spot_image, batch.spot_image, batch.spot_box, batch.spot_px, *self.shown_as("spot")),
@@ -223,7 +225,7 @@ class BatchTransform(nn.Module):
                 genes if isinstance(genes, Features) else genes.where(measured, 0)
                 for genes in (spot_genes, niche_genes)
             )
-        return ModelInputs(ids, images[0], spot_genes, images[1], niche_genes, measured)
+        return ModelInputs(ids, images[0], spot_genes, images[1], niche_genes, measured, targets)
 
     def shown_as(self, scale: Literal["spot", "niche"]) -> tuple[int, Interpolation]:
         """Side in px and resizing of a scale's pictures."""

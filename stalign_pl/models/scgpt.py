@@ -84,6 +84,7 @@ class ScGPT(nn.Module):
         self.encoder = trained_part("scGPT", published.encoder(dropout), trains, folder)
         self.to_tokens = ToTokens(published.shape.width, tokens, width)
 
+    @torch.compiler.disable  # the length depends on the data
     def sequence(self, expression: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
         """What the encoder takes: tokens int64 [B, L] and binned values float32 [B, L], padded to the longest row.
 

@@ -44,10 +44,10 @@ class ScGPTEncoder(nn.Module):
         self.transformer_encoder = nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
 
     def forward(self, tokens: Tensor, values: Tensor) -> Tensor:
-        """tokens int64 [B, L], `<cls>` first; values float [B, L] -> [B, width] of unit length, at `<cls>`."""
+        """tokens int64 [B, L], `<cls>` first; values float [B, L] -> float32 [B, width] of unit length, at `<cls>`."""
         given = self.encoder(tokens) + self.value_encoder(values)
         output = self.transformer_encoder(given, src_key_padding_mask=tokens == self.padding)
-        return functional.normalize(output[:, 0], dim=-1)
+        return functional.normalize(output[:, 0].float(), dim=-1)
 
 
 class GeneNames(nn.Module):

@@ -122,6 +122,12 @@ class STAlign(nn.Module):
         return [name for name, _ in still]
 
     @property
+    def widths(self) -> dict[str, int]:
+        """Field of `Embeddings` -> its width, of those that the model has the parts for."""
+        streams = {name: self.dim for name in STREAMS if self.has(name)}
+        return streams | {name: getattr(self, f"fuse_{name}").out for name in FUSED if self.has(name)}
+
+    @property
     def frozen_prefixes(self) -> tuple[str, ...]:
         """Prefixes of the state-dict keys that a checkpoint may leave out: frozen weights that have a source."""
         return frozen_prefixes(self)

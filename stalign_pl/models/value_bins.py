@@ -13,13 +13,14 @@ def value_bins(values: Tensor, expressed: Tensor, bins: int, tie: Tensor) -> Ten
     """Bin each row by its own quantiles, as scGPT's `binning` does (Cui et al. 2024; package scgpt 0.2.4).
 
     The edges are the quantiles 0, 1/49, ..., 1 (for 51 bins) of the row's expressed values, interpolated linearly, and
-    a value's bin is the number of edges up to it. Where it equals edges, as the many spots' counts of 1 do, every bin
-    from below those edges to above them is as good: the reference draws one anew each time, here `tie` decides, so that
-    a result is one of the reference's and the same each time. Bins depend on the order of the values alone: those of
-    counts and of log1p(CP10K) are the same.
+    a value's bin is the number of edges up to it. Where it equals edges, as counts of 1 do, every bin from below those
+    edges to above them is as good: the reference draws one anew each time, here `tie` decides, so that a result is one
+    that the reference could give, and the same each time. Bins depend on the order of the values alone: those of counts
+    and of log1p(CP10K) are the same.
 
     The quantiles are compared by rank in whole numbers, exactly. (The reference interpolates in floating point, whose
-    rounding can shift an edge off a value that it equals, in exact arithmetic; that matters to ties alone.)
+    rounding can move an edge off a value that it equals in exact arithmetic: .07 % of Poisson counts then come out one
+    bin higher there, values that do not tie never.)
 
     Args:
         values: [B, G] float.

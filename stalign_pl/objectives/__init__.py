@@ -7,15 +7,19 @@ from stalign_pl.objectives.info_nce import symmetric_info_nce
 from stalign_pl.objectives.losses import ThreeLevelLoss, ThreeLevelPairedLoss, ThreeLevelSigmoidLoss
 from stalign_pl.objectives.paired import PairedNegatives, paired_info_nce
 from stalign_pl.objectives.pairs import Pairs
+from stalign_pl.objectives.regression import GeneRegression, GeneTargets, RegressionConfig
 from stalign_pl.objectives.retrieval import Retrieval
 from stalign_pl.objectives.sigmoid import pairwise_sigmoid
 from stalign_pl.objectives.three_level import LossTerms, ThreeLevelObjective
 
 __all__ = [
     "Contrast",
+    "GeneRegression",
+    "GeneTargets",
     "LossTerms",
     "PairedNegatives",
     "Pairs",
+    "RegressionConfig",
     "Retrieval",
     "SpotIds",
     "ThreeLevelLoss",

@@ -44,8 +44,8 @@ class LossTerms:
         spot, niche, cross: detached; the levels' global losses, before weighting. None where the weight is 0.
         diagnostics: name -> detached, global, the same on every rank: `temperature_<level>` (1 / scale) and what else
             is learned, `accuracy_<level>`, `accuracy_in_slide_<level>`, `accuracy_across_slides_<level>`,
-            `alignment_<level>`, `uniformity_<field of Embeddings>`, `masked_pairs`; explained in
-            `stalign_pl.objectives.retrieval` and `.diagnostics`.
+            `alignment_<level>`, `uniformity_<field of Embeddings>`, `masked_pairs`, and of gene regression
+            `loss_<name>`; explained in `stalign_pl.objectives.retrieval`, `.diagnostics` and `.regression`.
     """
 
     total: Tensor

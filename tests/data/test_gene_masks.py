@@ -35,6 +35,8 @@ def test_hidden_genes_are_those_the_counter_function_names(data):
     assert not found.measured[:, 5].any()
     for name in ("spot_genes", "niche_genes"):
         assert torch.equal(getattr(found, name), getattr(plain, name) * found.measured)
+        assert torch.equal(getattr(found.targets, name.removesuffix("_genes")), getattr(plain, name))
+    assert torch.equal(found.targets.measured, plain.measured)
     assert torch.equal(found.spot_image, plain.spot_image)
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from stalign_pl.evaluation import baselines
-from stalign_pl.evaluation.baselines import coordinates, raw_image_features, smoothed_pca
+from stalign_pl.evaluation.baselines import TrainingPCA, coordinates, raw_image_features, smoothed_pca
 from stalign_pl.evaluation.checks import EvaluationError
 
 
@@ -69,6 +69,30 @@ def test_bad_smoothing_is_refused():
         smoothed_pca(counts, sparse.csr_matrix(graph[1:, 1:]), 1)
     with pytest.raises(EvaluationError, match="no counts"):
         smoothed_pca(counts * 0, sparse.csr_matrix(graph), 1)
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_training_pca_projects_a_held_out_slide_by_what_training_slides_say(rounds, monkeypatch):
+    """Inner products of the held-out spots' projections on the space that the training spots' expression spans most."""
+    monkeypatch.setattr(baselines, "MOST_VARIABLE", 12)
+    monkeypatch.setattr(baselines, "COMPONENTS", 4)
+    (held_out, graph), panel = slide(), np.r_[2:20]
+    train = np.random.default_rng(5).poisson(np.linspace(6, 0.2, 25), (60, 25))
+    library = train[:, panel].sum(1)
+    target = np.median(library[library > 0])
+    expression, own = (
+        np.log1p(x[:, panel] * target / np.maximum(x[:, panel].sum(1), 1)[:, None]) for x in (train, held_out.toarray())
+    )
+    genes = np.argsort(-expression.var(0))[:12]
+    axes = np.linalg.svd(expression[:, genes] - expression[:, genes].mean(0))[2][:4]
+    for _ in range(rounds):
+        own = np.stack([own[[spot, *np.flatnonzero(graph[spot])]].mean(0) for spot in range(len(graph))])
+    expected = (own[:, genes] - expression[:, genes].mean(0)) @ axes.T
+    parts = [sparse.csr_matrix(train[:25]), sparse.csr_matrix(train[25:])]
+    found = TrainingPCA.fit(parts, panel).scores(held_out, sparse.csr_matrix(graph), rounds)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-8)
+    more = TrainingPCA.fit(parts, panel).scores(held_out * 2, sparse.csr_matrix(graph), rounds)
+    np.testing.assert_allclose(more, found, atol=1e-8)  # depth is normalised away, by the training slides' target
 
 
 def test_coordinates_are_positions():

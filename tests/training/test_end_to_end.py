@@ -20,7 +20,10 @@ FIT_FILES = {
     *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
     *(f"figures/tiny_2-{kind}-epoch00{epoch}.png" for kind in ("domains", "genes") for epoch in (0, 1)),
 }
-FLOORS = {"untrained", "image", "pca", *(f"pca_smooth{rounds}" for rounds in range(1, 7)), "pixels", "coordinates"}
+FLOORS = {
+    *("untrained", "image", "pixels", "coordinates", "pca", *(f"pca_smooth{rounds}" for rounds in range(1, 7))),
+    *("train_pca", "train_pca_smooth1", "train_pca_smooth2"),
+}
 
 
 @pytest.fixture
@@ -102,7 +105,8 @@ def test_test_prints_and_writes_validation_and_test_patients_apart(
         for name in ("stalign", "pca_smooth6", "coordinates", "constant"):
             assert text.count(f"│ {name} ") == 2
     for split, slide in (("val", "tiny_2"), ("test", "tiny_3")):
-        assert rows_of(run, "spatial_domains", split) == {"stalign", "stalign_spot", *FLOORS}
+        model = {"stalign", "stalign_spot", "stalign_spot_pair", "stalign_niche_pair"}
+        assert rows_of(run, "spatial_domains", split) == model | FLOORS
         assert rows_of(run, "gene_prediction", split) == {"stalign", "untrained", "image", "constant"}
         rows = read_results(run / "results.json")
         assert {row.slide for row in rows if row.split == split} == {slide, ALL}

@@ -110,7 +110,7 @@ def test_a_resumed_run_ends_bit_for_bit_alike(whole: Whole, tiny_shards: Path, t
     """From within the second epoch, after averaging began, before the step that is skipped."""
     shutil.copytree(whole.stopped, tmp_path, dirs_exist_ok=True)
     assert checkpoint(tmp_path)["global_step"] == SKIPPED
-    skipped = poisoned(0)  # the resumed process's first call
+    skipped = (*poisoned(0), "--run.allow_changes", "true")  # the resumed process's first call
     assert (
         run_here(*arguments("fit", tiny_shards, tmp_path, *whole.options, *skipped, *EMA, "--ckpt_path", "last")) == 0
     )
@@ -120,7 +120,7 @@ def test_a_resumed_run_ends_bit_for_bit_alike(whole: Whole, tiny_shards: Path, t
 
 def test_without_the_average_a_run_goes_on_from_the_weights(whole: Whole, tiny_shards: Path, tmp_path: Path) -> None:
     shutil.copytree(whole.stopped, tmp_path, dirs_exist_ok=True)
-    skipped = poisoned(0)
+    skipped = (*poisoned(0), "--run.allow_changes", "true")
     assert run_here(*arguments("fit", tiny_shards, tmp_path, *whole.options, *skipped, "--ckpt_path", "last")) == 0
     weights = whole.at_step[8]["current_model_state"]
     assert all(torch.equal(weights[key], value) for key, value in checkpoint(tmp_path)["state_dict"].items())

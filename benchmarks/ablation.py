@@ -1,0 +1,191 @@
+"""What each choice of the demo's recipe is worth, one at a time, and what is chosen of them together.
+
+    OMP_NUM_THREADS=1 python benchmarks/ablation.py --seeds 0,1,2 --jobs 2       (about a minute a run and core)
+
+Development cohorts alone. A variant is configs/demo.yaml with other options; it is fitted for the demo's number of
+epochs and evaluated once, at the end, on four held-out patients: what is chosen is chosen on P07 and P08, and P09 and
+P10, printed beside them, choose nothing. Writes results.json (every number) and table.md, losing variants too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo_runs import Cohort, call
+
+from stalign_pl.evaluation.results import ALL, Row, read_results
+from stalign_pl.shard_format import replacing, write_json
+
+CHOOSING, OTHERS = ("P07", "P08"), ("P09", "P10")
+FUSION, NICHE = "--model.model.init_args.fusion", "--data.niche"
+OBJECTIVE, REGRESSION = "--model.objective.init_args", "--model.regression"
+FLOORS = ("untrained", "pca_smooth1", "train_pca", "train_pca_smooth1", "train_pca_smooth2", "coordinates", "constant")
+"""Rows printed under the variants, from the first variant's pass before training."""
+
+
+def weights(spot: float, niche: float) -> tuple[str, ...]:
+    return (f"{OBJECTIVE}.spot_weight", str(spot), f"{OBJECTIVE}.niche_weight", str(niche))
+
+
+def decoder(weight: float, out: int, scale: str = "none") -> tuple[str, ...]:
+    """From a fused niche embedding of `out` dimensions back to the niche's genes."""
+    given = (f"{REGRESSION}.niche_to_gene", str(weight), f"{REGRESSION}.scale", scale)
+    return (*given, f"{FUSION}.init_args.out", str(out))
+
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "demo": (),
+    "niche: 3 nearest (paper)": (f"{NICHE}.k", "3"),
+    "niche: two rings": (f"{NICHE}.k", "null", f"{NICHE}.rings", "2"),
+    "niche: two rings, weighted": (f"{NICHE}.k", "null", f"{NICHE}.rings", "2", f"{NICHE}.weights", "ring"),
+    "niche: without its spot": (f"{NICHE}.leave_target_out", "true"),
+    "negatives: other slides at .5": (f"{OBJECTIVE}.other_slides", "0.5"),
+    "negatives: other slides at 1 (paper)": (f"{OBJECTIVE}.other_slides", "1.0"),
+    "negatives: neighbours not masked": (f"{NICHE}.exclude_rings", "0"),
+    "losses: .3 spot, .3 niche, .4 cross": weights(0.3, 0.3),
+    "losses: .1 spot, .1 niche, .8 cross": weights(0.1, 0.1),
+    "losses: .2 spot, .7 niche, .1 cross": weights(0.2, 0.7),
+    "genes: 30 % hidden": ("--data.augmentation.mask_genes", "0.3"),
+    "stain: as it is": ("--data.stain", "none"),
+    "fusion: gated": (FUSION, "stalign_pl.models.Gated", f"{FUSION}.init_args.out", "128"),
+    "image to spot's genes": (f"{REGRESSION}.image_to_gene", "1"),
+    "image to niche's genes": (f"{REGRESSION}.image_to_gene", "1", f"{REGRESSION}.image_target", "niche"),
+    "niche to genes: 1, 32 wide": decoder(1, 32),
+    "niche to genes: 10, 32 wide": decoder(10, 32),
+    "niche to genes: 30, 32 wide": decoder(30, 32),
+    "niche to genes: 10, 64 wide": decoder(10, 64),
+    "niche to genes: 10, 32 wide, scaled": decoder(10, 32, "panel"),
+}
+"""Name -> what it changes in configs/demo.yaml."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A run's means over some patients."""
+
+    ari: float
+    mse: float
+
+
+def run(folder: Path, cohort: Cohort, variant: str) -> list[Row]:
+    """Fit and evaluate, unless that was done; a row a slide."""
+    name = f"{cohort.name}-{'-'.join(part for part in variant.replace(':', ' ').replace(',', ' ').split())}"
+    if not (folder / name / "results.json").exists():
+        call("stalign_pl", "fit", "--config", "configs/demo.yaml", *_common(folder, cohort, name), *VARIANTS[variant])
+        print(f"{name} done", flush=True)
+    return read_results(folder / name / "results.json")
+
+
+def _common(folder: Path, cohort: Cohort, name: str) -> list[str]:
+    """One evaluation, at the end; floors, by the pass before training, only for the first variant."""
+    first = name.endswith("-demo")
+    given = {
+        "data.shards": f"shards/{cohort.name}",
+        "data.val_patients": f"[{','.join((*CHOOSING, *OTHERS))}]",
+        "data.test_patients": "[]",
+        "data.threads": "1",
+        "run.folder": str(folder),
+        "run.name": name,
+        "run.wandb": "off",
+        "spatial_domains.oracle": f"cohorts/{cohort.name}",
+        "spatial_domains.secondary": "[]",
+        "spatial_domains.smooth": "1",
+        "trainer.check_val_every_n_epoch": "12",
+        "trainer.num_sanity_val_steps": "-1" if first else "0",
+        "trainer.enable_progress_bar": "false",
+        "checkpoint.monitor": "null",
+        "checkpoint.save_top_k": "0",
+    }
+    return [text for option, value in given.items() for text in (f"--{option}", value)]
+
+
+def scores(rows: list[Row], patients: tuple[str, ...], name: str = "stalign") -> tuple[float | None, float | None]:
+    """Mean ARI (tied mixture) and MSE of a row over the slides of some patients."""
+    found = []
+    for metric in ("ari", "mse"):
+        values = [
+            row.mean
+            for row in rows
+            if row.slide != ALL and row.slide.endswith(patients) and (row.row, row.metric) == (name, metric)
+        ]
+        found.append(statistics.mean(values) if values else None)
+    return found[0], found[1]
+
+
+def table(results: dict[str, dict[int, list[Row]]]) -> list[str]:
+    """A line a variant and floor: mean over cohorts, and over cohorts the paired difference from the demo."""
+    lines = [
+        "| | cohorts | ARI, P07 P08 | - demo | ARI, P09 P10 | - demo | MSE, P07 P08 | MSE, P09 P10 | - demo |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    demo = results["demo"]
+    for variant, by_seed in results.items():
+        lines.append(_line(variant, by_seed, demo, "stalign"))
+    lines += [_line(name, demo, demo, name) for name in FLOORS]
+    return lines
+
+
+def _line(title: str, by_seed: dict[int, list[Row]], demo: dict[int, list[Row]], name: str) -> str:
+    cells = [title, str(len(by_seed))]
+    for metric, columns in ((0, ((CHOOSING, True), (OTHERS, True))), (1, ((CHOOSING, False), (OTHERS, True)))):
+        for patients, compared in columns:
+            pairs = [
+                (scores(rows, patients, name)[metric], scores(demo[seed], patients)[metric])
+                for seed, rows in by_seed.items()
+                if seed in demo
+            ]
+            values = [own for own, _ in pairs if own is not None]
+            cells.append(f"{statistics.mean(values):.3f}" if values else "")
+            if compared:
+                cells.append(f"{statistics.mean(own - other for own, other in pairs):+.3f}" if values else "")
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--variants", help="names, by ';'; all where left out. Finished runs of others join the table")
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="folder of the runs, not run twice")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ablation"))
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; with 2 on two cores set OMP_NUM_THREADS=1")
+    args = parser.parse_args()
+    cohorts = [Cohort(int(seed)) for seed in args.seeds.split(",")]
+    for cohort in cohorts:
+        cohort.prepare()
+    names = list(VARIANTS) if args.variants is None else args.variants.split(";")
+    jobs = [(name, cohort) for cohort in cohorts for name in names]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        rows = list(pool.map(lambda job: run(args.runs, job[1], job[0]), jobs))
+    results: dict[str, dict[int, list[Row]]] = {}
+    for (name, cohort), found in zip(jobs, rows, strict=True):
+        results.setdefault(name, {})[cohort.seed] = found
+    lines = [f"Development cohorts {args.seeds}, mean over cohorts.", "", *table(results)]
+    args.out.mkdir(parents=True, exist_ok=True)
+    with replacing(args.out / "table.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+    write_json(
+        args.out / "results.json",
+        [
+            {
+                "variant": name,
+                "cohort": seed,
+                "slide": row.slide,
+                "row": row.row,
+                "metric": row.metric,
+                "mean": row.mean,
+            }
+            for name, by_seed in results.items()
+            for seed, rows in by_seed.items()
+            for row in rows
+            if row.slide != ALL
+        ],
+    )
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

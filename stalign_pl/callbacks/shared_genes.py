@@ -1,0 +1,50 @@
+"""Which training slides a held-out slide is compared with: those that measured its genes, and the genes all share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.data.shards import SlideShard
+from stalign_pl.evaluation.expression import shared_panel
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+
+@dataclass(frozen=True)
+class SharedGenes:
+    """Attributes:
+    slides: numbers of the training slides that join a fit, ascending.
+    panel: int64 [P], sorted: gene indices that these and the held-out slide measured.
+    """
+
+    slides: tuple[int, ...]
+    panel: np.ndarray
+
+    def same(self, other: SharedGenes) -> bool:
+        return self.slides == other.slides and np.array_equal(self.panel, other.panel)
+
+
+def shared_genes(data: STAlignData, shard: SlideShard, coverage: float) -> SharedGenes | None:
+    """The training slides that measured at least `coverage` of a held-out slide's vocabulary genes; None without."""
+    wanted = np.intersect1d(data.vocabulary.genes, shard.panel)
+    slides = tuple(
+        number
+        for number, slide in sorted(data.train_slides.items())
+        if len(wanted) and np.isin(wanted, slide.panel).mean() >= coverage and len(data.fit_ranks[number])
+    )
+    if not slides:
+        return None
+    return SharedGenes(slides, shared_panel([shard.panel, *(data.train_slides[number].panel for number in slides)]))
+
+
+def fitting_counts(data: STAlignData, slides: Iterable[int]) -> Iterator[sparse.csr_matrix]:
+    """[F, G] raw counts of each training slide's fitting spots (`fit_ranks`), in the order of `Table.of`."""
+    for number in slides:
+        slide = data.train_slides[number]
+        yield slide.csr(len(data.shard_set.genes), np.sort(slide.spot_of_rank[data.fit_ranks[number]]))
