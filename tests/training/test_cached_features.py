@@ -18,7 +18,6 @@ from stalign_pl import cache_features_command
 from stalign_pl.callbacks import AtomicCheckpointIO
 from stalign_pl.data.feature_file import open_features
 from stalign_pl.data.shards import ShardSet
-from stalign_pl.data.transform import BatchTransform
 from stalign_pl.models import ScGPT, TimmStream
 from tests.training.runs import TINY, arguments, logged, run_apart, run_here
 
@@ -268,7 +267,7 @@ def test_a_damaged_sample_stays_left_out(tiny_shards: Path, tmp_path: Path, caps
 def test_gene_features_are_scgpts(
     tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """A small scGPT in both gene streams; with a cache it is never run, and no counts are gathered for it."""
+    """A small scGPT in both gene streams; with a cache it is never run."""
     folder, overlay, out = tmp_path / "scgpt", tmp_path / "scgpt.yaml", tmp_path / "features"
     shutil.copytree(SCGPT, folder)
     vocabulary = json.loads((folder / "vocab.json").read_text())
@@ -282,7 +281,6 @@ def test_gene_features_are_scgpts(
     assert fit(tiny_shards, tmp_path / "without", *given) == 0
     with monkeypatch.context() as patch:
         patch.setattr(ScGPT, "sequence", None)
-        patch.setattr(BatchTransform, "_expression", None)
         assert fit(tiny_shards, tmp_path / "cached", *given, "--data.features", str(out)) == 0
     first, second = (
         [float(row["train/loss"]) for row in logged(tmp_path / name / "tiny")] for name in ("without", "cached")
