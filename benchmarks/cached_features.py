@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from machine import machine
 
-from stalign_pl.cli import ConfiguredParts
+from stalign_pl.configured_parts import ConfiguredParts
 from stalign_pl.data.batch import CachedFeatures, SpotBatch
 from stalign_pl.data.feature_cache import FeatureCache, FeatureRows
 from stalign_pl.data.plan import training_plan

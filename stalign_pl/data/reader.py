@@ -79,7 +79,8 @@ class BatchReader:
     ) -> None:
         self.slides, self.niche, self.draws = slides, niche, draws
         self.features, cached = features, frozenset() if features is None else features.streams
-        self.members = tuple(member for member in MEMBERS if f"{member}_image" not in cached)
+        pictures = tuple(member for member in ("spot", "niche") if f"{member}_image" not in cached)
+        self.members = MEMBERS if len(pictures) == 2 else (*pictures, "neighbors", "meta")
         self.verify = verify and self.members == MEMBERS
         records = [slide.record for slide in slides.values()]
         self.spot_side = max(record.spot_px for record in records) if "spot" in self.members else 0

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 OPEN_TARS = 256
 BLOCK = 1 << 24
 
-GAP = 4096
-"""Bytes that are read over rather than skipped: tar headers, and a member or two of a sample."""
+GAP = 2048
+"""Bytes that are read over rather than skipped: a tar's header and padding between two members are fewer."""
 
 
 class TarBytes:
