@@ -110,6 +110,7 @@ class STAlignModule(LightningModule):
         self._as_built: tuple[STAlign, ...] = ()
         self._cached: tuple[str, ...] = ()
         self._replay_checked = False
+        self._loaded_step = 0
         self._keys: RowKeys | None = None
 
     def training_step(self, inputs: ModelInputs, batch_idx: int) -> Tensor:
@@ -291,6 +292,11 @@ class STAlignModule(LightningModule):
         self.log_dict({"train/weight_decay": decay, "train/lr": groups[0]["lr"]})
 
     @property
+    def step_of_weights(self) -> int:
+        """The step of training that the weights are of."""
+        return self.trainer.global_step if self.trainer.state.fn == TrainerFn.FITTING else self._loaded_step
+
+    @property
     def _frozen(self) -> tuple[str, ...]:
         """Prefixes of the keys that stay out of every checkpoint: frozen encoders have a source of their own."""
         return tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
@@ -308,6 +314,7 @@ class STAlignModule(LightningModule):
         """
         self.trainer.datamodule.load_state_dict(checkpoint[type(self.trainer.datamodule).__qualname__])
         fill_in(checkpoint, self._frozen, self.state_dict())
+        self._loaded_step = checkpoint["global_step"]
         self._refuse_other_encoders(checkpoint["state_dict"])
         averaging = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)
         if self.trainer.state.fn == TrainerFn.FITTING and not averaging:

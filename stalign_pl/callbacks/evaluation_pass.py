@@ -97,7 +97,7 @@ class EvaluationCallback(Callback):
         if trainer.is_global_zero:
             for note in (note for report in reports for note in report.notes):
                 print(note)
-            merge_results(run / "results.json", rows, provenance(data, run))
+            merge_results(run / "results.json", rows, provenance(data, run), module.step_of_weights)
             self._show(trainer, [path for report in reports for path in report.figures])
         self._log(module, rows)
 

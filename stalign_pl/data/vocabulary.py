@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from stalign_pl.data.expression import target_sum
 from stalign_pl.data.gene_selection import GeneSelection, choose_genes, looked_at
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.shard_format import GeneTable, replacing
 from stalign_pl.split_file import listed
-
-TARGET_SUM = 1e4
 
 FEW = 0.9
 """A slide that measured a smaller share of the genes is named when a run starts."""
@@ -57,12 +56,8 @@ class Vocabulary:
         return np.isin(self.genes, slide.panel)
 
     def target_sum(self, measured: np.ndarray) -> float:
-        """What a spot's counts over the measured genes are scaled to.
-
-        10,000 for a slide that measured all of them; for a smaller panel the part of 10,000 that its genes make up in
-        the training slides. CP10K on 100 genes is not CP10K on 36,000: this keeps one gene on one scale.
-        """
-        return TARGET_SUM * float(self.share[measured].sum() / self.share.sum())
+        """What a spot's counts over the measured genes are scaled to, see `expression.target_sum`."""
+        return target_sum(self.share, measured)
 
     def write(self, path: Path, table: GeneTable, split: str) -> None:
         """Write `genes.tsv`: a line of hashes, a line of column names, then the genes by index.
