@@ -73,6 +73,7 @@ class FinishedRun:
             niche_interpolation=data.niche_interpolation,
             colour=SlideColour(mean.numpy(), sd.numpy()) if data.stain == "slide" else None,
             share=data.vocabulary.share,
+            total=data.vocabulary.total,
             niche=data.niche,
             spot_um=_range(record.spot_um for record in records),
             niche_um=_range(record.niche_um for record in records),

@@ -15,7 +15,7 @@ class GenePanel:
     Attributes:
         symbols: G gene symbols, "" where none is known.
         ids: G Ensembl ids without version, "" where none is known.
-        mean, sd: float32 [G], of log1p(CP10K) over the training spots of slides that measured the gene; sd above 0.
+        mean, sd: float32 [G], of log1p of scaled counts over training spots of slides that measured it; sd > 0.
 
     Raises:
         ValueError: columns of different lengths, or an sd that is not above 0.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stalign_pl.data.colour import SlideColour, colour_of, recoloured
-from stalign_pl.data.expression import log_normalised, target_sum
+from stalign_pl.data.expression import log_normalised, measured_share
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.pictures import Interpolation, show
 from stalign_pl.errors import ConfigError
@@ -97,7 +97,8 @@ class Preparation:
         spot_size, niche_size: sides of the pictures that the encoders take, px.
         spot_interpolation, niche_interpolation: how pictures are resized to that.
         colour: mean and sd that every slide's colours are moved to; None leaves them.
-        share: float64 [G], see `expression.target_sum`.
+        share: float64 [G], see `expression.measured_share`.
+        total: what the counts of a spot whose slide measured the whole panel are scaled to, before log1p.
         niche: which neighbours make a niche; `image` says whether its picture is the box of them or the field of view.
         spot_um, niche_um: smallest and largest side of the training slides' pictures, um; niche's: field of view.
     """
@@ -108,6 +109,7 @@ class Preparation:
     niche_interpolation: Interpolation
     colour: SlideColour | None
     share: np.ndarray
+    total: float
     niche: NicheConfig
     spot_um: tuple[float, float]
     niche_um: tuple[float, float]
@@ -118,7 +120,7 @@ class Preparation:
         Raises:
             ConfigError: no gene in common with the model, counts that cannot be raw, or no colour to start from.
         """
-        genes = None if spots.counts is None and spots.niche_counts is None else _Genes.of(panel, spots, self.share)
+        genes = None if spots.counts is None and spots.niche_counts is None else _Genes.of(panel, spots, self)
         pictures = spots.spot_image is not None or spots.niche_image is not None
         colours = (_table(_own_colour(spots)), _table(self.colour)) if self.colour and pictures else None
         for start in range(0, len(spots), size):
@@ -161,7 +163,7 @@ class _Genes:
     target: float
 
     @classmethod
-    def of(cls, panel: GenePanel, spots: SlideSpots, share: np.ndarray) -> _Genes:
+    def of(cls, panel: GenePanel, spots: SlideSpots, how: Preparation) -> _Genes:
         column = panel_columns(panel, spots.genes)
         measured = np.zeros(len(panel), bool)
         measured[column[column >= 0]] = True
@@ -170,7 +172,7 @@ class _Genes:
                 f"none of the {len(spots.genes)} genes is one of the model's {len(panel)}: they begin "
                 f"{list(spots.genes[:3])}, the model's {list(panel.symbols[:3])} ({list(panel.ids[:3])})"
             )
-        return cls(column, torch.from_numpy(measured), target_sum(share, measured))
+        return cls(column, torch.from_numpy(measured), how.total * measured_share(how.share, measured))
 
     def expression(self, counts: Any) -> Tensor:
         """float32 [B, G] of raw counts [B, M]; columns of one gene are added up."""

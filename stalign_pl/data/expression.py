@@ -6,28 +6,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-TARGET_SUM = 1e4
 
+def measured_share(share: np.ndarray, measured: np.ndarray) -> float:
+    """The part of a spot's counts that the measured genes make up, 0 to 1.
 
-def target_sum(share: np.ndarray, measured: np.ndarray) -> float:
-    """What a spot's counts over the measured genes are scaled to.
-
-    10,000 for a slide that measured all of them; for a smaller panel the part of 10,000 that its genes make up in
-    the training slides. CP10K on 100 genes is not CP10K on 36,000: this keeps one gene on one scale.
+    A slide's counts over a smaller panel are scaled to this part of what a whole panel's are scaled to: CP10K on 100
+    genes is not CP10K on 36,000, and so one gene stays on one scale.
 
     Args:
         share: float64 [G], a gene's mean share of the counts in the training slides.
         measured: bool [G].
     """
-    return TARGET_SUM * float(share[measured].sum() / share.sum())
+    return float(share[measured].sum() / share.sum())
 
 
 def log_normalised(counts: Tensor, target: Tensor, measured: Tensor) -> Tensor:
-    """Scale each row to its target sum, log1p; unmeasured genes are 0.
+    """Scale each row's counts to its target, log1p; unmeasured genes are 0.
 
     Args:
         counts: float32 [B, G], raw; 0 where not measured.
-        target: float32 [B], see `target_sum`.
+        target: float32 [B], what the row's counts are scaled to.
         measured: bool [B, G].
 
     Returns:

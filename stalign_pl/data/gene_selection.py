@@ -20,7 +20,7 @@ Method = Literal["variable", "all"]
 
 @dataclass(frozen=True)
 class GeneSelection:
-    """How genes are chosen. What `detected` and `panel` leave is what `method` chooses from.
+    """How genes are chosen and scaled. What `detected` and `panel` leave is what `method` chooses from.
 
     Attributes:
         n: how many; null takes every gene, like method "all".
@@ -31,6 +31,8 @@ class GeneSelection:
             least one looked-at spot. A slide that did not measure the gene counts as one without it.
         panel: a file of gene names, one a line (symbols or Ensembl ids, with or without version; lines that start with
             # are comments): only these genes.
+        target_sum: counts that a spot's or niche's expression is scaled to before log1p: 10,000 (CP10K) unless told
+            otherwise; null is the median of the training spots, below which log1p blows up the noise of single counts.
     """
 
     n: int | None = 2000
@@ -39,6 +41,7 @@ class GeneSelection:
     method: Method = "variable"
     detected: float = 0.0
     panel: str | None = None
+    target_sum: float | None = 1e4
 
     def __post_init__(self) -> None:
         for name in ("n", "spots"):
@@ -47,6 +50,11 @@ class GeneSelection:
                 raise ConfigError(f"data.genes.{name} is {value}; at least 1 is wanted")
         if not 0 <= self.detected <= 1:
             raise ConfigError(f"data.genes.detected is {self.detected}; a share of the training slides, 0 to 1")
+        if self.target_sum is not None and not 0 < self.target_sum < math.inf:
+            raise ConfigError(
+                f"data.genes.target_sum is {self.target_sum}; counts a spot, above 0, or null for the training spots' "
+                f"median"
+            )
         if self.method not in get_args(Method):
             raise ConfigError(f"data.genes.method is {self.method!r}; known: {', '.join(get_args(Method))}")
 

@@ -30,7 +30,7 @@ class ModelInputs:
     Attributes:
         ids: who the rows are.
         spot_image, niche_image: float32 [B, 3, size, size] in [0, 1], or the encoder's features where they are cached.
-        spot_genes, niche_genes: float32 [B, G], log1p(CP10K), not standardised; 0 where not measured. Or features.
+        spot_genes, niche_genes: float32 [B, G], log1p of scaled counts; 0 where not measured; or features.
         measured: bool [B, G]; False also where augmentation hides a gene.
         targets: the same expression with nothing hidden, for gene regression.
     """

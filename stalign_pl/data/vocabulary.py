@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from stalign_pl.data.expression import target_sum
+from stalign_pl.data.expression import measured_share
 from stalign_pl.data.gene_selection import GeneSelection, choose_genes, looked_at
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.shard_format import GeneTable, replacing
 from stalign_pl.split_file import listed
+
+CP10K = 1e4
 
 FEW = 0.9
 """A slide that measured a smaller share of the genes is named when a run starts."""
@@ -28,8 +30,9 @@ class Vocabulary:
         genes: int64 [G], sorted.
         ranked: int64 [G], the same, most variable first (`rank_genes`).
         share: float64 [G], a gene's mean share of the counts over training spots of slides that measured it.
-        mean, sd: float32 [G], of log1p(CP10K) over training spots of slides that measured it.
+        mean, sd: float32 [G], of the scaled log1p over training spots of slides that measured it.
         table: digest of the gene table that the indices belong to.
+        total: what the counts of a spot whose slide measured all genes are scaled to, before log1p.
     """
 
     genes: np.ndarray
@@ -38,12 +41,15 @@ class Vocabulary:
     mean: np.ndarray
     sd: np.ndarray
     table: str
+    total: float = CP10K
 
     def __len__(self) -> int:
         return len(self.genes)
 
     def digest(self) -> str:
-        return hashlib.sha256(self.genes.tobytes() + self.table.encode()).hexdigest()
+        """Of the genes and of how they are scaled."""
+        scale = b"" if self.total == CP10K else np.float64(self.total).tobytes()
+        return hashlib.sha256(self.genes.tobytes() + self.table.encode() + scale).hexdigest()
 
     def panel(self, table: GeneTable) -> GenePanel:
         """What a model is built for; `table` is the set's, which the indices belong to."""
@@ -56,8 +62,8 @@ class Vocabulary:
         return np.isin(self.genes, slide.panel)
 
     def target_sum(self, measured: np.ndarray) -> float:
-        """What a spot's counts over the measured genes are scaled to, see `expression.target_sum`."""
-        return target_sum(self.share, measured)
+        """What a spot's counts over the measured genes are scaled to: the part of `total` that these genes make up."""
+        return self.total * measured_share(self.share, measured)
 
     def write(self, path: Path, table: GeneTable, split: str) -> None:
         """Write `genes.tsv`: a line of hashes, a line of column names, then the genes by index.
@@ -83,29 +89,33 @@ def build_vocabulary(slides: list[SlideShard], table: GeneTable, selection: Gene
     """Choose genes and take their statistics, from training slides alone."""
     ranked = choose_genes(slides, table, selection)
     genes = np.sort(ranked)
-    share, seen = np.zeros(len(genes)), np.zeros(len(genes))
+    share, seen, libraries = np.zeros(len(genes)), np.zeros(len(genes)), []
     for slide in slides:
         counts = slide.csr(len(table), looked_at(slide, selection.spots))[:, genes]
         measured = np.isin(genes, slide.panel)
         library = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
         share[measured] += np.asarray(counts.multiply(1 / library[:, None]).sum(axis=0)).ravel()[measured]
         seen[measured] += len(library)
+        libraries.append((measured, library))
     share /= np.maximum(seen, 1)
+    total = selection.target_sum
+    if total is None:
+        total = float(
+            np.median(np.concatenate([library / measured_share(share, measured) for measured, library in libraries]))
+        )
     nothing, ones = np.zeros(len(genes), np.float32), np.ones(len(genes), np.float32)
-    draft = Vocabulary(genes, ranked, share, nothing, ones, table.digest())
-    total, square = np.zeros(len(genes)), np.zeros(len(genes))
+    draft = Vocabulary(genes, ranked, share, nothing, ones, table.digest(), total)
+    summed, square = np.zeros(len(genes)), np.zeros(len(genes))
     for slide in slides:
         measured = draft.measured(slide)
         counts = slide.csr(len(table), looked_at(slide, selection.spots))[:, genes]
         library = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
         log = counts.multiply(draft.target_sum(measured) / library[:, None]).tocsr().log1p()
-        total += np.asarray(log.sum(axis=0)).ravel()
+        summed += np.asarray(log.sum(axis=0)).ravel()
         square += np.asarray(log.multiply(log).sum(axis=0)).ravel()
-    mean = total / np.maximum(seen, 1)
+    mean = summed / np.maximum(seen, 1)
     sd = np.sqrt(np.maximum(square / np.maximum(seen, 1) - mean**2, 0))
-    return Vocabulary(
-        genes, ranked, share, mean.astype(np.float32), np.maximum(sd, 1e-2).astype(np.float32), draft.table
-    )
+    return replace(draft, mean=mean.astype(np.float32), sd=np.maximum(sd, 1e-2).astype(np.float32))
 
 
 def measured_counts(vocabulary: Vocabulary, slides: Iterable[SlideShard]) -> dict[str, int]:

@@ -74,7 +74,7 @@ class GeneTargets:
     """Expression as it was measured, genes that augmentation hides from the model included.
 
     Attributes:
-        spot, niche: float [b, G], log1p(CP10K), not standardised.
+        spot, niche: float [b, G], log1p of scaled counts, not standardised.
         measured: bool [b, G], genes that the row's slide measured; others have no effect.
     """
 

@@ -14,6 +14,7 @@ from scipy import sparse
 from data_prep.build import build
 from data_prep.config import BuildConfig, SourceEntry
 from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.data.gene_selection import GeneSelection
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.reader import BatchReader
 from stalign_pl.data.stain import slide_colour
@@ -81,6 +82,27 @@ def test_a_small_panel_is_scaled_to_its_part_of_ten_thousand(shards: Path, tiny_
     small, large = (inputs.spot_genes.numpy()[:, known] for inputs in (few, all_genes))
     assert np.median(np.abs(small - large)) < 0.35
     assert np.log(1e4 / target) > 1  # the error of CP10K on the quarter
+
+
+@pytest.mark.parametrize("target_sum", [500.0, None])
+def test_expression_is_scaled_to_the_sum_asked_for(shards: Path, target_sum: float | None) -> None:
+    """The training slide measured all genes: null is the median of its spots' counts over the vocabulary."""
+    given = data(shards, genes=GeneSelection(n=None, target_sum=target_sum))
+    (number, training), *_ = given.train_slides.items()
+    counts = anndata.read_h5ad(training.folder / training.record.h5ad).X.toarray()
+    counts = counts[:, np.searchsorted(training.panel, given.vocabulary.genes)]
+    target = np.median(counts.sum(1)) if target_sum is None else target_sum
+    expected = np.log1p(counts * target / counts.sum(1, keepdims=True))
+    assert target < 2000
+    inputs = whole_slide(given, number)
+    np.testing.assert_allclose(inputs.spot_genes.numpy(), expected[inputs.ids.spot], atol=1e-5)
+    np.testing.assert_allclose(given.vocabulary.mean, expected.mean(0), atol=1e-5)
+    assert given.vocabulary.digest() != data(shards, genes=GeneSelection(n=None)).vocabulary.digest()
+
+
+def test_a_sum_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data\.genes\.target_sum is 0\.0; counts a spot, above 0"):
+        GeneSelection(target_sum=0.0)
 
 
 def test_held_out_slides_change_no_statistic(shards: Path, tiny_shards: Path) -> None:

@@ -45,7 +45,7 @@ def described(**changes: Any) -> dict[str, Any]:
 
 def preparation(genes: int = GENES) -> Preparation:
     share = np.random.default_rng(1).dirichlet(np.ones(genes))
-    return Preparation(32, 48, "bilinear", "bicubic", None, share, NicheConfig(), (55.0, 55.0), (200.0, 220.5))
+    return Preparation(32, 48, "bilinear", "bicubic", None, share, 1e4, NicheConfig(), (55.0, 55.0), (200.0, 220.5))
 
 
 def spots(genes: int = GENES, rows: int = 5) -> SlideSpots:

@@ -25,7 +25,7 @@ def preparation(tiny_data: STAlignData) -> Preparation:
     mean, sd = tiny_data.transform.common_colour.unbind(dim=1)
     return Preparation(
         *(32, 32, "bilinear", "bilinear", SlideColour(mean.numpy(), sd.numpy()), tiny_data.vocabulary.share),
-        *(tiny_data.niche, (1.0, 1.0), (1.0, 1.0)),
+        *(tiny_data.vocabulary.total, tiny_data.niche, (1.0, 1.0), (1.0, 1.0)),
     )
 
 
