@@ -14,7 +14,8 @@ from stalign_pl.data.feature_cache import FeatureRows
 from stalign_pl.data.feature_settings import differences
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.shards import ShardSet, TarBytes
+from stalign_pl.data.shards import ShardSet
+from stalign_pl.data.tar_bytes import TarBytes
 
 SPOTS = 20
 
@@ -81,7 +82,12 @@ def test_what_is_cached_is_neither_read_nor_decoded(tiny_shards, monkeypatch, st
     ranks, read, decoded = np.array([5, 6, 7, 0, 30, -1]), [], []
     plain = BatchReader(shards.slides, NicheConfig(k=3)).read(np.where(ranks < 0, -1, number), ranks, 0)
     bytes_of, decode = TarBytes.read, reader_module.decode
-    monkeypatch.setattr(TarBytes, "read", lambda self, *where: (read.append(where[2]), bytes_of(self, *where))[1])
+
+    def counted(self: TarBytes, path, ranges):
+        read.extend(length for _, length in ranges)
+        return bytes_of(self, path, ranges)
+
+    monkeypatch.setattr(TarBytes, "read", counted)
     monkeypatch.setattr(reader_module, "decode", lambda *given: (decoded.append(given[2]), decode(*given))[1])
     cached = BatchReader(shards.slides, NicheConfig(k=3), features=Kept(frozenset(streams)))
     found = cached.read(np.where(ranks < 0, -1, number), ranks, 0)
