@@ -14,11 +14,11 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import synthetic_slides as synthetic
+from linked_slides import link
 from machine import machine
 
 from data_prep.__main__ import main as data_prep
@@ -48,23 +48,6 @@ def build_one(folder: Path) -> tuple[SlideRecord, int, str]:
         crops = CropSettings(1.0, 3.0)
         record = write_slide(folder, 0, slide, pixels, picture, quality, axis, panel, BuildSettings(), crops)
     return record, len(axis.table), axis.table.digest()
-
-
-def link(folder: Path, record: SlideRecord, number: int) -> SlideRecord:
-    """The record of slide `number`, whose files are links to the built ones."""
-    stem = f"slide{number:03d}"
-
-    def renamed(name: str) -> str:
-        return name if name == record.panel else stem + name.removeprefix(record.stem)
-
-    for name in record.files:
-        if name != record.panel:
-            (folder / renamed(name)).symlink_to(name)
-    files = {renamed(name): described for name, described in record.files.items()}
-    tars = tuple(renamed(name) for name in record.tars)
-    linked = replace(record, number=number, name=stem, stem=stem, files=files, tars=tars)
-    write_json(folder / f"{stem}.json", linked.to_json())
-    return linked
 
 
 def timed(work: Callable[[], object]) -> float:

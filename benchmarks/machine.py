@@ -1,4 +1,4 @@
-"""What a table was measured with: cores and versions; and a process's memory."""
+"""What a table was measured with: cores and versions; a process's memory; where results go."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
+
+from stalign_pl.shard_format import replacing, write_json
 
 
 def machine(*packages: str) -> str:
@@ -28,3 +30,12 @@ def memory(name: str) -> int:
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def write_results(out: Path, lines: list[str], found: object) -> None:
+    """Write `table.md` and `results.json` into a folder, and print the table."""
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / "table.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+    write_json(out / "results.json", found)
+    print("\n".join(lines))

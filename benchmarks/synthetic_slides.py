@@ -36,10 +36,10 @@ def positions(grid: np.ndarray, pitch_px: float) -> np.ndarray:
     return np.stack([grid[:, 0] / 2 + 2, grid[:, 1] * np.sqrt(3) / 2 + 2], axis=1) * pitch_px
 
 
-def counts(spots: int, seed: int) -> sparse.csr_matrix:
-    """[spots, GENES] int32, about GENES_A_SPOT a row, small counts and a few large ones."""
+def counts(spots: int, seed: int, genes_a_spot: int = GENES_A_SPOT) -> sparse.csr_matrix:
+    """[spots, GENES] int32, about `genes_a_spot` a row, small counts and a few large ones."""
     random = np.random.default_rng(seed)
-    gaps = random.integers(1, 2 * GENES // GENES_A_SPOT, (spots, GENES_A_SPOT))
+    gaps = random.integers(1, 2 * GENES // genes_a_spot, (spots, genes_a_spot))
     gene = np.cumsum(gaps, axis=1) - 1
     inside = gene < GENES
     bounds = np.concatenate([[0], np.cumsum(inside.sum(axis=1))])
@@ -107,12 +107,21 @@ def _jpeg_tiles(part: np.ndarray, height: int, width: int, quality: int) -> Iter
             yield encoded[top, left]
 
 
-def slide(name: str, spots: int, image: Path, pitch_px: float, seed: int, xy: np.ndarray | None = None) -> Slide:
+def slide(
+    name: str,
+    spots: int,
+    image: Path,
+    pitch_px: float,
+    seed: int,
+    xy: np.ndarray | None = None,
+    genes_a_spot: int = GENES_A_SPOT,
+) -> Slide:
     """A slide of `spots` spots over an image file.
 
     Args:
         pitch_px: image pixels between spots.
         xy: [spots, 2] px; None: `positions` of the grid.
+        genes_a_spot: about so many genes have counts.
     """
     grid = hex_grid(spots)
     return Slide(
@@ -121,7 +130,7 @@ def slide(name: str, spots: int, image: Path, pitch_px: float, seed: int, xy: np
         patient=name,
         barcodes=np.array([f"{number:06d}-1" for number in range(spots)]),
         xy=positions(grid, pitch_px) if xy is None else xy,
-        counts=counts(spots, seed),
+        counts=counts(spots, seed, genes_a_spot),
         gene_ids=gene_ids(),
         gene_symbols=np.full(GENES, "", dtype=object),
         image=SlideImage(image, "fullres"),

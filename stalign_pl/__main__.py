@@ -10,7 +10,7 @@ from importlib import import_module
 from stalign_pl.errors import STAlignError
 from stalign_pl.signals import Preempted, leave, on_signals, stop_at_once
 
-OWN_COMMANDS = ("genes", "plan", "clusters", "cache-features")
+OWN_COMMANDS = ("genes", "plan", "clusters", "cache-features", "export")
 
 
 def main() -> int:

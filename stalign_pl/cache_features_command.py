@@ -93,7 +93,7 @@ def _make(given: argparse.Namespace, of_fit: list[str]) -> int:
     import torch
     from tqdm import tqdm
 
-    from stalign_pl.cli import ConfiguredParts
+    from stalign_pl.configured_parts import ConfiguredParts
     from stalign_pl.feature_making import FeatureMaker
     from stalign_pl.models import cacheable_streams, fingerprint
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -255,30 +254,6 @@ class STAlignCLI(LightningCLI):
                 f"draws from each process's own generator. Set its rate to 0 (model_args: drop_rate, drop_path_rate), "
                 f"or take stalign_pl.models.SpotDropout, which draws by spot"
             )
-
-
-class ConfiguredParts(STAlignCLI):
-    """The module and the data as `fit --config FILE` would build them, without a trainer: for commands of our own.
-
-    Args:
-        args: what `fit` takes.
-    """
-
-    def __init__(self, args: Sequence[str]) -> None:
-        super().__init__(["fit", *args])
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
-        """As Lightning's, which warns where the process has arguments of its own."""
-        self.config = parser.parse_args(list(args))
-
-    def before_instantiate_classes(self) -> None:
-        """Nothing: there is no run."""
-
-    def instantiate_trainer(self, **kwargs: Any) -> None:
-        """None."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing."""
 
 
 def _listed(given: Any) -> list[Any]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning import LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
@@ -18,6 +16,7 @@ from torch import Tensor
 from stalign_pl.checkpoint_weights import CURRENT, fill_in, leave_out
 from stalign_pl.data.transform import ModelInputs
 from stalign_pl.errors import ConfigError
+from stalign_pl.evaluated import Evaluated, EvaluationStep, evaluated
 from stalign_pl.execution import Execution, prepare
 from stalign_pl.models import (
     Embeddings,
@@ -34,43 +33,6 @@ from stalign_pl.objectives.three_level import CONTRASTS, LossTerms
 from stalign_pl.optimizer import adamw, takes_fused
 from stalign_pl.row_random import RowKeys
 from stalign_pl.schedules import OptimizerConfig, learning_rate, weight_decay
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A model's view of one evaluation batch; all detached, fp32.
-
-    Attributes:
-        slide, spot: int64 [B]. valid: bool [B].
-        niche: [B, D] fused niche embedding: what spatial domains are read from.
-        spot_fused: [B, D] fused spot embedding.
-        image: [B, 2 * dim] spot and niche image embedding: what genes are predicted from. [B, dim] where the model has
-            one of them.
-        spot_pair, niche_pair: [B, 2 * dim] a scale's image and gene embedding, each of unit length: what a model
-            without fusion would be clustered by.
-        spot_features, niche_features: [B, F] the image encoders' own pooled features; of the untrained model only.
-
-    What the model has no part for is None.
-    """
-
-    slide: Tensor
-    spot: Tensor
-    valid: Tensor
-    niche: Tensor | None
-    spot_fused: Tensor | None
-    image: Tensor | None
-    spot_pair: Tensor | None
-    niche_pair: Tensor | None
-    spot_features: Tensor | None = None
-    niche_features: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class EvaluationStep:
-    """What an evaluation step hands to the callbacks: the model's view, the untrained model's (a floor), or both."""
-
-    trained: Evaluated | None
-    untrained: Evaluated | None
 
 
 class STAlignModule(LightningModule):
@@ -110,6 +72,7 @@ class STAlignModule(LightningModule):
         self._as_built: tuple[STAlign, ...] = ()
         self._cached: tuple[str, ...] = ()
         self._replay_checked = False
+        self._loaded_step = 0
         self._keys: RowKeys | None = None
 
     def training_step(self, inputs: ModelInputs, batch_idx: int) -> Tensor:
@@ -194,27 +157,6 @@ class STAlignModule(LightningModule):
                 f"an encoder with GroupNorm or LayerNorm, freeze it, or set model.micro_batch: null"
             )
 
-    def evaluate(self, inputs: ModelInputs, model: STAlign, features: bool) -> Evaluated:
-        """Embed a batch with `model`; `features` adds the image encoders' own."""
-        embeddings = model(
-            inputs.spot_image, inputs.spot_genes, inputs.niche_image, inputs.niche_genes, inputs.measured
-        )
-        image = [part for part in (embeddings.spot_image, embeddings.niche_image) if part is not None]
-        streams = ((model.spot_image, inputs.spot_image), (model.niche_image, inputs.niche_image))
-        seen = [stream.features(shown) if features and stream is not None else None for stream, shown in streams]
-        return Evaluated(
-            slide=inputs.ids.slide,
-            spot=inputs.ids.spot,
-            valid=inputs.ids.valid,
-            niche=_fp32(embeddings.niche),
-            spot_fused=_fp32(embeddings.spot),
-            image=torch.cat(image, dim=1).float() if image else None,
-            spot_pair=_pair(embeddings.spot_image, embeddings.spot_gene),
-            niche_pair=_pair(embeddings.niche_image, embeddings.niche_gene),
-            spot_features=_fp32(seen[0]),
-            niche_features=_fp32(seen[1]),
-        )
-
     def setup(self, stage: str) -> None:
         """Open the frozen encoders' cached features, if any.
 
@@ -233,18 +175,18 @@ class STAlignModule(LightningModule):
     def validation_step(self, inputs: ModelInputs, batch_idx: int) -> EvaluationStep:
         """Before training (the sanity pass, over everything) the model *is* the untrained floor."""
         if self.trainer.sanity_checking:
-            return EvaluationStep(None, self.evaluate(inputs, self.model, features=True))
+            return EvaluationStep(None, evaluated(self.model, inputs, features=True))
         if self._as_built:
             return self.test_step(inputs, batch_idx)
-        return EvaluationStep(self.evaluate(inputs, self.model, features=False), None)
+        return EvaluationStep(evaluated(self.model, inputs, features=False), None)
 
     def test_step(self, inputs: ModelInputs, batch_idx: int) -> EvaluationStep:
         as_built = self._as_built[0].to(self.device)
-        untrained = self.evaluate(inputs, as_built, features=True)
-        return EvaluationStep(self.evaluate(inputs, self.model, features=False), untrained)
+        untrained = evaluated(as_built, inputs, features=True)
+        return EvaluationStep(evaluated(self.model, inputs, features=False), untrained)
 
     def predict_step(self, inputs: ModelInputs, batch_idx: int) -> Evaluated:
-        return self.evaluate(inputs, self.model, features=False)
+        return evaluated(self.model, inputs, features=False)
 
     def configure_optimizers(self) -> dict[str, Any]:
         trainer, batch = self.trainer, self.trainer.datamodule.composition.batch
@@ -291,6 +233,11 @@ class STAlignModule(LightningModule):
         self.log_dict({"train/weight_decay": decay, "train/lr": groups[0]["lr"]})
 
     @property
+    def step_of_weights(self) -> int:
+        """The step of training that the weights are of."""
+        return self.trainer.global_step if self.trainer.state.fn == TrainerFn.FITTING else self._loaded_step
+
+    @property
     def _frozen(self) -> tuple[str, ...]:
         """Prefixes of the keys that stay out of every checkpoint: frozen encoders have a source of their own."""
         return tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
@@ -308,6 +255,7 @@ class STAlignModule(LightningModule):
         """
         self.trainer.datamodule.load_state_dict(checkpoint[type(self.trainer.datamodule).__qualname__])
         fill_in(checkpoint, self._frozen, self.state_dict())
+        self._loaded_step = checkpoint["global_step"]
         self._refuse_other_encoders(checkpoint["state_dict"])
         averaging = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)
         if self.trainer.state.fn == TrainerFn.FITTING and not averaging:
@@ -325,13 +273,6 @@ class STAlignModule(LightningModule):
                 )
 
 
-def _pair(image: Tensor | None, gene: Tensor | None) -> Tensor | None:
-    """[B, 2 * dim] float32; None without either."""
-    if image is None or gene is None:
-        return None
-    return torch.cat([F.normalize(image.float(), dim=1), F.normalize(gene.float(), dim=1)], dim=1)
-
-
 def _refuse_absent(model: STAlign, objective: ThreeLevelObjective) -> None:
     for level in objective.levels:
         absent = [name for name in CONTRASTS[level] if not model.has(name)]
@@ -345,10 +286,6 @@ def _refuse_absent(model: STAlign, objective: ThreeLevelObjective) -> None:
                 f"model.objective: the {level} loss contrasts {' with '.join(CONTRASTS[level])}, and the model has no "
                 f"{' and no '.join(absent)} embedding (model.model: a stream or the fusion is null); {mend}"
             )
-
-
-def _fp32(embedding: Tensor | None) -> Tensor | None:
-    return None if embedding is None else embedding.float()
 
 
 def _mixed(*numbers: int) -> int:

@@ -13,8 +13,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from stalign_pl.callbacks.collected import Collected, Table
 from stalign_pl.callbacks.run_results import merge_results, provenance
 from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.evaluated import EvaluationStep
 from stalign_pl.evaluation.results import Row
-from stalign_pl.module import EvaluationStep, STAlignModule
+from stalign_pl.module import STAlignModule
 
 
 @dataclass
@@ -97,7 +98,7 @@ class EvaluationCallback(Callback):
         if trainer.is_global_zero:
             for note in (note for report in reports for note in report.notes):
                 print(note)
-            merge_results(run / "results.json", rows, provenance(data, run))
+            merge_results(run / "results.json", rows, provenance(data, run), module.step_of_weights)
             self._show(trainer, [path for report in reports for path in report.figures])
         self._log(module, rows)
 

@@ -15,8 +15,9 @@ from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.section import read_section
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.errors import ConfigError
+from stalign_pl.evaluated import Evaluated
 from stalign_pl.evaluation.domains import DomainResult, spatial_domains
-from stalign_pl.module import Evaluated, STAlignModule
+from stalign_pl.module import STAlignModule
 from stalign_pl.shard_format import replacing
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,27 @@ def _identity(row: Row) -> tuple[str, ...]:
     return (row.task, row.split, row.slide, row.row, row.readout, row.metric)
 
 
-def merge_results(path: Path, rows: Iterable[Row], provenance: dict[str, Any]) -> list[Row]:
-    """Put rows into a results file (created if need be), renew the means over slides, write atomically."""
+def merge_results(path: Path, rows: Iterable[Row], provenance: dict[str, Any], step: int) -> list[Row]:
+    """Put rows into a results file (created if need be), renew the means over slides, write atomically.
+
+    Args:
+        step: of training, which the model's rows are of; the provenance names it for each split (`steps`).
+    """
+    rows = list(rows)
+    steps = {row.split: step for row in rows if row.row == "stalign"}
+    provenance = {**provenance, "steps": {**result_steps(path), **steps}}
     kept = {_identity(row): row for row in (read_results(path) if path.exists() else []) if row.slide != ALL}
     kept.update({_identity(row): row for row in rows})
     merged = [*kept.values(), *mean_over_slides(kept.values())]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_results(path, merged, provenance)
     return merged
+
+
+def result_steps(path: Path) -> dict[str, int]:
+    """Split -> step of training of the weights that a results file's rows of it are of."""
+    beside = path.with_name("provenance.json")
+    return json.loads(beside.read_text()).get("steps", {}) if path.exists() and beside.exists() else {}
 
 
 def provenance(data: STAlignData, run: Path) -> dict[str, Any]:

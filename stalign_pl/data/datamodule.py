@@ -21,11 +21,12 @@ from stalign_pl.data.feature_settings import FeatureSettings
 from stalign_pl.data.gene_selection import GeneSelection
 from stalign_pl.data.loader import BatchLoader
 from stalign_pl.data.niche import NicheConfig
+from stalign_pl.data.pictures import Interpolation
 from stalign_pl.data.plan import Composition, Plan, reading_plan, training_plan
 from stalign_pl.data.reader import BatchReader, Draws, no_draws
 from stalign_pl.data.shards import ShardSet, SlideShard
 from stalign_pl.data.staging import Staging
-from stalign_pl.data.transform import BatchTransform, Interpolation, ModelInputs
+from stalign_pl.data.transform import BatchTransform, ModelInputs
 from stalign_pl.data.vocabulary import Vocabulary, build_vocabulary, measured_counts
 from stalign_pl.errors import ConfigError
 from stalign_pl.features import Fingerprint

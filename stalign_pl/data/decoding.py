@@ -34,19 +34,25 @@ def decode(data: memoryview, out: np.ndarray, member: str) -> None:
 
 
 def _decode_jpeg(data: memoryview, out: np.ndarray, member: str) -> tuple[int, int]:
+    """Straight into the buffer. The header is looked at alone only to say what is wrong: each call costs a lock."""
+    try:
+        picture = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out)
+    except ValueError as error:
+        _refuse_large_jpeg(data, out, member)
+        raise _undecodable(member, error) from error
+    height, width = picture.shape[:2]
+    _fits(height, width, out, member)
+    if (height, width) != out.shape[:2]:
+        out[:height, :width] = picture.copy()  # it lies at the buffer's start, row after shorter row
+    return height, width
+
+
+def _refuse_large_jpeg(data: memoryview, out: np.ndarray, member: str) -> None:
     try:
         height, width = simplejpeg.decode_jpeg_header(data)[:2]
     except ValueError as error:
         raise _undecodable(member, error) from error
     _fits(height, width, out, member)
-    whole = (height, width) == out.shape[:2]
-    try:
-        picture = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out if whole else None)
-    except ValueError as error:
-        raise _undecodable(member, error) from error
-    if not whole:
-        out[:height, :width] = picture
-    return height, width
 
 
 def _decode_png(data: memoryview, out: np.ndarray, member: str) -> tuple[int, int]:

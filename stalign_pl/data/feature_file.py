@@ -23,6 +23,9 @@ from stalign_pl.shard_format import replacing
 
 VALUES = np.dtype("<f4")
 
+# HDF5's locks are for files with writers and readers at once, and some cluster file systems have none: these files are
+# written under another name.
+
 
 @dataclass(frozen=True)
 class FeatureFile:
@@ -55,7 +58,7 @@ def new_features(path: Path, settings: Settings, views: int, spots: int, width: 
 
     with replacing(path) as temporary:
         shape = (1 + views, spots, width)
-        with h5py.File(temporary, "w") as file:
+        with h5py.File(temporary, "w", locking=False) as file:
             options = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             options.set_layout(h5py.h5d.CONTIGUOUS)
             options.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # so that there is a place to map
@@ -69,7 +72,7 @@ def new_features(path: Path, settings: Settings, views: int, spots: int, width: 
         yield FeatureFile(values, valid, settings)
         values.flush()
         del values
-        with h5py.File(temporary, "r+") as file:
+        with h5py.File(temporary, "r+", locking=False) as file:
             file.create_dataset("valid", data=valid)
 
 
@@ -82,7 +85,7 @@ def open_features(path: Path) -> FeatureFile:
     import h5py
 
     try:
-        with h5py.File(path) as file:
+        with h5py.File(path, locking=False) as file:
             dataset, valid = file["features"], file["valid"][()]
             settings, shape, offset = json.loads(file.attrs["settings"]), dataset.shape, dataset.id.get_offset()
             fits = dataset.dtype == VALUES and len(shape) == 3 and valid.shape == shape[1:2] and offset is not None

@@ -77,6 +77,11 @@ class NicheConfig:
             raise ConfigError(f"niche.k is {self.k}; within niche.rings = {self.rings} there are {within} at most")
         return max((stored[self.excluded_rings - 1] for stored in ring_members if self.excluded_rings), default=1) or 1
 
+    def members_width(self, ring_members: list[tuple[int, ...]]) -> int:
+        """The most spots that any niche holds, its target counted; see `excluded_width`."""
+        within = max(stored[self.rings - 1] for stored in ring_members) if self.k is None else self.k
+        return within + 1
+
     def members(self, neighbors: np.ndarray, ring_ends: list[int]) -> np.ndarray:
         """Spot indices of the niche, target not counted, from a sample's neighbours and cumulative ring ends."""
         within = neighbors[: _ring_end(ring_ends, self.rings, "niche.rings")]

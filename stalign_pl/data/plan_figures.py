@@ -10,8 +10,9 @@ import numpy as np
 from stalign_pl.data.damage import DamagedSample
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.plan import PADDING, Plan
-from stalign_pl.data.shards import SlideShard, TarBytes
+from stalign_pl.data.shards import SlideShard
 from stalign_pl.data.small_members import small_members
+from stalign_pl.data.tar_bytes import TarBytes
 
 SAMPLED = 16
 """Spots of a slide whose neighbours are looked at to estimate the share of masked pairs."""
@@ -116,10 +117,10 @@ def excluded_spots(shard: SlideShard, niche: NicheConfig, spots: np.ndarray) -> 
     lengths = {name: shard.column(f"{name}_length") for name in ("neighbors", "meta")}
     for spot in spots.tolist():
         tars.forget()
-        data = tars.read(shard.tar_of(spot), int(start[spot]), int(stop[spot] - start[spot]))
-        sample = {"neighbors": data[: lengths["neighbors"][spot]], "meta": data[-lengths["meta"][spot] :]}
+        data = tars.read(shard.tar_of(spot), [(int(start[spot]), int(stop[spot] - start[spot]))])
+        neighbors, meta = data[: lengths["neighbors"][spot]], data[-lengths["meta"][spot] :]
         try:
-            neighbors, rings, _ = small_members(sample, len(shard))
+            neighbors, rings, _ = small_members(neighbors, meta, len(shard))
         except DamagedSample:
             continue
         found[spot] = niche.excluded(neighbors, rings).copy()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import imagecodecs
 import numpy as np
 import torch
 
@@ -16,9 +16,11 @@ from stalign_pl.data.batch import CachedFeatures, CountPairs, SpotBatch
 from stalign_pl.data.buffers import BatchBuffers
 from stalign_pl.data.damage import Damaged, DamagedSample
 from stalign_pl.data.decoding import decode
-from stalign_pl.data.niche import WHOLE, NicheConfig
-from stalign_pl.data.shards import SlideShard, TarBytes
-from stalign_pl.data.small_members import small_members
+from stalign_pl.data.member_counts import SlideRows
+from stalign_pl.data.neighbourhoods import Neighbourhoods
+from stalign_pl.data.niche import NicheConfig
+from stalign_pl.data.shards import Run, SlideShard
+from stalign_pl.data.tar_bytes import TarBytes
 from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS
 
 if TYPE_CHECKING:
@@ -33,24 +35,6 @@ DECODED_TOGETHER = 32
 
 def no_draws(epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
     return np.zeros((len(slide), 0), np.float32)
-
-
-@dataclass
-class _Row:
-    """One row on its way into a batch: its bytes, then what they say."""
-
-    at: int
-    slide: SlideShard
-    spot: int
-    sample: dict[str, memoryview]
-    members: list[int] = field(default_factory=list)
-    weights: np.ndarray | None = None
-    excluded: np.ndarray | None = None
-    box: Sequence[float] = (0, 0, 1, 1)
-
-    def damaged(self, error: DamagedSample) -> Damaged:
-        record = self.slide.record
-        return Damaged(record.number, record.name, self.spot, str(self.slide.tar_of(self.spot)), str(error))
 
 
 class BatchReader:
@@ -79,12 +63,14 @@ class BatchReader:
     ) -> None:
         self.slides, self.niche, self.draws = slides, niche, draws
         self.features, cached = features, frozenset() if features is None else features.streams
-        self.members = tuple(member for member in MEMBERS if f"{member}_image" not in cached)
+        pictures = tuple(member for member in ("spot", "niche") if f"{member}_image" not in cached)
+        self.members = MEMBERS if len(pictures) == 2 else (*pictures, "neighbors", "meta")
         self.verify = verify and self.members == MEMBERS
         records = [slide.record for slide in slides.values()]
         self.spot_side = max(record.spot_px for record in records) if "spot" in self.members else 0
         self.niche_side = max(record.niche_px for record in records) if "niche" in self.members else 0
-        self.excluded_width = niche.excluded_width([record.ring_members for record in records])
+        rings = [record.ring_members for record in records]
+        self.excluded_width, self.members_width = niche.excluded_width(rings), niche.members_width(rings)
         self._tars = TarBytes()
         self._buffers = BatchBuffers(pin)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
@@ -103,35 +89,28 @@ class BatchReader:
         """
         self._tars.forget()
         batch = len(slide)
-        damaged: dict[int, Damaged] = {}
-        rows = [row for row in self._fetch(slide, rank) if self._understood(row, damaged)]
         sides = (self.spot_side, self.niche_side)
         spot_image, niche_image = (self._buffers.lend((batch, side, side, 3), torch.uint8) for side in sides)
-        pictures = {"spot": spot_image.numpy(), "niche": niche_image.numpy()}
-        pictures = {member: images for member, images in pictures.items() if member in self.members}
-        starts = range(0, len(rows), DECODED_TOGETHER)
-        jobs = [self._pool.submit(_decode_rows, rows[start : start + DECODED_TOGETHER], pictures) for start in starts]
+        images = {"spot": spot_image.numpy(), "niche": niche_image.numpy()}
+        pictures = _Pictures({member: of for member, of in images.items() if member in self.members})
+        rows, runs, jobs, damaged = self._begin(slide, rank, pictures)
         spots = np.full(batch, -1, np.int64)
-        table = np.zeros(batch, np.int64)
-        spot_box, niche_box = np.zeros((batch, 4), np.float32), np.zeros((batch, 4), np.float32)
-        spot_box[:, 2:], niche_box[:, 2:] = 1, 1
-        spot_px, niche_px = np.ones(batch, np.float32), np.ones(batch, np.float32)
-        excluded = np.full((batch, self.excluded_width), -1, np.int32)
-        if rows:
-            at = [row.at for row in rows]
-            spots[at], table[at] = [row.spot for row in rows], [row.slide.table for row in rows]
-            spot_px[at] = [row.slide.record.spot_px for row in rows]
-            niche_px[at] = [row.slide.record.niche_px for row in rows]
-            spot_box[at, 2:], niche_box[at] = spot_px[at, None], [row.box for row in rows]
-        for row in rows:
-            excluded[row.at, : len(row.excluded)] = row.excluded
-        spot_counts = self._pairs([(row.at, row.slide, [row.spot], None) for row in rows])
-        niche_counts = self._pairs([(row.at, row.slide, row.members, row.weights) for row in rows])
+        near = Neighbourhoods(batch, self.niche, self.excluded_width, self.members_width)
+        for run in runs:
+            spots[run.at : run.at + len(run.spots)] = run.spots
+        damaged |= _failures(runs, near.read, damaged)
+        table, spot_px, niche_px = np.zeros(batch, np.int64), np.ones(batch, np.float32), np.ones(batch, np.float32)
+        for of in rows:
+            here, record = slice(of.start, of.stop), of.slide.record
+            table[here], spot_px[here], niche_px[here] = of.slide.table, record.spot_px, record.niche_px
+        spot_box = np.zeros((batch, 4), np.float32)
+        spot_box[:, 2:] = spot_px[:, None]
+        spot_counts, niche_counts = (of.gather(rows, self._buffers) for of in (near.itself, near.members))
         for job in jobs:
             damaged |= job.result()
         lost = sorted(damaged)
         if lost:
-            spots[lost], excluded[lost] = -1, -1
+            spots[lost], near.excluded[lost] = -1, -1
             spot_counts, niche_counts = (_without(pairs, lost) for pairs in (spot_counts, niche_counts))
         valid = spots >= 0
         draws = self.draws(epoch, np.where(valid, slide, 0), np.where(valid, spots, 0))
@@ -139,7 +118,8 @@ class BatchReader:
         if self.features is not None:
             features = self.features.read(epoch, slide, spots, self._buffers)
         shown = [values.numpy() for values in vars(features).values() if values is not None]
-        _show_valid_rows((*pictures.values(), *shown, spot_box, niche_box, spot_px, niche_px, table), valid)
+        columns = (*pictures.images.values(), *shown, spot_box, near.box, spot_px, niche_px, table)
+        _show_valid_rows(columns, valid)
         return SpotBatch(
             slide=torch.from_numpy(np.where(valid, slide, -1).astype(np.int64)),
             spot=torch.from_numpy(spots),
@@ -150,103 +130,106 @@ class BatchReader:
             spot_px=torch.from_numpy(spot_px),
             spot_counts=spot_counts,
             niche_image=niche_image,
-            niche_box=torch.from_numpy(niche_box),
+            niche_box=torch.from_numpy(near.box),
             niche_px=torch.from_numpy(niche_px),
             niche_counts=niche_counts,
-            excluded=torch.from_numpy(excluded),
+            excluded=torch.from_numpy(near.excluded),
             draws=torch.from_numpy(draws),
             damaged=tuple(damaged[at] for at in lost),
             features=features,
         )
 
-    def _pairs(self, rows: list[tuple[int, SlideShard, Sequence[int], np.ndarray | None]]) -> CountPairs:
-        """Copy the members' pairs one after another, counts times weights where there are any; the device adds up.
+    def _begin(
+        self, slide: np.ndarray, rank: np.ndarray, pictures: _Pictures
+    ) -> tuple[list[SlideRows], list[Run], list[Future], dict[int, Damaged]]:
+        """Read the bytes, compare them with their checksums, and have the pictures decoded.
 
-        Whole numbers below 2^24 are exact in fp32 in any order.
+        Slide by slide, so that bytes are decoded while they are in the processor's cache.
 
-        Args:
-            rows: place in the batch, slide, members, their weights.
+        Returns:
+            The rows by slide, their bytes, the decoding under way, and the rows whose bytes are not right.
         """
-        parts = [shard.pairs(members) for _, shard, members, _ in rows]
-        total = sum(part.shape[1] for of in parts for part in of)
-        row, pairs = self._buffers.lend((total,), torch.int32), self._buffers.lend((2, total), torch.int32)
-        joined, owner, start = pairs.numpy(), row.numpy(), 0
-        for (at, _, _, weights), of in zip(rows, parts, strict=True):
-            lengths = [part.shape[1] for part in of]
-            stop = start + sum(lengths)
-            np.concatenate(of, axis=1, out=joined[:, start:stop], casting="same_kind")
-            if weights is not None:
-                joined[1, start:stop] *= np.repeat(weights, lengths)
-            owner[start:stop] = at
-            start = stop
-        return CountPairs(row, pairs[0], pairs[1])
-
-    def _fetch(self, slide: np.ndarray, rank: np.ndarray) -> list[_Row]:
-        """Read the rows' bytes; rows of one slide that lie side by side in its tar come in one read."""
-        rows: list[_Row] = []
+        rows: list[SlideRows] = []
+        runs: list[Run] = []
+        jobs: list[Future] = []
+        damaged: dict[int, Damaged] = {}
+        begun = 0
         starts = np.flatnonzero(np.diff(slide, prepend=-2))
         for start, stop in pairwise([*starts.tolist(), len(slide)]):
             if slide[start] < 0:
                 continue
             shard = self.slides[int(slide[start])]
-            places = rank[start:stop]
-            samples = shard.samples(places, self._tars, self.members)
-            spots = shard.spot_of_rank[places].tolist()
-            rows += [
-                _Row(start + at, shard, spot, sample)
-                for at, (spot, sample) in enumerate(zip(spots, samples, strict=True))
-            ]
-        return rows
-
-    def _understood(self, row: _Row, damaged: dict[int, Damaged]) -> bool:
-        """Check a row's bytes and fill in what its small members say; False, and its name, where they are damaged."""
-        try:
-            if self.features is not None and not self.features.whole(row.slide.record.number, row.spot):
-                raise DamagedSample("it was damaged when its features were made")
+            fetched = shard.runs(rank[start:stop], self._tars, start, self.members)
+            rows.append(SlideRows(shard, start, stop))
+            runs += fetched
+            if self.features is not None:
+                damaged |= _failures(fetched, self._was_whole)
             if self.verify:
-                _verify(row)
-            self._describe(row)
-        except DamagedSample as error:
-            damaged[row.at] = row.damaged(error)
-        return row.at not in damaged
+                damaged |= _failures(fetched, _verify, damaged)
+            if sum(len(run.spots) for run in runs[begun:]) >= DECODED_TOGETHER:
+                jobs += self._decode(runs[begun:], pictures, damaged)
+                begun = len(runs)
+        return rows, runs, jobs + self._decode(runs[begun:], pictures, damaged), damaged
 
-    def _describe(self, row: _Row) -> None:
-        neighbors, rings, boxes = small_members(row.sample, len(row.slide))
-        record, niche = row.slide.record, self.niche
-        members = niche.members(neighbors, rings)
-        apart = None
-        if niche.weights == "distance":
-            apart = np.linalg.norm(row.slide.xy[members] - row.slide.xy[row.spot], axis=1)
-        weights = niche.member_weights(len(members), rings, apart)
-        row.excluded = niche.excluded(neighbors, rings)
-        whole = niche.image == "view"
-        row.box = (0, 0, record.niche_px, record.niche_px) if whole else boxes[min(len(members), len(boxes) - 1)]
-        row.members = members.tolist()
-        if not niche.leave_target_out:
-            row.members.append(row.spot)
-            weights = None if weights is None else np.append(weights, np.int32(WHOLE))
-        row.weights = weights
+    def _was_whole(self, run: Run, number: int) -> None:
+        """Raises DamagedSample where the sample's features say nothing."""
+        if not self.features.whole(run.slide.record.number, run.spots[number]):
+            raise DamagedSample("it was damaged when its features were made")
+
+    def _decode(self, runs: list[Run], pictures: _Pictures, but: Iterable[int]) -> list[Future]:
+        """Have the runs' pictures decoded, `but` those of some rows."""
+        but = frozenset(but)
+        return [self._pool.submit(_failures, some, pictures.read, but) for some in _jobs(runs)]
 
 
-def _verify(row: _Row) -> None:
+def _jobs(runs: list[Run]) -> list[list[Run]]:
+    """The runs, DECODED_TOGETHER rows or more in each part."""
+    jobs: list[list[Run]] = []
+    rows = DECODED_TOGETHER
+    for run in runs:
+        if rows >= DECODED_TOGETHER:
+            jobs.append([])
+            rows = 0
+        jobs[-1].append(run)
+        rows += len(run.spots)
+    return jobs
+
+
+def _failures(
+    runs: list[Run], read: Callable[[Run, int], None], but: Container[int] = frozenset()
+) -> dict[int, Damaged]:
+    """Read every sample of the runs `but` those of some rows; the damaged ones, by row."""
+    damaged = {}
+    for run in runs:
+        for number in range(len(run.spots)):
+            try:
+                if run.at + number not in but:
+                    read(run, number)
+            except DamagedSample as error:
+                damaged[run.at + number] = run.damaged(number, error)
+    return damaged
+
+
+def _verify(run: Run, number: int) -> None:
     """Raises DamagedSample where the bytes are not those that were written."""
     crc32 = 0
-    for member in MEMBERS:
-        crc32 = zlib.crc32(row.sample[member], crc32)
-    if crc32 != row.slide.index[row.spot, INDEX_COLUMN["crc32"]]:
+    for member in range(len(MEMBERS)):
+        crc32 = imagecodecs.deflate_crc32(run.payload(number, member), crc32)  # zlib's sum, by the widest instructions
+    if crc32 != run.slide.index[run.spots[number], INDEX_COLUMN["crc32"]]:
         raise DamagedSample("its bytes do not have the checksum of the index")
 
 
-def _decode_rows(rows: list[_Row], pictures: dict[str, np.ndarray]) -> dict[int, Damaged]:
-    """Decode the rows' pictures into their places of the batch; the rows that do not decode, by place."""
-    damaged = {}
-    for row in rows:
-        try:
-            for member, images in pictures.items():
-                decode(row.sample[member], images[row.at], member)
-        except DamagedSample as error:
-            damaged[row.at] = row.damaged(error)
-    return damaged
+@dataclass(frozen=True)
+class _Pictures:
+    """Attributes:
+    images: member -> uint8 [B, side, side, 3], where the rows' pictures are decoded to.
+    """
+
+    images: dict[str, np.ndarray]
+
+    def read(self, run: Run, number: int) -> None:
+        for member, images in self.images.items():
+            decode(run.payload(number, MEMBERS.index(member)), images[run.at + number], member)
 
 
 def _show_valid_rows(columns: Sequence[np.ndarray], valid: np.ndarray) -> None:

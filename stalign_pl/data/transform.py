@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from stalign_pl.data.augmentation import DRAWS, Augmentation, shuffled_within_slide
 from stalign_pl.data.batch import CountPairs, SpotBatch
+from stalign_pl.data.colour import recoloured
+from stalign_pl.data.expression import log_normalised
+from stalign_pl.data.pictures import Interpolation, show
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.data.stain import slide_colour
 from stalign_pl.data.vocabulary import Vocabulary
@@ -46,74 +49,6 @@ class ModelInputs:
         if kind == "image":
             return (getattr(self, stream),)
         return getattr(self, f"{scale}_genes"), self.measured
-
-
-Interpolation = Literal["bilinear", "bicubic"]
-
-
-def show(
-    image: Tensor,
-    box: Tensor,
-    px: Tensor,
-    size: int,
-    turns: Tensor | None = None,
-    interpolation: Interpolation = "bilinear",
-) -> Tensor:
-    """Cut boxes out of pictures and resize them, antialiased when shrinking.
-
-    The filter is separable, so each picture is multiplied by two small matrices: exact at any scale, one pass over the
-    pixels, and on a GPU a batched matrix product.
-
-    Args:
-        image: uint8 [B, S, S, 3], each picture in the upper left corner.
-        box: [B, 4] (x0, y0, x1, y1) in pixels; what lies outside the picture repeats its border.
-        px: [B] side of each picture.
-        turns: bool [B, 3], swap axes, mirror x, mirror y.
-        interpolation: bilinear (a triangle), or bicubic (Keys 1981 with a = -0.5, as Pillow and torchvision have it).
-
-    Returns:
-        float32 [B, 3, size, size] in [0, 1].
-    """
-    side = image.shape[1]
-    across = _filter(box[:, 0], box[:, 2], px, side, size, interpolation)
-    down = _filter(box[:, 1], box[:, 3], px, side, size, interpolation)
-    if turns is not None:
-        across = torch.where(turns[:, 1, None, None], across.flip(1), across)
-        down = torch.where(turns[:, 2, None, None], down.flip(1), down)
-    rows = torch.bmm(down, image.view(len(image), side, side * 3).to(torch.float32))  # [B, size, S * 3]
-    rows = rows.view(-1, size, side, 3).permute(0, 3, 1, 2)  # [B, 3, size, S]
-    shown = torch.matmul(rows, across.transpose(1, 2)[:, None]) / 255
-    if turns is not None:
-        shown = torch.where(turns[:, 0, None, None, None], shown.transpose(2, 3), shown)
-    return shown.clamp(0, 1) if interpolation == "bicubic" else shown  # whose negative weights overshoot
-
-
-def _filter(low: Tensor, high: Tensor, px: Tensor, side: int, size: int, interpolation: Interpolation) -> Tensor:
-    """[B, size, side]: weights of the pixels of one axis in each output point; rows sum to 1, none beyond `px`."""
-    step = (high - low) / size
-    point = torch.arange(size, device=low.device) + 0.5
-    centre = low[:, None] + point * step[:, None]
-    border = centre.clamp(min=0.5).minimum(px[:, None] - 0.5)
-    if interpolation == "bicubic":  # within the border's half pixel the next ones count
-        border = torch.where((centre < 0) | (centre > px[:, None]), border, centre)
-    pixel = torch.arange(side, device=low.device) + 0.5
-    distance = (pixel[None, None, :] - border[:, :, None]).abs() / step.clamp(min=1)[:, None, None]
-    weight = _KERNELS[interpolation](distance) * (pixel < px[:, None])[:, None, :]
-    return weight / weight.sum(dim=2, keepdim=True)
-
-
-def _triangle(distance: Tensor) -> Tensor:
-    return (1 - distance).clamp(min=0)
-
-
-def _cubic(distance: Tensor) -> Tensor:
-    """Keys' kernel: 1 - 2.5 d^2 + 1.5 d^3 up to 1, 2 - 4 d + 2.5 d^2 - 0.5 d^3 from there to 2, then 0."""
-    near = (1.5 * distance - 2.5) * distance * distance + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0))
-
-
-_KERNELS: dict[Interpolation, Callable[[Tensor], Tensor]] = {"bilinear": _triangle, "bicubic": _cubic}
 
 
 class BatchTransform(nn.Module):
@@ -240,13 +175,10 @@ class BatchTransform(nn.Module):
 
     def _stained(self, image: Tensor, table: Tensor) -> Tensor:
         """Move each slide's colours to the common mean and sd."""
-        mean, sd = self.colour[table].unbind(dim=2)
-        gain = self.common_colour[:, 1] / sd
-        shift = self.common_colour[:, 0] - mean * gain
-        return (image * gain[:, :, None, None] + shift[:, :, None, None]).clamp(0, 1)
+        return recoloured(image, self.colour[table], self.common_colour)
 
     def _expression(self, pairs: CountPairs, table: Tensor, measured: Tensor) -> Tensor:
-        """Sum the pairs, scale to the slide's target sum, log1p; unmeasured genes are 0. [B, G]
+        """Sum the pairs, scale to the slide's target sum, log1p. [B, G]
 
         Whole counts below 2^24 add up exactly in fp32 in any order, so atomics on a GPU do no harm.
         """
@@ -255,5 +187,4 @@ class BatchTransform(nn.Module):
         place = pairs.row.long()[kept] * measured.shape[1] + column[kept]
         counts = torch.zeros(measured.numel(), device=measured.device)
         counts = counts.index_add_(0, place, pairs.count[kept].float()).view(measured.shape)
-        library = counts.sum(dim=1, keepdim=True).clamp(min=1)
-        return torch.log1p(counts * (self.target[table][:, None] / library)).where(measured, 0)
+        return log_normalised(counts, self.target[table], measured)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stalign_pl.data.expression import measured_share
 from stalign_pl.data.gene_selection import GeneSelection, choose_genes, looked_at
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.gene_panel import GenePanel
@@ -61,12 +62,8 @@ class Vocabulary:
         return np.isin(self.genes, slide.panel)
 
     def target_sum(self, measured: np.ndarray) -> float:
-        """What a spot's counts over the measured genes are scaled to.
-
-        `total` for a slide that measured all of them; for a smaller panel the part of it that its genes make up in the
-        training slides. CP10K on 100 genes is not CP10K on 36,000: this keeps one gene on one scale.
-        """
-        return self.total * part(self.share, measured)
+        """What a spot's counts over the measured genes are scaled to: the part of `total` that these genes make up."""
+        return self.total * measured_share(self.share, measured)
 
     def write(self, path: Path, table: GeneTable, split: str) -> None:
         """Write `genes.tsv`: a line of hashes, a line of column names, then the genes by index.
@@ -88,11 +85,6 @@ class Vocabulary:
             temporary.write_text(head + names + "".join(rows), encoding="utf-8")
 
 
-def part(share: np.ndarray, measured: np.ndarray) -> float:
-    """The part of a spot's counts that the measured genes make up."""
-    return float(share[measured].sum() / share.sum())
-
-
 def build_vocabulary(slides: list[SlideShard], table: GeneTable, selection: GeneSelection) -> Vocabulary:
     """Choose genes and take their statistics, from training slides alone."""
     ranked = choose_genes(slides, table, selection)
@@ -108,7 +100,9 @@ def build_vocabulary(slides: list[SlideShard], table: GeneTable, selection: Gene
     share /= np.maximum(seen, 1)
     total = selection.target_sum
     if total is None:
-        total = float(np.median(np.concatenate([library / part(share, measured) for measured, library in libraries])))
+        total = float(
+            np.median(np.concatenate([library / measured_share(share, measured) for measured, library in libraries]))
+        )
     nothing, ones = np.zeros(len(genes), np.float32), np.ones(len(genes), np.float32)
     draft = Vocabulary(genes, ranked, share, nothing, ones, table.digest(), total)
     summed, square = np.zeros(len(genes)), np.zeros(len(genes))

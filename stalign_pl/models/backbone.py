@@ -15,6 +15,9 @@ from stalign_pl.models.weights import load_weights
 
 HUB = "hf-hub:"
 
+FOREIGN = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+"""Options of timm's that bring in other weights, from where nobody looks."""
+
 
 def create_backbone(
     name: str, size: int, pretrained: bool, weights: str | None, model_args: dict[str, Any]
@@ -35,6 +38,9 @@ def create_backbone(
     """
     if pretrained and weights is not None:
         raise ConfigError(f"image encoder {name!r}: pretrained=true and weights={weights!r} contradict; keep one")
+    foreign = sorted(FOREIGN & model_args.keys())
+    if foreign:
+        raise ConfigError(f"image encoder {name!r}: model_args has {', '.join(foreign)}; weights come by `weights`")
     if not name.startswith(HUB):
         model_args = {**_fixed_size(name, size, model_args), **model_args}
     try:
@@ -72,3 +78,16 @@ def _fixed_size(name: str, size: int, model_args: dict[str, Any]) -> dict[str, i
     config = timm.get_pretrained_cfg(name)
     fixed = config is not None and config.fixed_input_size
     return {"img_size": size} if fixed and not model_args.get("dynamic_img_size") else {}
+
+
+def hub_architecture(name: str) -> tuple[str, dict[str, Any]]:
+    """The timm architecture that a repository's config.json names, and its options.
+
+    Raises:
+        ConfigError: the repository's files could not be had.
+    """
+    try:
+        _, architecture, options = timm.models.load_model_config_from_hf(name.removeprefix(HUB))
+    except OSError as error:
+        raise hub_refusal(name, _repository(name), error) from error
+    return architecture, {option: value for option, value in options.items() if option != "num_classes"}

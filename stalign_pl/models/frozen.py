@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an encoder's weights can be had: a name on the hub, or a file or folder of this machine."""
+
+    name: str
+    on_hub: bool
 
 
 class Frozen(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import timm.data
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 
 from stalign_pl.errors import ConfigError
 from stalign_pl.features import Features
-from stalign_pl.models.backbone import create_backbone
-from stalign_pl.models.frozen import frozen_prefixes
+from stalign_pl.models.backbone import HUB, create_backbone, hub_architecture
+from stalign_pl.models.frozen import Source, frozen_prefixes
 from stalign_pl.models.recomputation import recompute
 from stalign_pl.models.tokens import ToTokens
 from stalign_pl.models.trained_part import Trains, trained_part
@@ -90,6 +91,40 @@ class TimmStream(nn.Module):
         if image.shape[1:] != (3, self.size, self.size):
             raise ConfigError(f"image has shape {list(image.shape)}; should be [B, 3, {self.size}, {self.size}]")
         return self.backbone((image - self.mean) / self.std)
+
+    def detached(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments that build this stream without asking for its weights: for weights that come by a state dict.
+
+        Name and options of the architecture stand for a repository's name; mean and std, which go with the weights,
+        are written out.
+
+        Args:
+            arguments: those that it was built by.
+
+        Raises:
+            ConfigError: see `hub_architecture`.
+        """
+        name, model_args = arguments["name"], arguments.get("model_args")
+        if name.startswith(HUB):
+            name, own = hub_architecture(name)
+            model_args = own | (model_args or {})
+        statistics = {which: getattr(self, which).flatten().tolist() for which in ("mean", "std")}
+        without = {"name": name, "model_args": model_args, "pretrained": False, "weights": None}
+        return {**arguments, **without, **statistics}
+
+    @staticmethod
+    def source(arguments: Mapping[str, Any]) -> Source | None:
+        """Where a stream of these arguments begins; None at random."""
+        if arguments.get("weights") is not None:
+            return Source(arguments["weights"], on_hub=False)
+        return Source(arguments["name"], on_hub=True) if arguments.get("pretrained") else None
+
+    @staticmethod
+    def attached(arguments: Mapping[str, Any], source: Source) -> dict[str, Any]:
+        """Detached arguments, with the weights of a source again."""
+        if source.on_hub:
+            return {**arguments, "name": source.name, "pretrained": True}
+        return {**arguments, "weights": source.name}
 
     def forward(self, image: Tensor | Features) -> Tensor:
         """Tokens [B, T, W] of `image` [B, 3, size, size], float in [0, 1], or of its cached features."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from stalign_pl.errors import ConfigError
 from stalign_pl.features import Features
 from stalign_pl.gene_panel import GenePanel
+from stalign_pl.models.frozen import Source
 from stalign_pl.models.scgpt_folder import CLS, read_folder
 from stalign_pl.models.tokens import ToTokens
 from stalign_pl.models.trained_part import trained_part
@@ -44,6 +46,7 @@ class ScGPT(nn.Module):
         max_length: longest sequence, `<cls>` included.
         dropout: where scGPT learns; null is that of args.json. Torch's generator draws it, which
             `trainer.deterministic` refuses: there set 0.
+        pretrained: take the weights of best_model.pt; else it begins at random and the file is not needed.
 
     Attributes:
         left_out: names of the panel's genes that scGPT does not know.
@@ -51,6 +54,9 @@ class ScGPT(nn.Module):
     Raises:
         ConfigError: see `read_folder` and `ScGPTFolder.encoder`; no gene in common, or a `max_length` below 2.
     """
+
+    COMPANIONS = ("args.json", "vocab.json")
+    """Files of `folder` that it needs beside its weights."""
 
     def __init__(
         self,
@@ -61,6 +67,7 @@ class ScGPT(nn.Module):
         trains: Literal["all", "none"] = "none",
         max_length: int = 1200,
         dropout: float | None = None,
+        pretrained: bool = True,
     ) -> None:
         super().__init__()
         if max_length < 2:
@@ -81,8 +88,29 @@ class ScGPT(nn.Module):
         order = np.argsort(_drawn(token, ORDER), kind="stable")
         for name, values in (("column", columns), ("token", token), ("tie", _drawn(token, TIE))):
             self.register_buffer(name, torch.from_numpy(values[order]), persistent=False)  # int64 [known genes]
-        self.encoder = trained_part("scGPT", published.encoder(dropout), trains, folder)
+        encoder = published.encoder(dropout, pretrained)
+        self.encoder = trained_part("scGPT", encoder, trains, folder if pretrained else None)
         self.to_tokens = ToTokens(published.shape.width, tokens, width)
+
+    @staticmethod
+    def detached(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments that build it without best_model.pt, see `TimmStream.detached`; its other files: COMPANIONS."""
+        return {**arguments, "folder": "", "pretrained": False}
+
+    @staticmethod
+    def located(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """The same, with the folder that has its COMPANIONS."""
+        return {**arguments, "folder": str(folder)}
+
+    @staticmethod
+    def source(arguments: Mapping[str, Any]) -> Source | None:
+        """As `TimmStream.source`."""
+        return Source(arguments["folder"], on_hub=False) if arguments.get("pretrained", True) else None
+
+    @staticmethod
+    def attached(arguments: Mapping[str, Any], source: Source) -> dict[str, Any]:
+        """As `TimmStream.attached`; the source is a published folder."""
+        return {**arguments, "folder": source.name, "pretrained": True}
 
     @torch.compiler.disable  # the length depends on the data
     def sequence(self, expression: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:

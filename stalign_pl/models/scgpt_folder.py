@@ -49,17 +49,20 @@ class ScGPTFolder:
     pad_value: float
     bins: int
 
-    def encoder(self, dropout: float | None = None) -> ScGPTEncoder:
+    def encoder(self, dropout: float | None = None, pretrained: bool = True) -> ScGPTEncoder:
         """The encoder with its published weights.
 
         Args:
             dropout: in place of that of `args.json`.
+            pretrained: false leaves it at random weights.
 
         Raises:
             ConfigError: best_model.pt is not there, not a file of tensors, or misses or adds a weight of the encoder.
         """
         shape = self.shape if dropout is None else ScGPTShape(**{**vars(self.shape), "dropout": dropout})
         encoder = ScGPTEncoder(shape, len(self.vocabulary), self.vocabulary[self.pad_token])
+        if not pretrained:
+            return encoder
         path = self.path / "best_model.pt"
         weights = {name.replace(*FLASH): value for name, value in read_tensors(path).items()}
         kept = {name: value for name, value in weights.items() if not name.startswith(HEADS)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,9 @@ from stalign_pl.models.dropout import number_dropouts
 from stalign_pl.models.frozen import frozen_prefixes
 from stalign_pl.models.fusion import Fusion
 from stalign_pl.models.image import TimmStream
+
+if TYPE_CHECKING:
+    from stalign_pl.preparation import Preparation, SlideSpots
 
 FUSED = {"spot": ("spot_image", "spot_gene"), "niche": ("niche_image", "niche_gene")}
 """Scale -> its streams, image and gene."""
@@ -52,9 +57,14 @@ class STAlign(nn.Module):
         width: width of a token.
         dim: width of the unimodal embeddings.
 
+    Attributes:
+        preparation: how the model's input is made; an exported model has it.
+
     Raises:
         ConfigError: no stream at all, or a fusion that reads a modality of which a scale has no stream.
     """
+
+    preparation: Preparation | None = None
 
     def __init__(
         self,
@@ -82,6 +92,21 @@ class STAlign(nn.Module):
         for stream in ("spot_image", "niche_image", "spot_gene", "niche_gene"):
             setattr(self, f"pool_{stream}", MeanToken(width, dim) if self.has(stream) else None)
         number_dropouts(self)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, sources: Mapping[str, str] | None = None, revision: str | None = None
+    ) -> STAlign:
+        """An exported model in eval mode, from a folder or by OWNER/NAME from the hub: see `hub.from_pretrained`."""
+        from stalign_pl.hub import from_pretrained
+
+        return from_pretrained(folder, sources, revision)
+
+    def embed(self, spots: SlideSpots, batch: int = 64) -> Embeddings:
+        """Embed a slide's spots, pictures and raw counts as they are: see `hub.embed`."""
+        from stalign_pl.hub import embed
+
+        return embed(self, spots, batch)
 
     def _fusion(
         self, scale: str, fusion: Callable[[int, int], Fusion] | None, tokens: int, width: int

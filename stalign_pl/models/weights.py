@@ -76,9 +76,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ConfigError(f"weights {path}: no such file. Give the path of a .safetensors or .pth file")
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ConfigError(f"weights {path}: is no safetensors file, or a damaged one: {error}") from error
     if path.suffix not in (".pth", ".pt", ".bin"):
         raise ConfigError(f"weights {path}: unknown suffix {path.suffix!r}; known: .safetensors, .pth, .pt, .bin")
     try:

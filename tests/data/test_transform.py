@@ -10,8 +10,8 @@ from PIL import Image
 from stalign_pl.data.augmentation import Augmentation, shuffled_within_slide
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.niche import NicheConfig
+from stalign_pl.data.pictures import show
 from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.transform import show
 from stalign_pl.models import MissingGenes
 
 

@@ -17,6 +17,7 @@ from stalign_pl.models.stalign import STREAMS
 from stalign_pl.module import STAlignModule
 from stalign_pl.objectives import SpotIds, ThreeLevelLoss
 from stalign_pl.schedules import OptimizerConfig
+from tests.models.panels import plain_panel
 from tests.training.runs import QUICK, arguments, logged, run_apart, run_here
 
 WEIGHTS = ((0.4, 0.3), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.35, 0.65), (0.5, 0.0))
@@ -61,7 +62,9 @@ def test_every_parameter_with_a_gradient_gets_one_in_every_combination() -> None
         kinds = {name: Pixels if name.endswith("image") else partial(GeneMLP, hidden=4) for name in present}
         reads = None if fusion is None else getattr(fusion, "func", fusion).reads
         try:
-            model = STAlign(n_genes=5, **{**dict.fromkeys(STREAMS), **kinds}, fusion=fusion, tokens=2, width=4, dim=3)
+            model = STAlign(
+                plain_panel(5), **{**dict.fromkeys(STREAMS), **kinds}, fusion=fusion, tokens=2, width=4, dim=3
+            )
             module = STAlignModule(model, ThreeLevelLoss(*weights), OptimizerConfig())
         except ConfigError:
             assert not is_possible(present, reads, weights)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stalign_pl import cache_features_command
 from stalign_pl.callbacks import AtomicCheckpointIO
 from stalign_pl.data.feature_file import open_features
 from stalign_pl.data.shards import ShardSet
-from stalign_pl.data.transform import BatchTransform
 from stalign_pl.models import ScGPT, TimmStream
 from tests.training.runs import TINY, arguments, logged, run_apart, run_here
 
@@ -91,9 +92,10 @@ def test_losses_are_those_without(
         assert second == pytest.approx(first, abs=1e-3)
 
 
-def test_test_and_predict_read_them_too(tiny_shards: Path, plain: Path, tmp_path: Path) -> None:
+def test_compiled_training_test_and_predict_read_them_too(tiny_shards: Path, plain: Path, tmp_path: Path) -> None:
     given = ("--data.features", str(plain))
-    assert fit(tiny_shards, tmp_path, *given, "--trainer.max_epochs", "1") == 0
+    compiled = ("--model.execution", "{compile: true, backend: eager, channels_last: true}")
+    assert fit(tiny_shards, tmp_path, *given, *compiled, "--trainer.max_epochs", "1") == 0
     for command in ("test", "predict"):
         assert run_here(*arguments(command, tiny_shards, tmp_path, *FROZEN, *given)) == 0
     assert len(list((tmp_path / "tiny" / "predictions").glob("*.h5ad"))) == 2
@@ -199,35 +201,57 @@ def test_features_of_other_shards_are_refused(
 
 
 def test_a_killed_run_goes_on_with_what_is_missing(
-    tiny_shards: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny_shards: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """One file is gone and a writer's rest lies about: that file alone is made, and what is stale is made anew."""
-    out = tmp_path / "features"
-    shutil.copytree(plain, out)
-    (out / "tiny_2.spot_image.h5").unlink()
+    """In its second slide; a writer's rest lies about. Then the other slides alone are made, and anew what is stale."""
+    out, features, encoded = tmp_path / "features", TimmStream.features, []
+
+    def killed(self: TimmStream, image: torch.Tensor) -> torch.Tensor:
+        encoded.append(len(image))
+        if len(encoded) == 4:  # two streams a slide
+            raise KeyboardInterrupt
+        return features(self, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TimmStream, "features", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(tiny_shards, out)
+    there = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert sorted(there) == ["tiny_1.niche_image.h5", "tiny_1.spot_image.h5"]
     (out / ".tiny_2.spot_image.h5.x.tmp").write_bytes(b"half")
-    others = {path.name: path.stat().st_mtime_ns for path in out.glob("tiny*")}
     assert fit(tiny_shards, tmp_path, "--data.features", str(out)) == 1
     assert "has no spot_image features of tiny_2" in capsys.readouterr().err
     assert make(tiny_shards, out) == 0
-    assert "3 slides (2 were there), 64 spots" in capsys.readouterr().out
-    assert {name: (out / name).stat().st_mtime_ns for name in others} == others
-    assert sorted(path.name for path in out.iterdir()) == sorted([*others, "tiny_2.spot_image.h5"])
-    np.testing.assert_array_equal(*(open_features(folder / "tiny_2.spot_image.h5").values for folder in (out, plain)))
+    assert "3 slides (1 were there), 128 spots" in capsys.readouterr().out
+    assert {name: (out / name).stat().st_mtime_ns for name in there} == there
+    assert {path.name for path in out.iterdir()} == {path.name for path in plain.iterdir()}
+    for path in plain.iterdir():
+        np.testing.assert_array_equal(open_features(path).values, open_features(out / path.name).values)
     assert make(tiny_shards, out, "--data.stain", "none") == 0
     assert "3 slides (0 were there)" in capsys.readouterr().out
 
 
-def test_two_tasks_share_the_slides(
-    tiny_shards: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_two_devices_share_the_slides(
+    tiny_shards: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    made = []
-    for task in ("0", "1"):
-        assert make(tiny_shards, tmp_path, "--task", task, "--tasks", "2") == 0
-        made.append({path.name for path in tmp_path.glob("*.h5")})
+    """One task each, here one after the other."""
+    made: list[set[str]] = []
+
+    class Task:
+        def __init__(self, command: list[str]) -> None:
+            self.status = run_here(*command[3:])
+            made.append({path.name for path in tmp_path.glob("*.h5")})
+
+        def wait(self) -> int:
+            return self.status
+
+    monkeypatch.setattr(cache_features_command, "subprocess", SimpleNamespace(Popen=Task))
+    assert make(tiny_shards, tmp_path, "--devices", "2") == 0
     assert len(made[0]) == 4  # two slides of two streams
     assert made[1] == {path.name for path in plain.glob("*.h5")}
     assert "task 1 of 2" in capsys.readouterr().out
+    assert make(tiny_shards, tmp_path, "--devices", "2", "--data.shards", "nowhere") == 1
+    assert "tasks 0, 1 of 2 failed" in capsys.readouterr().err
 
 
 def test_a_damaged_sample_stays_left_out(tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -254,7 +278,7 @@ def test_a_damaged_sample_stays_left_out(tiny_shards: Path, tmp_path: Path, caps
 def test_gene_features_are_scgpts(
     tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """A small scGPT in both gene streams; with a cache it is never run, and no counts are gathered for it."""
+    """A small scGPT in both gene streams; with a cache it is never run."""
     folder, overlay, out = tmp_path / "scgpt", tmp_path / "scgpt.yaml", tmp_path / "features"
     shutil.copytree(SCGPT, folder)
     vocabulary = json.loads((folder / "vocab.json").read_text())
@@ -268,7 +292,6 @@ def test_gene_features_are_scgpts(
     assert fit(tiny_shards, tmp_path / "without", *given) == 0
     with monkeypatch.context() as patch:
         patch.setattr(ScGPT, "sequence", None)
-        patch.setattr(BatchTransform, "_expression", None)
         assert fit(tiny_shards, tmp_path / "cached", *given, "--data.features", str(out)) == 0
     first, second = (
         [float(row["train/loss"]) for row in logged(tmp_path / name / "tiny")] for name in ("without", "cached")

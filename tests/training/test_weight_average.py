@@ -138,7 +138,7 @@ def test_evaluation_is_of_the_average(tiny_shards: Path, tmp_path: Path) -> None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 "stalign_pl.callbacks.evaluation_pass.merge_results",
-                lambda _, rows, __: metrics.update({row.metric: row.mean for row in rows if row.row == "stalign"}),
+                lambda _, rows, *__: metrics.update({row.metric: row.mean for row in rows if row.row == "stalign"}),
             )
             assert run_here(*arguments("validate", tiny_shards, tmp_path, *given, "--ckpt_path", "best")) == 0
         return metrics["mse"]

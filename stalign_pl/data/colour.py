@@ -1,0 +1,39 @@
+"""A slide's own colour, and its pictures moved to a common one. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SlideColour:
+    """mean, sd: float32 [3], over the pixels of a sample of the slide's spot pictures, in [0, 1]."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+
+
+def colour_of(pictures: np.ndarray) -> SlideColour:
+    """The colour of uint8 [..., 3]."""
+    pixels = pictures.reshape(-1, 3) / np.float32(255)
+    return SlideColour(pixels.mean(axis=0), np.maximum(pixels.std(axis=0), np.float32(0.02)))
+
+
+def recoloured(image: Tensor, own: Tensor, common: Tensor) -> Tensor:
+    """Move each picture's colours from its slide's mean and sd to the common ones.
+
+    Args:
+        image: float32 [B, 3, size, size] in [0, 1].
+        own: [B, 3, 2], mean and sd of the slide's channels.
+        common: [3, 2], likewise.
+
+    Returns:
+        As `image`.
+    """
+    mean, sd = own.unbind(dim=2)
+    gain = common[:, 1] / sd
+    shift = common[:, 0] - mean * gain
+    return (image * gain[:, :, None, None] + shift[:, :, None, None]).clamp(0, 1)

@@ -1,0 +1,64 @@
+"""The neighbourhoods of a batch's rows as their samples state them: members of the niches, boxes, excluded spots."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stalign_pl.data.member_counts import Members
+from stalign_pl.data.niche import WHOLE, NicheConfig
+from stalign_pl.data.shards import Run, SlideShard
+from stalign_pl.data.small_members import small_members
+from stalign_pl.shard_format import MEMBERS
+
+NEIGHBORS, META = MEMBERS.index("neighbors"), MEMBERS.index("meta")
+
+
+class Neighbourhoods:
+    """Filled in row by row; rows of which nothing is said have no members and exclude nobody.
+
+    Args:
+        batch: B, rows.
+        niche: which neighbours make a niche.
+        excluded_width, members_width: the most that a row may have of each.
+
+    Attributes:
+        itself: the spots themselves, as members of a sum of one.
+        members: of the niches.
+        excluded: int32 [B, E], spots that are no negatives; -1 fills up.
+        box: float32 [B, 4], (x0, y0, x1, y1) of what to show of the niche picture, in pixels of it.
+    """
+
+    def __init__(self, batch: int, niche: NicheConfig, excluded_width: int, members_width: int) -> None:
+        self.niche = niche
+        self.itself = Members(batch, 1, weighted=False)
+        self.members = Members(batch, members_width, niche.weights != "uniform")
+        self.excluded = np.full((batch, excluded_width), -1, np.int32)
+        self.box = np.zeros((batch, 4), np.float32)
+        self.box[:, 2:] = 1
+
+    def read(self, run: Run, number: int) -> None:
+        """Fill in the row of a run's sample. Raises DamagedSample where it cannot be read."""
+        niche, at, spot = self.niche, run.at + number, run.spots[number]
+        neighbors, rings, boxes = small_members(
+            run.payload(number, NEIGHBORS), run.payload(number, META), len(run.slide)
+        )
+        members, excluded = niche.members(neighbors, rings), niche.excluded(neighbors, rings)
+        count = len(members)
+        self.itself.spots[at, 0], self.itself.used[at] = spot, 1
+        self.members.spots[at, :count] = members
+        self.excluded[at, : len(excluded)] = excluded
+        side = run.slide.record.niche_px
+        self.box[at] = (0, 0, side, side) if niche.image == "view" else boxes[min(count, len(boxes) - 1)]
+        if self.members.weights is not None:
+            apart = _apart(run.slide, spot, members) if niche.weights == "distance" else None
+            self.members.weights[at, :count] = niche.member_weights(count, rings, apart)
+            self.members.weights[at, count:] = WHOLE
+        if not niche.leave_target_out:
+            self.members.spots[at, count] = spot
+            count += 1
+        self.members.used[at] = count
+
+
+def _apart(slide: SlideShard, spot: int, members: np.ndarray) -> np.ndarray:
+    """float [members]: distances from the spot, in pitches."""
+    return np.linalg.norm(slide.xy[members] - slide.xy[spot], axis=1)

@@ -1,0 +1,67 @@
+"""The speed benchmarks of training in small form: they run, and write what they say they write. Nothing of times."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch):
+    """Import a benchmark as its own command does."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    threads = torch.get_num_threads()
+    yield importlib.import_module
+    torch.set_num_threads(threads)
+
+
+def results(module: ModuleType, tmp_path: Path, *given: str) -> tuple[dict, str]:
+    """Run on drawn tissue; results.json and table.md."""
+    module.main([*given, "--section", "none", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "work").exists()
+    return json.loads((tmp_path / "out/results.json").read_text()), (tmp_path / "out/table.md").read_text()
+
+
+def test_the_loader_beside_decoding_and_stock_loaders(benchmark, tmp_path: Path) -> None:
+    found, table = results(benchmark("loader"), tmp_path, "--pairs", "64", "--repeats", "1", "--workers", "0")
+    assert len(found["us_a_pair"]) == 11
+    assert all(cpu > 0 for turns in found["us_a_pair"].values() for cpu, _ in turns)
+    assert table.count("\n| ours, K = ") == 5
+
+
+def test_the_step_beside_resident_tensors_and_the_authors_scheme(benchmark, tmp_path: Path) -> None:
+    found, table = results(benchmark("step"), tmp_path, "--tiny", "--genes", "50", "--repeats", "1", "--workers", "0")
+    assert found["tiny"].keys() == {"whole", "resident", "authors", "waiting"}
+    assert [line.split("|")[2].strip() for line in table.splitlines() if line.startswith("| tiny")] == [
+        *("whole", "resident", "authors")
+    ]
+
+
+def test_many_slides(benchmark, tmp_path: Path) -> None:
+    found, table = results(benchmark("start"), tmp_path, "--tiny", "--repeats", "1")
+    assert found["slides"] == 12
+    assert found["epoch"]["pairs"] == 6 * 64 + 6 * 76
+    assert len(found["first"]["cold"]) == 5
+    assert "10 slides / 12 slides" in table
+
+
+def test_the_gpu_benchmark_on_a_cpu(benchmark, tmp_path: Path) -> None:
+    found, table = results(benchmark("gpu"), tmp_path, "--device", "cpu", "--tiny", "--genes", "50")
+    assert [one["name"] for one in found["encoders"]] == ["test_vit", "test_efficientnet_gn"]
+    assert 0 < found["losses"]["bf16"]["gradient"] < 0.05
+    assert found["losses"]["compiled"]["gradient"] < 1e-5
+    assert "test_vit: at least 0.4 MFU" in table
+
+
+def test_the_gpu_benchmark_says_what_it_wants(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(SystemExit) as stopped:
+        benchmark("gpu").main([])
+    assert stopped.value.code == 2
+    assert "no GPU: this wants an NVIDIA GPU" in capsys.readouterr().err

@@ -1,0 +1,125 @@
+"""Cached features by rows of a batch: which view a spot shows, and what of a shard is then left unread."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from stalign_pl.data import reader as reader_module
+from stalign_pl.data.batch import CachedFeatures
+from stalign_pl.data.buffers import BatchBuffers
+from stalign_pl.data.feature_cache import FeatureRows
+from stalign_pl.data.feature_settings import differences
+from stalign_pl.data.niche import NicheConfig
+from stalign_pl.data.reader import BatchReader
+from stalign_pl.data.shards import ShardSet
+from stalign_pl.data.tar_bytes import TarBytes
+
+SPOTS = 20
+
+
+def rows_of(views, seed):
+    """A cache of one slide, number 4, whose features are 100 x view + spot."""
+    values = 100 * np.arange(1 + views)[:, None, None] + np.arange(SPOTS)[None, :, None] + np.zeros((1, 1, 3))
+    file = SimpleNamespace(values=values.astype(np.float32), valid=np.arange(SPOTS) != 7)
+    cache = SimpleNamespace(views={"niche_image": views}, widths={"niche_image": 3}, file=lambda stream, number: file)
+    return FeatureRows(cache, seed)
+
+
+def shown(rows, epoch, slide, spot):
+    found = rows.read(epoch, np.array(slide), np.array(spot), BatchBuffers())
+    assert (found.spot_image, found.spot_gene, found.niche_gene) == (None, None, None)
+    return found.niche_image
+
+
+def test_a_spot_goes_through_its_views_in_turn():
+    spots = list(range(SPOTS))
+    rows = rows_of(3, seed=1)
+    seen = torch.stack([shown(rows, epoch, [4] * SPOTS, spots)[:, 0] for epoch in range(6)])
+    views = (seen - torch.arange(SPOTS)) / 100
+    assert views[:3].sort(dim=0).values.T.tolist() == [[1, 2, 3]] * SPOTS
+    assert torch.equal(views[:3], views[3:])
+    assert len(set(views[0].tolist())) == 3  # each begins at its own
+    assert not torch.equal(shown(rows_of(3, seed=2), 0, [4] * SPOTS, spots)[:, 0], seen[0])
+
+
+@pytest.mark.parametrize(("views", "seed"), [(0, 1), (3, None)])
+def test_evaluation_and_a_cache_without_views_show_the_plain_one(views, seed):
+    found = shown(rows_of(views, seed), 5, [4, -1, 4], [6, -1, 2])
+    assert found.tolist() == [[6] * 3, [0] * 3, [2] * 3]  # the middle row is padding
+
+
+def test_a_damaged_spot_is_known():
+    assert [rows_of(0, None).whole(4, spot) for spot in (6, 7, 8)] == [True, False, True]
+
+
+def test_differences_name_what_differs_and_forgive_rounding():
+    made = {"data.niche.k": 3, "colours": [0.5, 0.25], "shards": "a"}
+    assert differences(made, {**made, "colours": [0.5, 0.25 + 1e-6]}) == []
+    assert differences(made, {**made, "colours": [0.5, 0.26]}) == ["colours was [0.5, 0.25], is [0.5, 0.26]"]
+    assert differences({"a": 1}, {"b": None, "a": 2}) == ["a was 1, is 2"]
+
+
+@dataclass
+class Kept:
+    """Features of some streams, one number a spot."""
+
+    streams: frozenset[str]
+
+    def whole(self, slide, spot):
+        return spot != 3
+
+    def read(self, epoch, slide, spot, buffers):
+        return CachedFeatures(**{name: torch.from_numpy(spot).float()[:, None] for name in self.streams})
+
+
+@pytest.mark.parametrize("streams", [("niche_image",), ("spot_image", "niche_image"), ("spot_gene", "niche_gene")])
+def test_what_is_cached_is_neither_read_nor_decoded(tiny_shards, monkeypatch, streams):
+    shards = ShardSet(tiny_shards)
+    number, shard = next(iter(shards.slides.items()))
+    ranks, read, decoded = np.array([5, 6, 7, 0, 30, -1]), [], []
+    plain = BatchReader(shards.slides, NicheConfig(k=3)).read(np.where(ranks < 0, -1, number), ranks, 0)
+    bytes_of, decode = TarBytes.read, reader_module.decode
+
+    def counted(self: TarBytes, path, ranges):
+        read.extend(length for _, length in ranges)
+        return bytes_of(self, path, ranges)
+
+    monkeypatch.setattr(TarBytes, "read", counted)
+    monkeypatch.setattr(reader_module, "decode", lambda *given: (decoded.append(given[2]), decode(*given))[1])
+    cached = BatchReader(shards.slides, NicheConfig(k=3), features=Kept(frozenset(streams)))
+    found = cached.read(np.where(ranks < 0, -1, number), ranks, 0)
+    spots = shard.spot_of_rank[ranks[:5]]
+    assert not (spots == 3).any()
+    for scale in ("spot", "niche"):
+        image, counts = (getattr(found, f"{scale}_{what}") for what in ("image", "counts"))
+        if f"{scale}_image" in streams:
+            assert image.shape == (6, 0, 0, 3)
+            assert scale not in decoded
+        else:
+            assert torch.equal(image, getattr(plain, f"{scale}_image"))
+        assert torch.equal(counts.count, getattr(plain, f"{scale}_counts").count)  # what genes are regressed on
+    for name in ("slide", "spot", "valid", "excluded", "niche_box"):
+        assert torch.equal(getattr(found, name), getattr(plain, name))
+    for name in streams:
+        assert getattr(found.features, name)[:5, 0].tolist() == spots.tolist()
+    skipped = sum(
+        int(shard.column(f"{scale}_length")[spot])
+        for scale in ("spot", "niche")
+        for spot in spots
+        if f"{scale}_image" in streams
+    )
+    sample = shard.column("meta_offset") + shard.column("meta_length") - shard.column("spot_offset")
+    assert sum(read) <= sample[spots].sum() + 2 * 1024 - skipped
+
+
+def test_a_sample_that_was_damaged_then_is_damaged_now(tiny_shards):
+    shards = ShardSet(tiny_shards)
+    number, shard = next(iter(shards.slides.items()))
+    rank = int(np.flatnonzero(shard.spot_of_rank == 3)[0])
+    reader = BatchReader(shards.slides, NicheConfig(k=3), features=Kept(frozenset({"niche_image"})))
+    batch = reader.read(np.array([number] * 2), np.array([rank, (rank + 1) % 64]), 0)
+    assert batch.valid.tolist() == [False, True]
+    assert "damaged when its features were made" in str(batch.damaged[0])
