@@ -190,7 +190,15 @@ def main() -> None:
             rows = finished(args.runs, cohort, name)
             if rows is not None:
                 results.setdefault(name, {})[cohort.seed] = rows
-    lines = [f"Development cohorts {args.seeds}, mean over cohorts.", "", *table(results)]
+    absent = [name for name in VARIANTS if name not in results]
+    lines = [
+        f"Development cohorts {args.seeds}, mean over cohorts, one training of {EPOCHS} epochs a cohort: with few",
+        "cohorts it shows directions, not margins. Under the variants the floors.",
+        "",
+        *table(results),
+    ]
+    if absent:
+        lines += ["", f"Not run: {'; '.join(absent)}."]
     args.out.mkdir(parents=True, exist_ok=True)
     with replacing(args.out / "table.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
