@@ -32,7 +32,7 @@ class GeneSelection:
         panel: a file of gene names, one a line (symbols or Ensembl ids, with or without version; lines that start with
             # are comments): only these genes.
         target_sum: counts that a spot's or niche's expression is scaled to before log1p: 10,000 (CP10K) unless told
-            otherwise; null is the median of the training spots, below which log1p blows up the noise of single counts.
+            otherwise; null is the median of the training spots, far above which log1p spreads single counts' noise.
     """
 
     n: int | None = 2000
