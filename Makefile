@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+# Test files at a time.
+JOBS   ?= 2
 BIN    := $(VENV)/bin
 SETUP  := $(VENV)/.installed
 # Decoding threads and OpenMP threads share the cores: a thread that waits should sleep, not spin.
@@ -35,7 +37,7 @@ format: $(SETUP)
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist loadfile
 
 test-long: $(SETUP)
 	$(BIN)/python -m pytest -m long
