@@ -8,8 +8,8 @@ plan (16 slides x 64 spots), once its buffers exist, as one of four processes re
 decoding thread; at K = 3 also with two, and as a single process does (1,024 rows). Of the stock loaders over about half
 as many pairs, their worker processes included.
 torchvision's decoder is called without its Python function, which since 0.29 warns at every call that it is
-deprecated; that function stands beside it. All cases take turns, --repeats times; the table has medians, the ratio is
-the median of the turns' ratios.
+deprecated; that function stands beside it. All cases take turns, --repeats times, each with a pass before it that is
+not counted; the table has medians, the ratio is the median of the turns' ratios.
 Goal: at K = 3, with one decoding thread and with two, at least 0.95 of the rate at which torchvision decodes the same
 bytes in one thread.
 """
@@ -153,13 +153,13 @@ def cases(work: Path, pairs: int, workers: int) -> dict[str, Case]:
 def measure(cases: dict[str, Case], repeats: int) -> dict[str, list[list[float]]]:
     """Case -> CPU and wall microseconds a pair, each turn."""
     found: dict[str, list[list[float]]] = {name: [] for name in cases}
-    for turn in range(repeats + 1):  # the first is a warm-up
+    for _ in range(repeats):
         for name, (pairs, run) in cases.items():
+            run()  # not counted: memory that lay idle for the other cases' turns is dear to touch at first
             cpu, wall = cpu_seconds(), time.perf_counter()
             run()
             cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
-            if turn:
-                found[name].append([1e6 * cpu / pairs, 1e6 * wall / pairs])
+            found[name].append([1e6 * cpu / pairs, 1e6 * wall / pairs])
     return found
 
 

@@ -5,9 +5,10 @@
 The slides have the sizes of the catalogue of STimage-1K4M (human, Visium, 50 spots or more), in --groups groups of
 like size: one slide a group is built, at the group's mean size, and links to its files stand for the others. Its
 pictures have 28 px, and a spot has 300 genes, so that what does not shrink with them is seen.
-First batch: from opening the set (manifest, gene table, plan) to the batch at a position of the epoch, in new objects
-each time; `cold` with all files dropped from the page cache before. Not in it: importing torch, and what a run does
-once, whatever the position (choice of genes, colours of slides).
+First batch: from `STAlignData` and its training loader as `fit` makes them (manifest, division by patient, gene table,
+plan) to the batch at a position of the epoch, in new objects each time; `cold` with all files dropped from the page
+cache before. Not in it: importing torch, and what a run does once, whatever the position: choice of genes and colours
+of slides, which stand beside it.
 Memory: the most of the process's own (RssAnon) in each tenth of one epoch.
 Cost: CPU seconds a pair of batches of 10 and of all slides, once every slide's index is in memory, for the small
 pictures and for links to one slide of 224 px ones; both read in turns, medians.
@@ -26,9 +27,11 @@ from pathlib import Path
 
 import numpy as np
 import pair_set
+from lightning import Trainer
 from linked_slides import link
 from machine import machine, memory, write_results
 
+from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.loader import BatchLoader
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.plan import Composition, Plan, training_plan
@@ -71,23 +74,22 @@ def drop_from_cache(folder: Path) -> None:
             os.close(descriptor)
 
 
-def open_loader(folder: Path, composition: Composition, first: float = 0.0) -> BatchLoader:
-    """A new loader over the whole set, at a position of epoch 0 (0 to 1)."""
-    slides = ShardSet(folder).slides
-    sizes = {number: len(slide) for number, slide in slides.items()}
-    plan = training_plan(sizes, composition, 0, 0)
-    loader = BatchLoader(BatchReader(slides, NicheConfig()), lambda epoch: plan)
-    position = round(first * (len(plan) - 1))
-    loader.load_state_dict({"epoch": 0, "position": position, "batches": len(plan)})
-    return loader
+def opened(folder: Path, composition: Composition) -> STAlignData:
+    """The set as `fit` opens it, with all its slides to train on."""
+    data = STAlignData(str(folder), composition=composition)
+    data.trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    data.prepare_data()
+    data.setup("fit")
+    return data
 
 
 def first_batch(folder: Path, composition: Composition, position: float, cold: bool) -> float:
-    """Seconds from nothing to the batch."""
+    """Seconds from nothing to the batch at a position of epoch 0 (0 to 1)."""
     if cold:
         drop_from_cache(folder)
     started = time.perf_counter()
-    loader = open_loader(folder, composition, position)
+    loader = opened(folder, composition).train_dataloader()
+    loader.load_state_dict({"epoch": 0, "position": round(position * (len(loader) - 1)), "batches": len(loader)})
     batches = iter(loader)
     batch = next(batches)
     taken = time.perf_counter() - started
@@ -97,9 +99,19 @@ def first_batch(folder: Path, composition: Composition, position: float, cold: b
     return taken
 
 
+def once(folder: Path, composition: Composition) -> dict[str, float]:
+    """Seconds of what a run does once."""
+    data, seconds = opened(folder, composition), {}
+    for name, make in (("genes", lambda: data.vocabulary), ("colours", lambda: data.transform)):
+        started = time.perf_counter()
+        make()
+        seconds[name] = time.perf_counter() - started
+    return seconds
+
+
 def epoch(folder: Path, composition: Composition) -> dict[str, object]:
     """One epoch: pairs, seconds, and the most memory of the process's own in each tenth."""
-    loader = open_loader(folder, composition)
+    loader = opened(folder, composition).train_dataloader()
     cpu, wall, pairs, own = time.process_time(), time.perf_counter(), 0, []
     for batch in loader:
         pairs += int(batch.valid.sum())
@@ -162,6 +174,8 @@ def table(found: dict) -> list[str]:
     lines = ["| first batch, s, at | " + " | ".join(f"{place:.0%}" for place in POSITIONS) + " |", "|---" * 6 + "|"]
     for kind, title in names.items():
         lines.append(f"| {title} | " + " | ".join(f"{taken:.2f}" for taken in found["first"][kind]) + " |")
+    of = found["once"]
+    lines += ["", f"Once a run, s: choice of genes {of['genes']:.1f}, colours of slides {of['colours']:.1f}."]
     of = found["epoch"]
     own = " ".join(f"{value / MIB:,.0f}" for value in of["own_by_tenth"])
     lines += ["", "| | |", "|---|---|", f"| epoch, pairs | {of['pairs']:,} |"]
@@ -219,11 +233,17 @@ def main(argv: list[str] | None = None) -> None:
             "small": cost(small, composition, 4 * batches, args.repeats),
             "large": cost(large, composition, batches, args.repeats),
         }
-        found = {"slides": len(sizes), "first": first, "cost": costs, "epoch": epoch(small, composition)}
+        found = {
+            "slides": len(sizes),
+            "first": first,
+            "once": once(small, composition),
+            "cost": costs,
+            "epoch": epoch(small, composition),
+        }
     finally:
         shutil.rmtree(args.work, ignore_errors=True)
     lines = [
-        f"{len(sizes)} slides, {found['epoch']['pairs']:,} spots, 16 slides x 64 spots a batch.",
+        f"{len(sizes)} slides, {found['epoch']['pairs']:,} spots, {composition.slides} slides x {composition.spots} spots a batch.",
         *("", *table(found), ""),
         *(f"- {line}" for line in verdict(found)),
         *("", machine("numpy", "torch", "simplejpeg", "imagecodecs")),
