@@ -243,7 +243,7 @@ def main(argv: list[str] | None = None) -> None:
     finally:
         shutil.rmtree(args.work, ignore_errors=True)
     lines = [
-        f"{len(sizes)} slides, {found['epoch']['pairs']:,} spots, {composition.slides} slides x {composition.spots} spots a batch.",
+        f"{len(sizes)} slides, {found['epoch']['pairs']:,} spots, {composition.batch} spots a batch.",
         *("", *table(found), ""),
         *(f"- {line}" for line in verdict(found)),
         *("", machine("numpy", "torch", "simplejpeg", "imagecodecs")),
