@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> None:
     (args.work / "shards").mkdir(parents=True)
     try:
         drawn = pair_set.texture(args.section)
-        count = 16 if args.pairs >= 1024 else 4  # slides; four processes' chunks of the plan are skipped over
+        count = 16 if args.pairs >= 1024 else 2  # slides; four processes' chunks of the plan are skipped over
         pair_set.build(args.work / "shards", [max(5 * args.pairs // count, 64)] * count, drawn)
         sizes = pair_set.picture_bytes(ShardSet(args.work / "shards").slides)
         found = measure(cases(args.work, args.pairs, args.workers), args.repeats)

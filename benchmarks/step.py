@@ -186,8 +186,8 @@ def verdict(results: dict[str, dict]) -> list[str]:
         less = float(np.median(cpu(of, "authors") / cpu(of, "whole")))
         lines.append(
             f"{model}: whole at least {GOAL} of resident: {'met' if share >= GOAL else 'MISSED'}, {share:.2f}; "
-            f"an anchor costs {less:.1f} times less than by the authors' scheme, an encoded picture "
-            f"{less / (1 + NEGATIVES):.2f} times"
+            f"the authors' scheme costs {less:.1f} times as much an anchor, and {less / (1 + NEGATIVES):.2f} times "
+            f"an encoded picture, of which it has {1 + NEGATIVES} times as many"
         )
     return lines
 
