@@ -50,7 +50,7 @@ class Members:
             here = slice(of.start, of.stop)
             parts += of.slide.pairs(self.spots[here][taken[here]])
         lengths = np.fromiter((part.shape[1] for part in parts), np.int64, len(parts))
-        narrow = self.weights is None and all(part.dtype == np.uint16 for part in parts)
+        narrow = self.weights is None and all(of.slide.counts.dtype == np.uint16 for of in rows)
         pairs = buffers.lend((2, int(lengths.sum())), torch.uint16 if narrow else torch.int32)
         if parts:
             np.concatenate(parts, axis=1, out=pairs.numpy(), casting="same_kind")

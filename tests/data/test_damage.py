@@ -47,6 +47,7 @@ def read(folder: Path, verify: bool = True):
         ("niche", b"\x00" * 40, 20, False, "niche image does not decode"),
         ("meta", b"\xff", 2, False, "metadata or neighbours cannot be read"),
         ("neighbors", b"\xff\xff\xff\x7f", 128, False, "a neighbour is not one of the slide's 64 spots"),
+        ("neighbors", b"\xff\xff\xff\xff", 128, False, "a neighbour is not one of the slide's 64 spots"),
     ],
 )
 def test_a_damaged_sample_is_left_out_and_named(folder, member, new, at, verify, why):

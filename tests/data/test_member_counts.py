@@ -14,10 +14,10 @@ class StoredCounts:
     """A slide whose spot i has one count, of gene i."""
 
     def __init__(self, counts: list[int], dtype: type) -> None:
-        self.of = [np.array([[gene], [count]], dtype) for gene, count in enumerate(counts)]
+        self.counts = np.array([range(len(counts)), counts], dtype)
 
     def pairs(self, spots: np.ndarray) -> list[np.ndarray]:
-        return [self.of[spot] for spot in spots]
+        return [self.counts[:, spot : spot + 1] for spot in spots]
 
 
 @pytest.mark.parametrize(
