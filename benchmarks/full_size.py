@@ -19,10 +19,12 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from machine import machine, memory
 from torch import Tensor
 
+from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models import ABFN, GeneMLP, LastBlocks, LowRank, NicheGeneTransformer, STAlign, TimmStream
 from stalign_pl.objectives import SpotIds, ThreeLevelLoss
 from stalign_pl.shard_format import replacing, write_json
@@ -38,8 +40,9 @@ CASES = {
 
 
 def build(niche: dict) -> STAlign:
+    names, statistics = ("",) * GENES, np.ones(GENES, np.float32)
     return STAlign(
-        n_genes=GENES,
+        GenePanel(names, names, 0 * statistics, statistics),
         spot_image=partial(TimmStream, name="resnet50", size=SIZE),
         niche_image=partial(TimmStream, name="vit_large_patch16_224", size=SIZE, model_args=UNI, **niche),
         spot_gene=partial(GeneMLP, hidden=1024),

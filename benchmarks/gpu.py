@@ -24,7 +24,8 @@ import pair_set
 import timm
 import torch
 from machine import machine, write_results
-from step import clock, data_of, like, resident, whole
+from step import data_of, like, resident, whole
+from step_times import clock
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from training_models import SIZES, UNI, stalign
@@ -167,8 +168,8 @@ def step(shards: Path, work: Work, genes: int, device: torch.device) -> dict[str
     watch = whole(data, model, work.steps, "gpu" if gpu else "cpu", "bf16-mixed")
     inputs = like(watch.inputs)
     return {
-        "whole": watch.seconds,
-        "resident": resident(model.to(device), inputs, work.steps, half=True),
+        "whole": watch.step.wall,
+        "resident": resident(model.to(device), inputs, work.steps, half=True).wall,
         "waiting": watch.waiting,
         "rows": work.composition.batch,
     }

@@ -5,10 +5,11 @@
 The slides have the sizes of the catalogue of STimage-1K4M (human, Visium, 50 spots or more), in --groups groups of
 like size: one slide a group is built, at the group's mean size, and links to its files stand for the others. Its
 pictures have 28 px, and a spot has 300 genes, so that what does not shrink with them is seen.
-First batch: from opening the set (manifest, gene table, plan) to the batch at a position of the epoch, in new objects
-each time; `cold` with all files dropped from the page cache before. Not in it: importing torch, and what a run does
-once, whatever the position (choice of genes, colours of slides).
-Memory: the most of the process's own (RssAnon) in each tenth of one epoch.
+First batch: from `STAlignData` and its training loader as `fit` makes them (manifest, division by patient, gene table,
+plan) to the batch at a position of the epoch, in new objects each time; `cold` with all files dropped from the page
+cache before. Not in it: importing torch, and what a run does once, whatever the position: choice of genes and colours
+of slides, which stand beside it.
+Memory: the most of the process's own (RssAnon) in each tenth of one epoch, or of what of it is read in --minutes.
 Cost: CPU seconds a pair of batches of 10 and of all slides, once every slide's index is in memory, for the small
 pictures and for links to one slide of 224 px ones; both read in turns, medians.
 Goals: first batch in 5 s at any position; memory in the epoch's second half no more than 64 MiB above the first's;
@@ -26,9 +27,11 @@ from pathlib import Path
 
 import numpy as np
 import pair_set
+from lightning import Trainer
 from linked_slides import link
 from machine import machine, memory, write_results
 
+from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.loader import BatchLoader
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.plan import Composition, Plan, training_plan
@@ -71,23 +74,22 @@ def drop_from_cache(folder: Path) -> None:
             os.close(descriptor)
 
 
-def open_loader(folder: Path, composition: Composition, first: float = 0.0) -> BatchLoader:
-    """A new loader over the whole set, at a position of epoch 0 (0 to 1)."""
-    slides = ShardSet(folder).slides
-    sizes = {number: len(slide) for number, slide in slides.items()}
-    plan = training_plan(sizes, composition, 0, 0)
-    loader = BatchLoader(BatchReader(slides, NicheConfig()), lambda epoch: plan)
-    position = round(first * (len(plan) - 1))
-    loader.load_state_dict({"epoch": 0, "position": position, "batches": len(plan)})
-    return loader
+def opened(folder: Path, composition: Composition) -> STAlignData:
+    """The set as `fit` opens it, with all its slides to train on."""
+    data = STAlignData(str(folder), composition=composition)
+    data.trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    data.prepare_data()
+    data.setup("fit")
+    return data
 
 
 def first_batch(folder: Path, composition: Composition, position: float, cold: bool) -> float:
-    """Seconds from nothing to the batch."""
+    """Seconds from nothing to the batch at a position of epoch 0 (0 to 1)."""
     if cold:
         drop_from_cache(folder)
     started = time.perf_counter()
-    loader = open_loader(folder, composition, position)
+    loader = opened(folder, composition).train_dataloader()
+    loader.load_state_dict({"epoch": 0, "position": round(position * (len(loader) - 1)), "batches": len(loader)})
     batches = iter(loader)
     batch = next(batches)
     taken = time.perf_counter() - started
@@ -97,19 +99,32 @@ def first_batch(folder: Path, composition: Composition, position: float, cold: b
     return taken
 
 
-def epoch(folder: Path, composition: Composition) -> dict[str, object]:
-    """One epoch: pairs, seconds, and the most memory of the process's own in each tenth."""
-    loader = open_loader(folder, composition)
-    cpu, wall, pairs, own = time.process_time(), time.perf_counter(), 0, []
+def once(folder: Path, composition: Composition) -> dict[str, float]:
+    """Seconds of what a run does once."""
+    data, seconds = opened(folder, composition), {}
+    for name, make in (("genes", lambda: data.vocabulary), ("colours", lambda: data.transform)):
+        started = time.perf_counter()
+        make()
+        seconds[name] = time.perf_counter() - started
+    return seconds
+
+
+def epoch(folder: Path, composition: Composition, minutes: float) -> dict[str, object]:
+    """One epoch, or what of it is read in so long: pairs, CPU seconds, the most memory of its own in each tenth."""
+    loader = opened(folder, composition).train_dataloader()
+    cpu, started, pairs, own = time.process_time(), time.perf_counter(), 0, []
     for batch in loader:
         pairs += int(batch.valid.sum())
         own.append(memory("RssAnon"))
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        if time.perf_counter() - started > 60 * minutes:
+            break
+    cpu = time.process_time() - cpu
     loader.reader.close()
-    if pairs != sum(len(slide) for slide in loader.reader.slides.values()):
+    total = sum(len(slide) for slide in loader.reader.slides.values())
+    if len(own) == len(loader) and pairs != total:
         raise SystemExit(f"the epoch had {pairs:,} spots, not as many as the set")
     tenths = np.array_split(np.array(own), min(10, len(own)))
-    return {"pairs": pairs, "cpu": cpu, "wall": wall, "own_by_tenth": [int(part.max()) for part in tenths]}
+    return {"pairs": pairs, "total": total, "cpu": cpu, "own_by_tenth": [int(part.max()) for part in tenths]}
 
 
 class Chunks:
@@ -162,9 +177,11 @@ def table(found: dict) -> list[str]:
     lines = ["| first batch, s, at | " + " | ".join(f"{place:.0%}" for place in POSITIONS) + " |", "|---" * 6 + "|"]
     for kind, title in names.items():
         lines.append(f"| {title} | " + " | ".join(f"{taken:.2f}" for taken in found["first"][kind]) + " |")
+    of = found["once"]
+    lines += ["", f"Once a run, s: choice of genes {of['genes']:.1f}, colours of slides {of['colours']:.1f}."]
     of = found["epoch"]
     own = " ".join(f"{value / MIB:,.0f}" for value in of["own_by_tenth"])
-    lines += ["", "| | |", "|---|---|", f"| epoch, pairs | {of['pairs']:,} |"]
+    lines += ["", "| | |", "|---|---|", f"| pairs read of an epoch of {of['total']:,} | {of['pairs']:,} |"]
     lines.append(f"| CPU us a pair (28 px, 300 genes) | {1e6 * of['cpu'] / of['pairs']:.0f} |")
     lines.append(f"| most memory of its own in each tenth, MiB | {own} |")
     for kind, title in (("small", "28 px"), ("large", "224 px")):
@@ -198,6 +215,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="12 small slides: does it run?")
     parser.add_argument("--groups", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--minutes", type=float, default=10, help="after which an epoch is cut off")
     parser.add_argument("--section", type=Path, default=pair_set.SECTION, help="folder of a section's JPEG")
     parser.add_argument("--work", type=Path, default=Path("runs/start"), help="written here and removed")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/start"))
@@ -219,11 +237,17 @@ def main(argv: list[str] | None = None) -> None:
             "small": cost(small, composition, 4 * batches, args.repeats),
             "large": cost(large, composition, batches, args.repeats),
         }
-        found = {"slides": len(sizes), "first": first, "cost": costs, "epoch": epoch(small, composition)}
+        found = {
+            "slides": len(sizes),
+            "first": first,
+            "once": once(small, composition),
+            "cost": costs,
+            "epoch": epoch(small, composition, args.minutes),
+        }
     finally:
         shutil.rmtree(args.work, ignore_errors=True)
     lines = [
-        f"{len(sizes)} slides, {found['epoch']['pairs']:,} spots, 16 slides x 64 spots a batch.",
+        f"{len(sizes)} slides, {found['epoch']['total']:,} spots, {composition.batch} spots a batch.",
         *("", *table(found), ""),
         *(f"- {line}" for line in verdict(found)),
         *("", machine("numpy", "torch", "simplejpeg", "imagecodecs")),

@@ -22,7 +22,7 @@ class Size:
     tokens: int
     width: int
     hidden: int
-    frozen_niche: bool = False
+    niche_trains: str = "all"
     paper_genes: bool = False
     model_args: dict | None = None
 
@@ -30,8 +30,8 @@ class Size:
 SIZES = {
     "tiny": Size("test_efficientnet_gn", "test_efficientnet_gn", 32, 32, 2, 16, 16),
     "demo": Size("test_efficientnet_gn", "test_efficientnet_gn", 64, 48, 4, 128, 256),
-    "resnet50": Size("resnet50_gn", "resnet50_gn", 224, 224, 8, 512, 1024),
-    "paper": Size("resnet50", "vit_large_patch16_224", 224, 224, 8, 512, 1024, True, True, UNI),
+    "resnet50_small": Size("resnet50_gn", "resnet50_gn", 64, 64, 8, 512, 1024),
+    "paper": Size("resnet50", "vit_large_patch16_224", 224, 224, 8, 512, 1024, "none", True, UNI),
 }
 """Encoders as in configs/demo.yaml and configs/paper.yaml (random weights); GroupNorm, so that parts add up."""
 
@@ -44,11 +44,11 @@ def stalign(data: STAlignData, size: Size) -> STAlign:
         TimmStream,
         name=size.niche,
         size=size.niche_px,
-        frozen=size.frozen_niche,
+        trains=size.niche_trains,
         model_args=size.model_args,
     )
     return STAlign(
-        n_genes=data.n_genes,
+        genes=data.gene_panel,
         spot_image=partial(TimmStream, name=size.spot, size=size.spot_px),
         niche_image=niche,
         spot_gene=gene,

@@ -12,16 +12,25 @@ from stalign_pl.data.damage import Damaged
 
 @dataclass(frozen=True)
 class CountPairs:
-    """Raw counts of B rows as (row, gene, count) triples; a gene may come several times in a row and is then summed.
+    """Raw counts of B rows, one row's after another's; a gene may come several times in a row and is then summed.
 
     Those of a weighted niche are counts times whole weights.
 
-    row, gene: int32 [n]; gene is an index of the set's gene table. count: int32 [n].
+    Attributes:
+        length: int64 [B], pairs of each row.
+        gene, count: [n], uint16 as stored, or int32 where a slide or a weight needs it; gene is an index of the set's
+            gene table. They travel in the narrow type: widened on the way, they would be written twice as large.
     """
 
-    row: Tensor
+    length: Tensor
     gene: Tensor
     count: Tensor
+
+    @property
+    def row(self) -> Tensor:
+        """int64 [n], the pairs' rows."""
+        numbers = torch.arange(len(self.length), device=self.length.device)
+        return numbers.repeat_interleave(self.length, output_size=len(self.gene))
 
 
 @dataclass(frozen=True)

@@ -50,15 +50,11 @@ class Members:
             here = slice(of.start, of.stop)
             parts += of.slide.pairs(self.spots[here][taken[here]])
         lengths = np.fromiter((part.shape[1] for part in parts), np.int64, len(parts))
-        total = int(lengths.sum())
-        row, pairs = buffers.lend((total,), torch.int32), buffers.lend((2, total), torch.int32)
-        if total:
+        narrow = self.weights is None and all(of.slide.counts.dtype == np.uint16 for of in rows)
+        pairs = buffers.lend((2, int(lengths.sum())), torch.uint16 if narrow else torch.int32)
+        if parts:
             np.concatenate(parts, axis=1, out=pairs.numpy(), casting="same_kind")
-        ends = np.cumsum(np.concatenate([[0], lengths]))[np.cumsum(self.used)].tolist()
-        owner, start = row.numpy(), 0
-        for at, stop in enumerate(ends):
-            owner[start:stop] = at
-            start = stop
         if self.weights is not None:
             pairs.numpy()[1] *= np.repeat(self.weights[taken], lengths)
-        return CountPairs(row, pairs[0], pairs[1])
+        ends = np.cumsum(np.concatenate([[0], lengths]))[np.cumsum(self.used)]
+        return CountPairs(torch.from_numpy(np.diff(ends, prepend=0)), pairs[0], pairs[1])

@@ -245,5 +245,7 @@ def _show_valid_rows(columns: Sequence[np.ndarray], valid: np.ndarray) -> None:
 
 def _without(pairs: CountPairs, lost: list[int]) -> CountPairs:
     """The pairs of all other rows."""
-    kept = ~torch.isin(pairs.row, torch.tensor(lost, dtype=torch.int32))
-    return CountPairs(pairs.row[kept], pairs.gene[kept], pairs.count[kept])
+    kept = ~torch.isin(pairs.row, torch.tensor(lost))
+    length = pairs.length.clone()
+    length[lost] = 0
+    return CountPairs(length, pairs.gene[kept], pairs.count[kept])

@@ -184,7 +184,7 @@ class BatchTransform(nn.Module):
         """
         column = self.column[pairs.gene.long()]
         kept = column >= 0
-        place = pairs.row.long()[kept] * measured.shape[1] + column[kept]
+        place = pairs.row[kept] * measured.shape[1] + column[kept]
         counts = torch.zeros(measured.numel(), device=measured.device)
-        counts = counts.index_add_(0, place, pairs.count[kept].float()).view(measured.shape)
+        counts = counts.index_add_(0, place, pairs.count.float()[kept]).view(measured.shape)
         return log_normalised(counts, self.target[table], measured)

@@ -28,18 +28,24 @@ def results(module: ModuleType, tmp_path: Path, *given: str) -> tuple[dict, str]
 
 
 def test_the_loader_beside_decoding_and_stock_loaders(benchmark, tmp_path: Path) -> None:
-    found, table = results(benchmark("loader"), tmp_path, "--pairs", "64", "--repeats", "1", "--workers", "0")
+    found, table = results(benchmark("loader"), tmp_path, "--pairs", "32", "--repeats", "1", "--workers", "0")
     assert len(found["us_a_pair"]) == 11
-    assert all(cpu > 0 for turns in found["us_a_pair"].values() for cpu, _ in turns)
+    assert all(cpu > 0 for turns in found["us_a_pair"].values() for cpu, *_ in turns)
     assert table.count("\n| ours, K = ") == 5
 
 
 def test_the_step_beside_resident_tensors_and_the_authors_scheme(benchmark, tmp_path: Path) -> None:
-    found, table = results(benchmark("step"), tmp_path, "--tiny", "--genes", "50", "--repeats", "1", "--workers", "0")
-    assert found["tiny"].keys() == {"whole", "resident", "authors", "waiting"}
-    assert [line.split("|")[2].strip() for line in table.splitlines() if line.startswith("| tiny")] == [
-        *("whole", "resident", "authors")
-    ]
+    (tmp_path / "out").mkdir()
+    turns = {kind: [{"wall": 1.0, "cpu": cpu}] for kind, cpu in (("whole", 0.5), ("resident", 0.4), ("authors", 2.0))}
+    other = {"setting": "before", "anchors": 10, "turns": turns | {"waiting": [0.0]}}
+    (tmp_path / "out/results.json").write_text(json.dumps({"other": other}))
+    found, table = results(benchmark("step"), tmp_path, "--tiny", "--genes", "50", "--repeats", "1")
+    assert found.pop("other") == other
+    assert "| other | whole | 10 | 500 | 50.00 | 25.00 | 0.80 |" in table
+    assert "other: whole at least 0.95 of resident: MISSED, 0.80; the authors' scheme costs 4.0 times as much" in table
+    assert found["tiny"]["turns"].keys() == {"whole", "resident", "authors", "waiting"}
+    assert all(taken["cpu"] > 0 for kind in turns for taken in found["tiny"]["turns"][kind])
+    assert table.count("\n| tiny | ") == 3
 
 
 def test_many_slides(benchmark, tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from stalign_pl.data.augmentation import Augmentation, shuffled_within_slide
+from stalign_pl.data.batch import CountPairs
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.pictures import show
@@ -147,6 +150,18 @@ def test_expression_is_log_cp10k_and_a_stream_standardises_it_by_training_statis
     assert inputs.niche_image.shape == (len(slide), 3, 48, 48)
     assert float(inputs.niche_image.min()) >= 0
     assert float(inputs.niche_image.max()) <= 1
+
+
+def test_counts_as_stored_add_up_as_wide_ones(data):
+    slide = next(iter(data.val_slides.values()))
+    batch = BatchReader({slide.record.number: slide}, data.niche).read(np.full(8, slide.record.number), np.arange(8), 0)
+    stored = batch.spot_counts
+    assert stored.count.dtype == torch.uint16
+    stored.count.numpy()[stored.gene.numpy() == int(data.vocabulary.genes[0])] = 65_535
+    wide = replace(batch, spot_counts=CountPairs(stored.length, stored.gene.int(), stored.count.int()))
+    found, wanted = (data.transform(one).spot_genes for one in (batch, wide))
+    assert torch.equal(found, wanted)
+    assert found[:, 0].max() > 9.2  # log1p(1e4): the gene is nearly all there is
 
 
 def test_each_picture_is_resized_as_its_option_says(data, tiny_shards):

@@ -56,6 +56,6 @@ def as_user(data: STAlignData, slide: int, batch: SpotBatch, order: np.ndarray, 
 
 def _dense(pairs: CountPairs, rows: int, order: np.ndarray) -> np.ndarray:
     """Counts of the genes in an order, behind a first column of 7."""
-    counts = np.zeros((rows, max(order.max(), int(pairs.gene.max())) + 1), np.int64)
+    counts = np.zeros((rows, max(order.max(), int(pairs.gene.numpy().max())) + 1), np.int64)
     np.add.at(counts, (pairs.row.numpy(), pairs.gene.numpy()), pairs.count.numpy())
     return np.column_stack([np.full(rows, 7), counts[:, order]])
