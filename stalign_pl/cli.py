@@ -20,6 +20,7 @@ from stalign_pl.callbacks import (
     DamagedSamples,
     DataRecord,
     EmaConfig,
+    FreshRun,
     GenePredictionCallback,
     LastCheckpoint,
     MovedRun,
@@ -33,14 +34,14 @@ from stalign_pl.callbacks import (
     Throughput,
     WeightAverage,
 )
-from stalign_pl.config_changes import deciding_changes, refuse_changes
+from stalign_pl.config_changes import deciding_changes, refuse_changes, shapes_inputs
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models import draws_from_generator, has_train_mode_batchnorm
 from stalign_pl.module import STAlignModule
-from stalign_pl.run_folder import find_checkpoint, goes_on, resume_point, set_aside_earlier_run
-from stalign_pl.run_loggers import MetricsCSV, WandbMode, wandb_logger
+from stalign_pl.run_folder import find_checkpoint, goes_on, resume_point
+from stalign_pl.run_loggers import MetricsCSV, WandbMode, refuse_wandb, wandb_logger
 from stalign_pl.run_writer import RunWriter
 
 EVALUATIONS = (SpatialDomainCallback, GenePredictionCallback)
@@ -124,11 +125,13 @@ class STAlignCLI(LightningCLI):
             bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
             options.trainer.precision = "bf16-mixed" if bf16 else "32-true"
         self._refuse(options)
+        if options.data.seed is None:  # one seed, unless the data are told their own
+            options.data.seed = int(options.seed_everything)
         options.weights_only = True  # a checkpoint is data: loading one runs none of its code
         find = resume_point if self.subcommand == "fit" else find_checkpoint
         checkpoint = find(options.ckpt_path, run)
         options.ckpt_path = None if checkpoint is None else str(checkpoint)
-        if self.subcommand == "fit" and goes_on(checkpoint, run):
+        if goes_on(checkpoint, run):
             self._compare_settings(run)
         if self.subcommand == "fit" and checkpoint is not None:
             options.trainer.num_sanity_val_steps = 0  # the pass before training shows the untrained model, once
@@ -139,12 +142,14 @@ class STAlignCLI(LightningCLI):
         """Refuse, or take down, what a run that goes on has changed of what decides its numbers."""
         path, changes = run / "config.yaml", []
         if path.exists():
-            now = self._parser("fit").dump(self._options, skip_none=False)
+            now = self._parser(self.subcommand).dump(self._options, skip_none=False)
             old, new = OmegaConf.load(path), OmegaConf.create(now)
             changes = deciding_changes(OmegaConf.to_object(old), OmegaConf.to_object(new))
         elif rank_zero_only.rank == 0:
             print(f"{path} is not there: whether this run goes on with its own settings is not known")
         allowed = self._options.run.allow_changes
+        if self.subcommand != "fit":
+            changes = [change for change in changes if shapes_inputs(change.key)]
         refuse_changes(changes, allowed, run)
         self.save_config_kwargs |= {"goes_on": True, "changes": changes, "allowed": allowed}
 
@@ -157,12 +162,20 @@ class STAlignCLI(LightningCLI):
                 f"does not enlarge the pool of negatives, so it is not the loss of the larger batch. Leave it at 1, "
                 f"set data.composition to the batch you want and model.micro_batch to the rows that fit the device"
             )
+        if options.seed_everything < 0:
+            raise ConfigError(f"seed_everything is {options.seed_everything}; 0 or more is wanted")
         if not options.run.name.strip("./ "):
             raise ConfigError(f"run.name is {options.run.name!r}; it names the run's folder in {options.run.folder}")
         known = [f"val/{name}" for callback in EVALUATIONS for name in callback.logged.values()]
         slides, monitor = [f"{name}/" for name in known], options.checkpoint.monitor
         if monitor is not None and monitor not in known and not monitor.startswith(("train/", *slides)):
             raise ConfigError(f"checkpoint.monitor is {monitor!r}; known: {', '.join(known)}, and train/...")
+        better = None if monitor is None or monitor.startswith("train/") else "min" if "mse" in monitor else "max"
+        if better is not None and options.checkpoint.mode != better:
+            raise ConfigError(
+                f"checkpoint.monitor is {monitor} and checkpoint.mode is {options.checkpoint.mode}, which would keep "
+                f"the worst checkpoint as best. Set checkpoint.mode: {better}"
+            )
 
     def instantiate_trainer(self, **kwargs):
         """Add the loggers and the callbacks that no configuration names."""
@@ -196,21 +209,18 @@ class STAlignCLI(LightningCLI):
         trainer = super().instantiate_trainer(**extra, **kwargs)
         if self.subcommand == "fit":  # model, data and trainer exist: what is left to go wrong is not the configuration
             self.model.refuse_micro_batch(self.datamodule.composition.batch // trainer.world_size)
-            self._set_aside(run, options.ckpt_path)
-            run.mkdir(parents=True, exist_ok=True)
-            loggers = [MetricsCSV(run, writer), wandb_logger(run, options.run.wandb, options.run.project)]
-            loggers += _listed(given.logger)
-            trainer.loggers = [logger for logger in loggers if isinstance(logger, Logger)]
-        return trainer
+            refuse_wandb(options.run.wandb)
 
-    @staticmethod
-    def _set_aside(run: Path, checkpoint: str | None) -> None:
-        """Unless this goes on with the folder's own run, move that out of the way. Once, whatever the processes."""
-        if rank_zero_only.rank != 0 or goes_on(checkpoint, run):
-            return
-        earlier = set_aside_earlier_run(run)
-        if earlier is not None:
-            print(f"{run} held an earlier run, moved to {earlier}. To go on with a run: --ckpt_path last")
+            def loggers() -> list[Logger]:
+                run.mkdir(parents=True, exist_ok=True)
+                ours = [MetricsCSV(run, writer), wandb_logger(run, options.run.wandb, options.run.project)]
+                return [logger for logger in (*ours, *_listed(given.logger)) if isinstance(logger, Logger)]
+
+            if goes_on(options.ckpt_path, run):
+                trainer.loggers = loggers()
+            else:
+                trainer.callbacks.insert(0, FreshRun(run, writer, loggers))
+        return trainer
 
     def _refuse_absent_figure(self, monitor: str) -> None:
         """Else the first validation says so: no checkpoint is chosen by what is never logged."""

@@ -40,6 +40,18 @@ so has the number of views that `data.features` puts in place of augmentation. T
 they are what the encoder would say, or they are refused.
 """
 
+INPUTS = (
+    "data.genes",
+    "data.niche",
+    "data.niche_interpolation",
+    "data.niche_size",
+    "data.spot_interpolation",
+    "data.spot_size",
+    "data.stain",
+    "model.model",
+)
+"""Keys, with all below them, of what the model is and sees."""
+
 TRAINER_DECIDES = (
     "accumulate_grad_batches",
     "callbacks",
@@ -105,6 +117,11 @@ def _decides(key: str) -> bool:
     if key.startswith("trainer."):
         return key.split(".")[1] in TRAINER_DECIDES
     return not any(key == free or key.startswith(f"{free}.") for free in FREE)
+
+
+def shapes_inputs(key: str) -> bool:
+    """Whether a setting decides what a trained model is or is shown, and so must be in `test` what it was in `fit`."""
+    return any(key == own or key.startswith(f"{own}.") for own in INPUTS)
 
 
 def refuse_changes(changes: list[Change], allowed: bool, run: Path) -> None:

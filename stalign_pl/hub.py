@@ -155,7 +155,7 @@ def push(folder: Path, name: str, private: bool) -> str:
     try:
         api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Add the exported model")
-    except OSError as error:
+    except Exception as error:  # of the hub's client, or of its HTTP library, which is another in each version
         raise ConfigError(
             f"{folder} is written, but the hub did not take it as {name} ({error}). Log in with `hf auth login` as "
             f"someone who may write there, and push the folder: hf upload {name} {folder}"

@@ -51,7 +51,11 @@ def main(arguments: list[str]) -> int:
     slides = divide(ShardSet(data["shards"]), *(data.get(name) for name in DIVISION)).train
     niche.excluded_width([slide.record.ring_members for slide in slides.values()])
     sizes = {number: len(slide) for number, slide in slides.items()}
-    plan = training_plan(sizes, composition, data.get("seed") or 0, given.epoch)
+    seed = data.get("seed") or 0
+    for name, value in (("--epoch", given.epoch), ("--seed", seed)):
+        if value < 0:
+            raise ConfigError(f"{name} is {value}; 0 or more is wanted")
+    plan = training_plan(sizes, composition, seed, given.epoch)
     masked = niche if given.exact else excluded_shares(slides, niche)
     lines = plan_figures(plan, given.epoch, slides, masked).described()
     lines.append((f"rows a rank on {ranks}", f"{rows:,}"))
@@ -104,6 +108,8 @@ def _config(paths: list[str]) -> tuple[dict[str, Any], int]:
         data = {
             name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value for name, value in data.items()
         }
+        if data["seed"] is None:
+            data["seed"] = OmegaConf.select(merged, "seed_everything")
         counts = [OmegaConf.select(merged, f"trainer.{name}") for name in ("devices", "num_nodes")]
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"{', '.join(paths)}: {error}") from error

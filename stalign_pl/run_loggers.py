@@ -89,6 +89,12 @@ class MetricsCSV(Logger):
             writer.writerows(self._rows)
 
 
+def refuse_wandb(mode: WandbMode) -> None:
+    """Raises ConfigError where what is asked of wandb cannot be had."""
+    if mode == "online" and not _logged_in():
+        raise ConfigError("run.wandb is online, but you are not logged in: `wandb login`, or run.wandb: auto")
+
+
 def wandb_logger(run: Path, mode: WandbMode, project: str) -> Logger | None:
     """A WandbLogger whose run id lives in the run's folder, so that a resumed run goes on in the same wandb run."""
     if mode == "off" or rank_zero_only.rank != 0:
@@ -96,8 +102,6 @@ def wandb_logger(run: Path, mode: WandbMode, project: str) -> Logger | None:
     from lightning.pytorch.loggers import WandbLogger
 
     logged_in = _logged_in()
-    if mode == "online" and not logged_in:
-        raise ConfigError("run.wandb is online, but you are not logged in: `wandb login`, or run.wandb: auto")
     identity = run / "wandb_id.txt"
     if not identity.exists():
         identity.write_text(secrets.token_hex(4) + "\n")

@@ -79,15 +79,32 @@ class RunWriter(Callback):
         if trainer.is_global_zero:
             self.check()
 
+    def refuse_live(self) -> None:
+        """Before the folder is taken.
+
+        Raises:
+            TrainingError: a later start of the same job has it, or a process of this machine that still trains. (An
+                earlier start of the same job gives way: it is what a requeued job finds after the loss of a node.)
+        """
+        own, found = Writer.this_process(), self._found()
+        if found is None:
+            return
+        same_job = found.job is not None and found.job == own.job
+        if same_job and found.restart > own.restart:
+            raise TrainingError(f"{self.path.parent} is in use by a later start of this job: {found}")
+        if not same_job and found.host == own.host and found.pid != own.pid and _trains(found.pid):
+            raise TrainingError(
+                f"{self.path.parent} is in use: {found} still trains in it. Give another run.name, or stop that process"
+            )
+
     def take(self) -> None:
         """Be the writer from now on, and remove what killed ones left half-written.
 
         Raises:
-            TrainingError: a later start of the same job has it.
+            TrainingError: see `refuse_live`.
         """
-        own, found = Writer.this_process(), self._found()
-        if found is not None and found.job is not None and found.job == own.job and found.restart > own.restart:
-            raise TrainingError(f"{self.path.parent} is in use by a later start of this job: {found}")
+        self.refuse_live()
+        own = Writer.this_process()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, asdict(own))
         sweep(self.path.parent / "checkpoints", "*.ckpt")
@@ -107,3 +124,11 @@ class RunWriter(Callback):
             return Writer(**json.loads(self.path.read_text()))
         except FileNotFoundError:
             return None
+
+
+def _trains(pid: int) -> bool:
+    """Whether a process of this machine lives and is one of ours; where there is no /proc, as if none did."""
+    try:
+        return b"stalign_pl" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

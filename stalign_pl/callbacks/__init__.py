@@ -2,6 +2,7 @@
 
 from stalign_pl.callbacks.damaged_samples import DamagedSamples
 from stalign_pl.callbacks.data_record import DataRecord
+from stalign_pl.callbacks.fresh_run import FreshRun
 from stalign_pl.callbacks.gene_prediction import GenePredictionCallback
 from stalign_pl.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
 from stalign_pl.callbacks.moved_run import MovedRun
@@ -20,6 +21,7 @@ __all__ = [
     "DamagedSamples",
     "DataRecord",
     "EmaConfig",
+    "FreshRun",
     "GenePredictionCallback",
     "LastCheckpoint",
     "MovedRun",

@@ -57,7 +57,7 @@ class STAlignData(LightningDataModule):
             what they would look at; null runs them in each step.
         clusters: table of `python -m stalign_pl clusters`; the paired loss draws its negatives by it.
         fit_spots: at most this many training spots are embedded for the gene read-out, each epoch.
-        seed: of the plan and of augmentation.
+        seed: of the plan and of augmentation; null takes seed_everything's.
         threads: decoding threads a process.
         bad_samples: damaged samples beyond which training stops: a number, or a share of the training spots (0.0 to
             1.0); null is 0.1 % of them, at most 1,000. Held-out slides must be whole.
@@ -86,7 +86,7 @@ class STAlignData(LightningDataModule):
         augmentation: Augmentation = Augmentation(),  # noqa: B008
         stain: str = "slide",
         fit_spots: int = 20_000,
-        seed: int = 0,
+        seed: int | None = None,
         threads: int = 2,
         bad_samples: int | float | None = None,
         verify: bool = True,
@@ -103,7 +103,10 @@ class STAlignData(LightningDataModule):
         self.selection, self.stain, self.fit_spots = genes, stain, fit_spots
         self.spot_size, self.niche_size = spot_size, niche_size
         self.spot_interpolation, self.niche_interpolation = spot_interpolation, niche_interpolation
-        self.seed, self.threads, self.verify = seed, threads, verify
+        self.seed, self.threads, self.verify = seed or 0, threads, verify
+        for name, value, least in (("seed", self.seed, 0), ("threads", threads, 1)):
+            if value < least:
+                raise ConfigError(f"data.{name} is {value}; at least {least} is wanted")
         for name, size in (("spot_size", spot_size), ("niche_size", niche_size)):
             if size < 1:
                 raise ConfigError(f"data.{name} is {size}; a side in px, at least 1, is wanted")
@@ -112,6 +115,7 @@ class STAlignData(LightningDataModule):
         self.division = divide(self.shard_set, split, fold, val_patients, test_patients, train_patients)
         self.train_slides, self.val_slides = self.division.train, self.division.val
         self.test_slides = self.division.test
+        niche.excluded_width([slide.record.ring_members for slide in self.used_slides.values()])  # refuses k, rings
         self.allowed_damage = allowed(bad_samples, sum(len(slide) for slide in self.train_slides.values()))
         self.staging = None if stage_to is None else Staging(Path(stage_to), stage_keep)
         self.clusters: ClusterTable | None = None

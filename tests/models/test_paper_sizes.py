@@ -7,9 +7,11 @@ import torch
 from safetensors.torch import save_file
 
 from stalign_pl.models import ABFN, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
+from tests.models.panels import plain_panel
 
 UNI = {"init_values": 1e-5, "dynamic_img_size": True}
 TOKENS, WIDTH, GENES = 8, 512, 19_264
+PANEL = plain_panel(GENES)
 
 
 def counted(module):
@@ -71,7 +73,7 @@ def test_resnet50():
 
 def test_the_adaptive_gene_encoder():
     with torch.device("meta"):
-        stream = NicheGeneTransformer(GENES, TOKENS, WIDTH)
+        stream = NicheGeneTransformer(PANEL, TOKENS, WIDTH)
         found = stream(torch.empty(2, GENES), torch.ones(2, GENES, dtype=torch.bool))
     assert found.shape == (2, 8, 512)
     assert counted(stream) == niche_gene_transformer(GENES)
@@ -80,7 +82,7 @@ def test_the_adaptive_gene_encoder():
 def test_the_whole_model_trains_what_is_not_uni():
     with torch.device("meta"):
         model = STAlign(
-            n_genes=GENES,
+            genes=PANEL,
             spot_image=partial(TimmStream, name="resnet50"),
             niche_image=partial(TimmStream, name="vit_large_patch16_224", trains="none", model_args=UNI),
             spot_gene=partial(GeneMLP, hidden=1024),
