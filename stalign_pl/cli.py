@@ -115,6 +115,12 @@ class STAlignCLI(LightningCLI):
     def _options(self):
         return self.config[self.subcommand]
 
+    def _set_seed(self) -> None:
+        seed = self._options.seed_everything
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"seed_everything is {seed}; 0 to {2**32 - 1} is wanted")
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
         """Derive what the user need not type; refuse what cannot be right."""
         options = self._options
@@ -162,8 +168,6 @@ class STAlignCLI(LightningCLI):
                 f"does not enlarge the pool of negatives, so it is not the loss of the larger batch. Leave it at 1, "
                 f"set data.composition to the batch you want and model.micro_batch to the rows that fit the device"
             )
-        if options.seed_everything < 0:
-            raise ConfigError(f"seed_everything is {options.seed_everything}; 0 or more is wanted")
         if not options.run.name.strip("./ "):
             raise ConfigError(f"run.name is {options.run.name!r}; it names the run's folder in {options.run.folder}")
         known = [f"val/{name}" for callback in EVALUATIONS for name in callback.logged.values()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,16 @@ def test_taking_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
 def test_who_never_took_it_is_not_asked(tmp_path: Path) -> None:
     RunWriter(tmp_path).check()
     assert not (tmp_path / "writer.json").exists()
+
+
+def test_a_folder_that_a_live_process_trains_in_is_not_taken(tmp_path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "input()", "stalign_pl"], stdin=subprocess.PIPE)
+    taken(tmp_path)
+    path = tmp_path / "writer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pid": other.pid, "token": "another"}))
+    before = path.read_bytes()
+    with pytest.raises(TrainingError, match=rf"process {other.pid} on .* still trains in it"):
+        RunWriter(tmp_path).take()
+    assert path.read_bytes() == before
+    other.communicate(b"\n")
+    taken(tmp_path).check()

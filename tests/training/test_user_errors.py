@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import anndata
 import pytest
 import torch
 
+from stalign_pl.__main__ import main
 from tests.training.runs import QUICK, arguments, run_here
 
 Fails = Callable[..., str]
@@ -53,6 +55,11 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fails:
         (["--data.spot_size", "-3"], ["data.spot_size is -3"]),
         (["--data.niche.k", "7"], ["niche.k is 7", "niche.rings = 1", "6 at most"]),
         (["--run.name", ""], ["run.name is ''"]),
+        (["--data.seed", "-1"], ["data.seed is -1", "at least 0"]),
+        (["--seed_everything", "-1"], ["seed_everything is -1"]),
+        (["--data.threads", "0"], ["data.threads is 0", "at least 1"]),
+        (["--checkpoint.monitor", "val/ari", "--checkpoint.mode", "min"], ["val/ari", "checkpoint.mode: max"]),
+        (["--checkpoint.monitor", "val/gene_mse", "--checkpoint.mode", "max"], ["gene_mse", "checkpoint.mode: min"]),
         (["--data.niche.rings", "9"], ["niche.rings", "9 rings", "hold"]),
         (["--data.stain", "reinhard"], ["data.stain is 'reinhard'", "slide, none"]),
         (
@@ -164,8 +171,15 @@ def test_a_damaged_checkpoint(
 
 @pytest.mark.parametrize(
     "given",
-    [["--data.genes.n", "20", "--ckpt_path", "last"], ["--trainer.accelerator", "gpu"], ["--data.spot_size", "0"]],
-    ids=["refused checkpoint", "no such device", "wrong size"],
+    [
+        ["--data.genes.n", "20", "--ckpt_path", "last"],
+        ["--trainer.accelerator", "gpu"],
+        ["--data.spot_size", "0"],
+        ["--data.features", "nowhere"],
+        ["--ckpt_path", __file__],
+        ["--run.wandb", "online"],
+    ],
+    ids=["refused checkpoint", "no such device", "wrong size", "no features", "no checkpoint", "no login"],
 )
 def test_a_fit_that_cannot_start_leaves_the_run_as_it_was(
     given: list[str], trained: Path, tiny_shards: Path, fails: Fails, tmp_path: Path
@@ -200,3 +214,28 @@ def test_deterministic_takes_batchnorm_that_is_frozen(tiny_shards: Path, tmp_pat
     stream = "--model.model.init_args.spot_image.init_args"
     given = [f"{stream}.name", "test_resnet", f"{stream}.trains", "none", "--trainer.max_steps", "1", *QUICK]
     assert run_here(*arguments("fit", tiny_shards, tmp_path, *given, "--checkpoint.monitor", "null")) == 0
+
+
+def test_a_model_is_evaluated_as_it_was_trained(trained: Path, tiny_shards: Path, fails: Fails, tmp_path: Path) -> None:
+    shutil.copytree(trained / "tiny", tmp_path / "tiny")
+    line = fails("validate", tiny_shards, "--ckpt_path", "last", "--data.niche.k", "2", "--data.threads", "1")
+    assert "data.niche.k was" in line
+    assert "is 2" in line
+    assert "threads" not in line
+
+
+def test_an_unknown_command_is_answered_with_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given, status in (["nonsense"], 2), (["--help"], 0), ([], 0):
+        monkeypatch.setattr(sys, "argv", ["stalign_pl", *given])
+        assert main() == status
+        printed = "".join(capsys.readouterr())
+        assert all(name in printed for name in ("fit", "plan", "clusters", "cache-features", "export"))
+
+
+def test_the_plan_follows_the_one_seed(tiny_shards: Path, tmp_path: Path) -> None:
+    for given, seed in (["--seed_everything", "5"], 5), (["--seed_everything", "5", "--data.seed", "7"], 7):
+        more = ("--trainer.max_steps", "1", "--run.name", f"seed{seed}")
+        assert run_here(*arguments("fit", tiny_shards, tmp_path, *QUICK, *given, *more)) == 0
+        assert f"  seed: {seed}\n" in (tmp_path / f"seed{seed}" / "config.yaml").read_text()
