@@ -37,6 +37,7 @@ from stalign_pl.callbacks import (
 from stalign_pl.config_changes import deciding_changes, refuse_changes, shapes_inputs
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
+from stalign_pl.evaluation.tables import LOWER_IS_BETTER
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models import draws_from_generator, has_train_mode_batchnorm
 from stalign_pl.module import STAlignModule
@@ -170,15 +171,23 @@ class STAlignCLI(LightningCLI):
             )
         if not options.run.name.strip("./ "):
             raise ConfigError(f"run.name is {options.run.name!r}; it names the run's folder in {options.run.folder}")
-        known = [f"val/{name}" for callback in EVALUATIONS for name in callback.logged.values()]
-        slides, monitor = [f"{name}/" for name in known], options.checkpoint.monitor
-        if monitor is not None and monitor not in known and not monitor.startswith(("train/", *slides)):
+        if options.checkpoint.monitor is not None:
+            STAlignCLI._refuse_monitor(options.checkpoint.monitor, options.checkpoint.mode)
+
+    @staticmethod
+    def _refuse_monitor(monitor: str, mode: str) -> None:
+        """A figure that there is not, or a direction that would keep the worst checkpoint."""
+        if monitor.startswith("train/"):
+            return
+        known = {f"val/{name}": metric for callback in EVALUATIONS for metric, name in callback.logged.items()}
+        metrics = [metric for figure, metric in known.items() if monitor == figure or monitor.startswith(f"{figure}/")]
+        if not metrics:
             raise ConfigError(f"checkpoint.monitor is {monitor!r}; known: {', '.join(known)}, and train/...")
-        better = None if monitor is None or monitor.startswith("train/") else "min" if "mse" in monitor else "max"
-        if better is not None and options.checkpoint.mode != better:
+        better = "min" if metrics[0] in LOWER_IS_BETTER else "max"
+        if mode != better:
             raise ConfigError(
-                f"checkpoint.monitor is {monitor} and checkpoint.mode is {options.checkpoint.mode}, which would keep "
-                f"the worst checkpoint as best. Set checkpoint.mode: {better}"
+                f"checkpoint.monitor is {monitor} and checkpoint.mode is {mode}, which would keep the worst checkpoint "
+                f"as best. Set checkpoint.mode: {better}"
             )
 
     def instantiate_trainer(self, **kwargs):

@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from stalign_pl.evaluation.results import ALL, Row, read_results
-from stalign_pl.evaluation.tables import table
+from stalign_pl.evaluation.tables import LOWER_IS_BETTER, table
 from stalign_pl.shard_format import replacing
 
 
@@ -66,10 +66,10 @@ def _floors(rows: list[Row]) -> str:
     """The strongest training-free row of each figure: what the model has to beat."""
     floors = {row.row for row in rows if not row.row.startswith("stalign")} - {"oracle", "untrained"}
     parts = []
-    for metric, best in (("ari", max), ("mse", min)):
+    for metric in ("ari", "mse"):
         values = {name: _find(rows, name, metric) for name in sorted(floors)}
         values = {name: value for name, value in values.items() if value is not None}
         if values:
-            name = best(values, key=values.get)
+            name = (min if metric in LOWER_IS_BETTER else max)(values, key=values.get)
             parts.append(f"val/{'gene_' if metric == 'mse' else ''}{metric} {values[name]:.3f} ({name})")
     return "  ".join(parts)
