@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +200,11 @@ class STAlignCLI(LightningCLI):
             self._refuse_absent_figure(options.checkpoint.monitor or "")
         run = Path(options.trainer.default_root_dir)
         given, writer = self._get(self.config_init, "trainer"), RunWriter(run)
+        begin_logs, resumes = partial(self._loggers, run, writer), goes_on(options.ckpt_path, run)
         extra: dict[str, Any] = {
             "logger": False,
             "callbacks": [
+                *([FreshRun(run, writer, begin_logs)] if self.subcommand == "fit" and not resumes else []),
                 *(writer, Throughput(), DamagedSamples(), DataRecord(), PlanRecord(), RunReport()),
                 *_listed(given.callbacks),
             ],
@@ -212,7 +215,7 @@ class STAlignCLI(LightningCLI):
             extra["callbacks"].append(WeightAverage(ema))
         if self.subcommand == "fit":
             extra["callbacks"].append(Preemption(self._get(self.config_init, "last_checkpoint")))
-        if goes_on(options.ckpt_path, run):
+        if resumes:
             extra["callbacks"].append(MovedRun())
         bars = [callback for callback in extra["callbacks"] if isinstance(callback, ProgressBar)]
         if options.trainer.enable_progress_bar is not False and not bars:
@@ -223,17 +226,16 @@ class STAlignCLI(LightningCLI):
         if self.subcommand == "fit":  # model, data and trainer exist: what is left to go wrong is not the configuration
             self.model.refuse_micro_batch(self.datamodule.composition.batch // trainer.world_size)
             refuse_wandb(options.run.wandb)
-
-            def loggers() -> list[Logger]:
-                run.mkdir(parents=True, exist_ok=True)
-                ours = [MetricsCSV(run, writer), wandb_logger(run, options.run.wandb, options.run.project)]
-                return [logger for logger in (*ours, *_listed(given.logger)) if isinstance(logger, Logger)]
-
-            if goes_on(options.ckpt_path, run):
-                trainer.loggers = loggers()
-            else:
-                trainer.callbacks.insert(0, FreshRun(run, writer, loggers))
+            if resumes:
+                trainer.loggers = begin_logs()
         return trainer
+
+    def _loggers(self, run: Path, writer: RunWriter) -> list[Logger]:
+        """Ours and the configuration's, in the run's folder."""
+        run.mkdir(parents=True, exist_ok=True)
+        options, given = self._options.run, self._get(self.config_init, "trainer").logger
+        ours = [MetricsCSV(run, writer), wandb_logger(run, options.wandb, options.project)]
+        return [logger for logger in (*ours, *_listed(given)) if isinstance(logger, Logger)]
 
     def _refuse_absent_figure(self, monitor: str) -> None:
         """Else the first validation says so: no checkpoint is chosen by what is never logged."""

@@ -11,8 +11,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from stalign_pl.finished_run import FinishedRun, read_run
 from stalign_pl.hub import push, save_pretrained
 from stalign_pl.model_card import DataSource, ModelFacts, model_card
 from stalign_pl.model_folder import WEIGHTS
-from stalign_pl.shard_format import SlideRecord
+from stalign_pl.shard_format import SlideRecord, content_sha256
 from stalign_pl.split_file import PARTS
 
 LIBRARIES = ("torch", "timm", "lightning", "numpy")
@@ -155,6 +153,6 @@ def _provenance(run: FinishedRun) -> dict[str, Any]:
         "shards_sha256": data.shard_set.digest(),
         "vocabulary_sha256": data.vocabulary.digest(),
         "split_sha256": data.division.split_sha256,
-        "slides_sha256": hashlib.sha256(json.dumps(names).encode()).hexdigest(),
+        "slides_sha256": content_sha256(names),
         "seed": run.config["seed_everything"],
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.data.transform import BatchTransform
 from stalign_pl.features import Fingerprint
+from stalign_pl.shard_format import content_sha256
 
 FEATURES_FORMAT = 1
 
@@ -107,8 +107,8 @@ def _same(made: Any, wanted: Any) -> bool:
 
 def _files(slide: SlideShard) -> str:
     """Hash of the checksums of a slide's files, and of its gene panel's name, which is one."""
-    sums = [f"{name} {file['sha256']}" for name, file in sorted(slide.record.files.items())]
-    return hashlib.sha256("\n".join([*sums, slide.record.panel]).encode()).hexdigest()[:16]
+    sums = {name: file["sha256"] for name, file in slide.record.files.items()}
+    return content_sha256({"files": sums, "panel": slide.record.panel})[:16]
 
 
 def _numbers(tensor: Tensor) -> list[float]:
