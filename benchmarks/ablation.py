@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from demo_runs import Cohort, call
+from machine import write_results
 
 from stalign_pl.evaluation.results import ALL, Row, read_results
-from stalign_pl.shard_format import replacing, write_json
 
 EPOCHS = 6  # half of the demo's, so that a run is a minute
 CHOOSING, OTHERS = ("P07", "P08"), ("P09", "P10")
@@ -199,11 +199,9 @@ def main() -> None:
     ]
     if absent:
         lines += ["", f"Not run: {'; '.join(absent)}."]
-    args.out.mkdir(parents=True, exist_ok=True)
-    with replacing(args.out / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-    write_json(
-        args.out / "results.json",
+    write_results(
+        args.out,
+        lines,
         [
             {
                 "variant": name,

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import synthetic_slides as synthetic
-from machine import machine, memory
+from machine import machine, memory, write_results
 
 from data_prep.config import BuildConfig, SourceEntry
 from data_prep.crops import crop, crop_size, encode
@@ -39,7 +39,6 @@ from data_prep.shards import write_slide
 from data_prep.slide import Slide
 from data_prep.slide_job import build_slide, curated, seen
 from data_prep.sources import ReaderOptions, find_source
-from stalign_pl.shard_format import replacing, write_json
 
 REPEATS = 3
 SPOTS, PITCH_PX = 4000, 200.0
@@ -236,7 +235,6 @@ def main() -> None:
     if args.case:
         return
     shutil.rmtree(args.work)
-    args.out.mkdir(parents=True, exist_ok=True)
     lines = [
         *table(results),
         "",
@@ -244,9 +242,7 @@ def main() -> None:
         "",
         machine("numpy", "pillow", "simplejpeg", "tifffile", "imagecodecs", "anndata"),
     ]
-    with replacing(args.out / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-    write_json(args.out / "results.json", [{"case": case, **found} for case, found in results.items()])
+    write_results(args.out, lines, [{"case": case, **found} for case, found in results.items()])
 
 
 if __name__ == "__main__":

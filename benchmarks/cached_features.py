@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import machine
+from machine import machine, write_results
 
 from stalign_pl.configured_parts import ConfiguredParts
 from stalign_pl.data.batch import CachedFeatures, SpotBatch
@@ -34,7 +34,6 @@ from stalign_pl.data.reader import BatchReader
 from stalign_pl.feature_making import FeatureMaker
 from stalign_pl.models import cacheable_streams, fingerprint
 from stalign_pl.optimizer import adamw
-from stalign_pl.shard_format import replacing, write_json
 
 STREAM = "niche_image"
 VIEWS = 2
@@ -139,10 +138,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(parts, Path(folder), given.steps)
     lines = [*table(found), "", machine("torch", "timm", "h5py")]
-    given.out.mkdir(parents=True, exist_ok=True)
-    with replacing(given.out / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-    write_json(given.out / "results.json", found)
+    write_results(given.out, lines, found)
     print("\n".join(lines))
 
 

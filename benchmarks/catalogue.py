@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import synthetic_slides as synthetic
 from linked_slides import link
-from machine import machine
+from machine import machine, write_results
 
 from data_prep.__main__ import main as data_prep
 from data_prep.check import check
@@ -28,7 +28,7 @@ from data_prep.images import open_image, thumbnail
 from data_prep.quality import ImageQuality
 from data_prep.settings import BuildSettings, CropSettings
 from data_prep.shards import write_slide
-from stalign_pl.shard_format import Manifest, SlideRecord, replacing, write_json
+from stalign_pl.shard_format import Manifest, SlideRecord
 
 SLIDES, SPOTS, PITCH_PX = 531, 2452, 12.0
 CONFIG = Path(__file__).resolve().parents[1] / "configs/data/stimage_human_visium.yaml"
@@ -104,10 +104,7 @@ def main() -> None:
         "",
         machine("numpy"),
     ]
-    args.out.mkdir(parents=True, exist_ok=True)
-    with replacing(args.out / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-    write_json(args.out / "results.json", found)
+    write_results(args.out, lines, found)
     print("\n".join(lines))
 
 

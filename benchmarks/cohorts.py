@@ -13,14 +13,11 @@ was worked out on development seeds 0 and 1, so the table that counts is of coho
 
 from __future__ import annotations
 
-import argparse
-import platform
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-import torch
 from demo_runs import Cohort, fit_and_test
-from paired_table import Line, Results, floors, paired_table, write
+from over_cohorts import compare
+from paired_table import Line, floors
+
+from stalign_pl.evaluation.results import Row
 
 FEWER_FLOORS = ("--spatial_domains.smooth", "0", "--spatial_domains.secondary", "[]")  # the model's run has them
 RUNS = {
@@ -33,31 +30,10 @@ RUNS = {
 LINES = [Line("stalign", "model"), Line("shuffled", "shuffled"), Line("shuffled_all", "shuffled_all"), *floors("model")]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", default="105,106,107,108,109")
-    parser.add_argument("--runs", default="runs/cohorts", help="folder of the runs; finished ones are not run again")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cohorts"))
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; with 2 on two cores set OMP_NUM_THREADS=1")
-    args = parser.parse_args()
-    cohorts = [Cohort(int(seed)) for seed in args.seeds.split(",")]
-    for cohort in cohorts:
-        cohort.prepare()
-    jobs = [(cohort, name) for cohort in cohorts for name in RUNS]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        rows = list(
-            pool.map(lambda job: fit_and_test(job[0], args.runs, f"cohort-{job[0].seed}-{job[1]}", RUNS[job[1]]), jobs)
-        )
-    results: Results = {}
-    for (cohort, name), found in zip(jobs, rows, strict=True):
-        results.setdefault(cohort.seed, {})[name] = found
-    lines = [f"Cohort seeds {args.seeds}; mean ± sd over cohorts, in brackets the paired difference in its own sd.", ""]
-    for split in ("test", "val"):
-        lines += paired_table(results, split, LINES)
-    lines.append(f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, CPU.")
-    write(args.out, lines, results)
-    print("\n".join(lines))
+def run(cohort: Cohort, runs: str, name: str) -> list[Row]:
+    """Fit and test one of RUNS on one cohort, unless that was done."""
+    return fit_and_test(cohort, runs, f"cohort-{cohort.seed}-{name}", RUNS[name])
 
 
 if __name__ == "__main__":
-    main()
+    compare(__doc__, "cohorts", "105,106,107,108,109", list(RUNS), run, LINES)

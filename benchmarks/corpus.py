@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 import synthetic_slides as synthetic
-from machine import machine, memory
+from machine import machine, memory, write_results
 
-from stalign_pl.shard_format import Manifest, replacing, write_json
+from stalign_pl.shard_format import Manifest
 
 PITCH_PX = 100 / 0.75
 FLAT_BYTES = 64 << 20
@@ -161,10 +161,7 @@ def main() -> None:
     finally:
         shutil.rmtree(args.work)
     lines = [*table(found), "", machine("numpy", "torch", "pillow", "simplejpeg", "anndata")]
-    args.out.mkdir(parents=True, exist_ok=True)
-    with replacing(args.out / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-    write_json(args.out / "results.json", found)
+    write_results(args.out, lines, found)
     print("\n".join(lines))
     own = found["own_by_tenth"]
     half = -(-len(own) // 2)

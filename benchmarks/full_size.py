@@ -21,13 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import machine, memory
+from machine import machine, memory, write_results
 from torch import Tensor
 
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models import ABFN, GeneMLP, LastBlocks, LowRank, NicheGeneTransformer, STAlign, TimmStream
 from stalign_pl.objectives import SpotIds, ThreeLevelLoss
-from stalign_pl.shard_format import replacing, write_json
 
 GENES, ROWS, SIZE = 19_264, 8, 224
 UNI = {"init_values": 1e-5, "dynamic_img_size": True}
@@ -118,11 +117,9 @@ def main() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         results.append(json.loads(done.stdout.splitlines()[-1]))
         print(table(results)[-1], flush=True)
-    args.out.mkdir(parents=True, exist_ok=True)
-    lines = [*table(results), "", f"Batch {ROWS}, {SIZE} px, {GENES:,} genes, float32, one thread.", ""]
-    with replacing(args.out / "table.md") as temporary:
-        temporary.write_text("\n".join([*lines, machine("torch", "timm")]) + "\n")
-    write_json(args.out / "results.json", results)
+    lines = [*table(results), "", f"Batch {ROWS}, {SIZE} px, {GENES:,} genes, float32, one thread."]
+    lines += ["", machine("torch", "timm")]
+    write_results(args.out, lines, results)
 
 
 if __name__ == "__main__":

@@ -227,6 +227,7 @@ def main(argv: list[str] | None = None) -> None:
     lines = [*table(encoders, peak, parity, measured), "", f"{where}; " + machine("torch", "lightning", "timm")]
     found = {"peak": peak, "encoders": [asdict(one) for one in encoders], "losses": parity, "step": measured}
     write_results(args.out, lines, found)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -223,6 +223,7 @@ def main(argv: list[str] | None = None) -> None:
         machine("numpy", "torch", "torchvision", "simplejpeg", "imagecodecs", "webdataset"),
     ]
     write_results(args.out, lines, {"pairs": args.pairs, "bytes": sizes, "us_a_pair": found, "share": reached})
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -27,11 +27,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from machine import machine, memory
+from machine import machine, memory, write_results
 from torch import Tensor
 
 from stalign_pl.objectives import Pairs, Retrieval, SpotIds, World, pairwise_sigmoid, symmetric_info_nce
-from stalign_pl.shard_format import replacing, write_json
 
 DIM, SLIDE, LIMIT = 512, 64, 4 * 2**30
 COMPARED = (4096, 8192, 16384)
@@ -154,12 +153,9 @@ def main() -> None:
         repeats = args.repeats if rows <= 8192 else 1
         results.append({"kind": kind, "of": [size, rows], **in_children(kind, rows, size, repeats, args.clip)})
         print(table([*results][-1:])[-1], flush=True)
-    args.out.mkdir(parents=True, exist_ok=True)
     lines = [*table(results), "", *(f"- {line}" for line in verdict(results)), "", machine("torch")]
     lines.append("ClipLoss of open_clip_torch 3.3.0, local loss, gather with gradient.")
-    with replacing(args.out / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-    write_json(args.out / "results.json", results)
+    write_results(args.out, lines, results)
     print("\n".join(verdict(results)))
 
 

@@ -33,9 +33,8 @@ def memory(name: str) -> int:
 
 
 def write_results(out: Path, lines: list[str], found: object) -> None:
-    """Write `table.md` and `results.json` into a folder, and print the table."""
+    """Write `table.md` and `results.json` into a folder."""
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "table.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
     write_json(out / "results.json", found)
-    print("\n".join(lines))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo_runs import number
+from machine import write_results
 
 from stalign_pl.evaluation.results import Row
-from stalign_pl.shard_format import replacing, write_json
 
 FLOORS = (
     *("untrained", "image", "pixels", "pca", *(f"pca_smooth{rounds}" for rounds in range(1, 7))),
@@ -81,11 +81,9 @@ def in_sds(gain: list[float]) -> str:
 
 def write(out: Path, lines: list[str], results: Results) -> None:
     """table.md, and every number in results.json."""
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-    write_json(
-        out / "results.json",
+    write_results(
+        out,
+        lines,
         [
             {
                 "cohort": seed,

@@ -10,14 +10,11 @@ sets was chosen on development seeds (results/ablation). Writes results.json (ev
 
 from __future__ import annotations
 
-import argparse
-import platform
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import torch
 from demo_runs import Cohort, call, fit_and_test
-from paired_table import Line, Results, floors, paired_table, write
+from over_cohorts import compare
+from paired_table import Line, floors
 
 from stalign_pl.evaluation.results import Row
 
@@ -51,29 +48,5 @@ def run(cohort: Cohort, runs: str, recipe: str) -> list[Row]:
     return fit_and_test(cohort, runs, f"recipe-{cohort.seed}-{recipe}", options)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", default="110,111,112,113,114")
-    parser.add_argument("--runs", default="runs/recipes", help="folder of the runs; finished ones are not run again")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recipes"))
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; with 2 on two cores set OMP_NUM_THREADS=1")
-    args = parser.parse_args()
-    cohorts = [Cohort(int(seed)) for seed in args.seeds.split(",")]
-    for cohort in cohorts:
-        cohort.prepare()
-    jobs = [(cohort, recipe) for cohort in cohorts for recipe in RECIPES]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        rows = list(pool.map(lambda job: run(job[0], args.runs, job[1]), jobs))
-    results: Results = {}
-    for (cohort, recipe), found in zip(jobs, rows, strict=True):
-        results.setdefault(cohort.seed, {})[recipe] = found
-    lines = [f"Cohort seeds {args.seeds}; mean ± sd over cohorts, in brackets the paired difference in its own sd.", ""]
-    for split in ("test", "val"):
-        lines += paired_table(results, split, LINES)
-    lines.append(f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, CPU.")
-    write(args.out, lines, results)
-    print("\n".join(lines))
-
-
 if __name__ == "__main__":
-    main()
+    compare(__doc__, "recipes", "110,111,112,113,114", list(RECIPES), run, LINES)

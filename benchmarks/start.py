@@ -253,6 +253,7 @@ def main(argv: list[str] | None = None) -> None:
         *("", machine("numpy", "torch", "simplejpeg", "imagecodecs")),
     ]
     write_results(args.out, lines, found)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

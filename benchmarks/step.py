@@ -239,6 +239,7 @@ def write(out: Path, results: dict[str, dict]) -> None:
         machine("torch", "lightning", "timm", "simplejpeg"),
     ]
     write_results(out, lines, results)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
