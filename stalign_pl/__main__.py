@@ -36,8 +36,7 @@ def main() -> int:
         return 0
     if sys.argv[1] not in LIGHTNING_COMMANDS | OWN_COMMANDS:
         known = ", ".join(LIGHTNING_COMMANDS | OWN_COMMANDS)
-        print(f"stalign_pl: error: no command {sys.argv[1]!r}; known: {known}", file=sys.stderr)
-        return 2
+        return _refuse(f"no command {sys.argv[1]!r}; known: {known}", 2)
     if sys.argv[1] in OWN_COMMANDS:
         return _own_command(sys.argv[1], sys.argv[2:])
     from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -49,12 +48,16 @@ def main() -> int:
     except Preempted as stop:
         return leave(stop)
     except (STAlignError, MisconfigurationException, OSError) as error:
-        print(f"stalign_pl: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return _refuse(error, 1)
     except argparse.ArgumentError as error:
-        print(f"stalign_pl: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _refuse(error, 2)
     return 0
+
+
+def _refuse(error: object, status: int) -> int:
+    """Say on stderr, in a single write, what is wrong: every rank writes to the same pipe, and print() writes twice."""
+    sys.stderr.write(f"stalign_pl: error: {' '.join(str(error).split())}\n")
+    return status
 
 
 def _summary() -> str:
@@ -69,11 +72,9 @@ def _own_command(name: str, arguments: list[str]) -> int:
     try:
         return command.main(arguments)
     except (STAlignError, OSError) as error:
-        print(f"stalign_pl: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return _refuse(error, 1)
     except argparse.ArgumentError as error:
-        print(f"stalign_pl: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _refuse(error, 2)
 
 
 if __name__ == "__main__":
