@@ -9,6 +9,7 @@ import torch
 
 from stalign_pl.data.batch import CountPairs
 from stalign_pl.data.buffers import BatchBuffers
+from stalign_pl.data.niche import WHOLE
 from stalign_pl.data.shards import SlideShard
 
 
@@ -21,19 +22,28 @@ class SlideRows:
     stop: int
 
 
+EVENED = 4
+"""Depth weighs up to this, and to whole parts of as many: a near-empty spot is not blown up to a whole one."""
+
+
 class Members:
     """The spots whose counts are added up in each row of a batch.
+
+    Args:
+        weighted: they count differently.
+        even_depth: by their depth as well, see `evened`.
 
     Attributes:
         spots: int32 [B, width], spot indices of the row's slide, the first `used` of them.
         used: int64 [B].
-        weights: int32 [B, width], of the spots; None where all count alike.
+        weights: int32 [B, width], of the spots, WHOLE until they are set; None where all count alike.
     """
 
-    def __init__(self, batch: int, width: int, weighted: bool) -> None:
+    def __init__(self, batch: int, width: int, weighted: bool = False, even_depth: bool = False) -> None:
         self.spots = np.zeros((batch, width), np.int32)
         self.used = np.zeros(batch, np.int64)
-        self.weights = np.ones((batch, width), np.int32) if weighted else None
+        self.weights = np.full((batch, width), WHOLE, np.int32) if weighted or even_depth else None
+        self.even_depth = even_depth
 
     def gather(self, rows: list[SlideRows], buffers: BatchBuffers) -> CountPairs:
         """Copy the members' pairs one after another, counts times weights where there are any; the device adds up.
@@ -54,7 +64,31 @@ class Members:
         pairs = buffers.lend((2, int(lengths.sum())), torch.uint16 if narrow else torch.int32)
         if parts:
             np.concatenate(parts, axis=1, out=pairs.numpy(), casting="same_kind")
+        ends = np.cumsum(np.concatenate([[0], lengths]))
         if self.weights is not None:
-            pairs.numpy()[1] *= np.repeat(self.weights[taken], lengths)
-        ends = np.cumsum(np.concatenate([[0], lengths]))[np.cumsum(self.used)]
-        return CountPairs(torch.from_numpy(np.diff(ends, prepend=0)), pairs[0], pairs[1])
+            weights = self.weights[taken]
+            if self.even_depth:
+                depth = np.diff(np.concatenate([[0], pairs.numpy()[1].cumsum(dtype=np.int64)])[ends])
+                weights = evened(weights, depth, self.used)
+            pairs.numpy()[1] *= np.repeat(weights, lengths)
+        of_rows = ends[np.cumsum(self.used)]
+        return CountPairs(torch.from_numpy(np.diff(of_rows, prepend=0)), pairs[0], pairs[1])
+
+
+def evened(weights: np.ndarray, depth: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Weights times the mean depth of the row's members over the member's own, at most EVENED; in parts of EVENED.
+
+    Members then count alike in what they are made of, however many molecules each was counted by.
+
+    Args:
+        weights: int32 [M], 1 or more, of the rows' members one after another.
+        depth: int64 [M], the member's counts.
+        used: int64 [B], members of each row, M together.
+
+    Returns:
+        int32 [M], 1 to EVENED^2 times the weight.
+    """
+    row = np.repeat(np.arange(len(used)), used)
+    mean = np.bincount(row, depth, len(used)) / np.maximum(used, 1)
+    share = np.minimum(mean[row] / np.maximum(depth, 1), EVENED)
+    return np.maximum(np.rint(EVENED * weights * share), 1).astype(np.int32)

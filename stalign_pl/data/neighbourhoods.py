@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stalign_pl.data.member_counts import Members
-from stalign_pl.data.niche import WHOLE, NicheConfig
+from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.shards import Run, SlideShard
 from stalign_pl.data.small_members import small_members
 from stalign_pl.shard_format import MEMBERS
@@ -30,8 +30,8 @@ class Neighbourhoods:
 
     def __init__(self, batch: int, niche: NicheConfig, excluded_width: int, members_width: int) -> None:
         self.niche = niche
-        self.itself = Members(batch, 1, weighted=False)
-        self.members = Members(batch, members_width, niche.weights != "uniform")
+        self.itself = Members(batch, 1)
+        self.members = Members(batch, members_width, niche.weights != "uniform", niche.even_depth)
         self.excluded = np.full((batch, excluded_width), -1, np.int32)
         self.box = np.zeros((batch, 4), np.float32)
         self.box[:, 2:] = 1
@@ -49,10 +49,11 @@ class Neighbourhoods:
         self.excluded[at, : len(excluded)] = excluded
         side = run.slide.record.niche_px
         self.box[at] = (0, 0, side, side) if niche.image == "view" else boxes[min(count, len(boxes) - 1)]
-        if self.members.weights is not None:
-            apart = _apart(run.slide, spot, members) if niche.weights == "distance" else None
-            self.members.weights[at, :count] = niche.member_weights(count, rings, apart)
-            self.members.weights[at, count:] = WHOLE
+        if niche.weights != "uniform":
+            far = np.searchsorted(rings, np.arange(count), side="right") + 1
+            if niche.weights == "distance":
+                far = _apart(run.slide, spot, members)
+            self.members.weights[at, :count] = niche.member_weights(far)
         if not niche.leave_target_out:
             self.members.spots[at, count] = spot
             count += 1

@@ -11,6 +11,7 @@ import numpy as np
 from stalign_pl.errors import ConfigError
 
 Weights = Literal["uniform", "ring", "distance"]
+FALLING = f"{', '.join(get_args(Weights))}, or a number in (0, 1)"
 
 WHOLE = 16
 """The weight of the target itself; other weights are whole sixteenths of it, so that weighted counts stay whole."""
@@ -31,7 +32,10 @@ class NicheConfig:
             "view" the whole stored field of view.
         weights: of the members in the niche's sum of genes. "uniform": all alike (the paper); "ring": 1 / (1 + ring),
             so 1/2 in the first ring, 1/3 in the second; "distance": 1 / (1 + distance in pitches), which on a perfect
-            lattice differs from "ring" only inside the outer rings. To whole sixteenths, so that sums stay exact.
+            lattice differs from "ring" only inside the outer rings; a number in (0, 1): each ring counts that many
+            times the one inside it. To whole sixteenths, so that sums stay exact.
+        even_depth: weigh the members by depth, too (`member_counts.evened`): the sum is then of what the spots are
+            made of, and not mostly of the spot with the most molecules.
     """
 
     k: int | None = 3
@@ -39,7 +43,8 @@ class NicheConfig:
     exclude_rings: int | None = None
     leave_target_out: bool = False
     image: str = "box"
-    weights: Weights = "uniform"
+    weights: Weights | float = "uniform"
+    even_depth: bool = False
 
     def __post_init__(self) -> None:
         problems = []
@@ -53,8 +58,8 @@ class NicheConfig:
             problems.append("niche.leave_target_out with niche.k = 0 leaves an empty niche")
         if self.image not in ("box", "view"):
             problems.append(f"niche.image is {self.image!r}; known: box, view")
-        if self.weights not in get_args(Weights):
-            problems.append(f"niche.weights is {self.weights!r}; known: {', '.join(get_args(Weights))}")
+        if not (0 < self.weights < 1 if isinstance(self.weights, float) else self.weights in get_args(Weights)):
+            problems.append(f"niche.weights is {self.weights!r}; known: {FALLING}")
         if problems:
             raise ConfigError("; ".join(problems))
 
@@ -87,22 +92,19 @@ class NicheConfig:
         within = neighbors[: _ring_end(ring_ends, self.rings, "niche.rings")]
         return within if self.k is None else within[: self.k]
 
-    def member_weights(self, members: int, ring_ends: list[int], apart: np.ndarray | None = None) -> np.ndarray | None:
-        """Weights of the niche's members, nearest first, in sixteenths; the target's own is WHOLE. None where uniform.
+    def member_weights(self, far: np.ndarray) -> np.ndarray:
+        """Weights of the niche's members, in sixteenths; the target's own is WHOLE.
 
         Args:
-            members: how many there are, target not counted.
-            ring_ends: cumulative ring ends of the sample.
-            apart: float [members], their distances from the target in pitches; needed for "distance" alone.
+            far: [members], how far from the target: in pitches for "distance", else the ring, 1 or more.
 
         Returns:
             int32 [members], 1 to WHOLE.
         """
         if self.weights == "uniform":
-            return None
-        if self.weights == "ring":
-            apart = np.searchsorted(ring_ends, np.arange(members), side="right") + 1
-        return np.maximum(np.rint(WHOLE / (1 + apart)), 1).astype(np.int32)
+            return np.full(len(far), WHOLE, np.int32)
+        share = self.weights**far if isinstance(self.weights, float) else 1 / (1 + far)
+        return np.maximum(np.rint(WHOLE * share), 1).astype(np.int32)
 
     def excluded(self, neighbors: np.ndarray, ring_ends: list[int]) -> np.ndarray:
         """Spot indices that are no negatives of the target."""

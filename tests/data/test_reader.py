@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from stalign_pl.data.loader import BatchLoader
+from stalign_pl.data.member_counts import evened
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.plan import Composition, Plan, training_plan
 from stalign_pl.data.reader import BatchReader
@@ -158,11 +159,14 @@ def test_a_run_of_neighbouring_places_is_one_read(shards, monkeypatch):
     assert len(lengths) == runs
 
 
-@pytest.mark.parametrize("weights", ["ring", "distance"])
+@pytest.mark.parametrize(
+    ("weights", "even_depth"),
+    [("ring", False), ("distance", False), (0.3, False), ("uniform", True), ("ring", True), (0.3, True)],
+)
 @pytest.mark.parametrize("leave_target_out", [False, True])
-def test_weighted_niche_counts(shards, weights, leave_target_out):
-    """Sixteenths of 1 / (1 + ring), or of 1 / (1 + distance in pitches), by the h5ad's counts and positions."""
-    niche = NicheConfig(k=None, rings=2, weights=weights, leave_target_out=leave_target_out)
+def test_weighted_niche_counts(shards, weights, even_depth, leave_target_out):
+    """Sixteenths of 1 / (1 + ring), 1 / (1 + distance in pitches) or .3^ring, by the h5ad's counts and positions."""
+    niche = NicheConfig(None, rings=2, weights=weights, leave_target_out=leave_target_out, even_depth=even_depth)
     slide = shards.slides[0]
     batch = BatchReader(shards.slides, niche).read(np.zeros(6, np.int64), np.arange(6), epoch=0)
     data = anndata.read_h5ad(shards.folder / slide.record.h5ad)
@@ -177,9 +181,21 @@ def test_weighted_niche_counts(shards, weights, leave_target_out):
     for row, spot in enumerate(batch.spot.tolist()):
         apart = np.linalg.norm(xy - xy[spot], axis=1)
         ring = np.select([apart < 0.5, apart < 1.2, apart < 2.2], [0, 1, 2], default=99)
-        weight = np.rint(16 / (1 + (ring if weights == "ring" else apart))) * (ring <= 2)
+        share = {"ring": 1 / (1 + ring), "distance": 1 / (1 + apart), "uniform": 1 + 0 * ring, 0.3: 0.3**ring}[weights]
+        weight = np.rint(16 * share) * (ring <= 2)
         weight[spot] = 0 if leave_target_out else 16
+        if even_depth:
+            depth, members = counts.sum(axis=1), weight > 0
+            share = np.minimum(depth[members].mean() / np.maximum(depth[members], 1), 4)
+            weight[members] = np.maximum(np.rint(4 * weight[members] * share), 1)
         np.testing.assert_array_equal(found[row][genes], weight.astype(int) @ counts)
+
+
+def test_evened_depth():
+    """A niche of a deep, a middling and an empty spot, then one alone: mean depth over own, at most 4; in quarters."""
+    weights, used = np.array([16, 8, 5, 16]), np.array([3, 1])
+    np.testing.assert_array_equal(evened(weights, np.array([6000, 3000, 0, 7]), used), [32, 32, 80, 64])
+    assert len(evened(weights[:0], weights[:0], used * 0)) == 0
 
 
 def test_ranks_read_the_slices_of_the_same_batches(shards):
