@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stalign_pl.encoder_terms import EncoderTerms
+from stalign_pl.niche_counts import SLACK
 from stalign_pl.preparation import Preparation
 
 TAGS = ("spatial-transcriptomics", "histopathology", "contrastive-learning", "biology")
@@ -94,20 +95,29 @@ def _use(facts: ModelFacts) -> str:
     prepared, niche = facts.preparation, facts.preparation.niche
     members = "its whole rings" if niche.k is None else f"its {niche.k} nearest"
     own = "without the spot itself" if niche.leave_target_out else "the spot itself included"
-    weighted = "" if niche.weights == "uniform" else f", weighted by {niche.weights}"
+    weighted = "" if niche.weights == "uniform" else f", {_weighted(niche.weights)}"
+    weighted += ", each spot's counts weighed by the niche's mean depth over its own" if niche.even_depth else ""
     picture = (
         "the bounding box of those spots' pictures" if niche.image == "box" else f"{_um(prepared.niche_um)} um wide"
     )
+    near = (
+        "tree = cKDTree(xy / pitch)                       # pitch: from a spot to the next, as xy is\n"
+        f'apart = tree.sparse_distance_matrix(tree, {niche.rings + SLACK:g}, output_type="coo_matrix")'
+        f"{'' if niche.k is None else f'  # of each spot the nearest {niche.k} alone'}\n"
+    )
     return (
         "```python\n"
+        "from scipy.spatial import cKDTree\n"
         "from stalign_pl.models import STAlign\n"
+        "from stalign_pl.niche_counts import niche_counts\n"
         "from stalign_pl.preparation import SlideSpots\n\n"
         'model = STAlign.from_pretrained("FOLDER")        # or "OWNER/NAME"; eval mode\n'
+        f"{near}"
         "spots = SlideSpots(                              # one slide's\n"
         "    spot_image=spot_image,                       # uint8 [N, S, S, 3]\n"
         "    niche_image=niche_image,                     # uint8 [N, T, T, 3]\n"
         "    counts=counts,                               # raw, [N, M]\n"
-        "    niche_counts=counts[nearest].sum(axis=1),    # raw, summed over the niche's members\n"
+        "    niche_counts=niche_counts(counts, apart, model.preparation.niche),\n"
         "    genes=names,                                 # M symbols or Ensembl ids\n"
         ")\n"
         "embeddings = model.embed(spots)                  # .niche, .spot, .spot_image, ...: [N, D]\n"
@@ -117,6 +127,10 @@ def _use(facts: ModelFacts) -> str:
         f"any resolution are resized; genes that a slide did not measure are told to the model as such"
         f"{'' if prepared.colour is None else '; the colours of a slide are moved to those of the training slides'}.\n"
     )
+
+
+def _weighted(weights: str | float) -> str:
+    return f"each ring {weights:g} times the one inside it" if isinstance(weights, float) else f"weighted by {weights}"
 
 
 def _data(facts: ModelFacts) -> str:
