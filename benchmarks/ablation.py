@@ -40,10 +40,11 @@ def decoder(weight: float, out: int, scale: str = "none") -> tuple[str, ...]:
 
 TWO_RINGS = (f"{NICHE}.k", "null", f"{NICHE}.rings", "2", f"{NICHE}.weights", "ring")
 GENES_ALONE = (FUSION, "stalign_pl.models.GeneOnly", f"{FUSION}.init_args.out", "128")
+GATED = (FUSION, "stalign_pl.models.Gated", f"{FUSION}.init_args.out", "128")
 MEDIAN = ("--data.genes.target_sum", "null")
-TOGETHER = (*GENES_ALONE, *MEDIAN, *decoder(100, 64))
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "demo": (),
+LEARNED = (f"{OBJECTIVE}.temperature", "0.2", f"{OBJECTIVE}.learn_temperature", "true")
+IMAGE_TO_NICHE = (f"{REGRESSION}.image_to_gene", "10", f"{REGRESSION}.image_target", "niche")
+FROM_DEMO: dict[str, tuple[str, ...]] = {
     "niche: 3 nearest (paper)": (f"{NICHE}.k", "3"),
     "niche: two rings": (f"{NICHE}.k", "null", f"{NICHE}.rings", "2"),
     "niche: two rings, weighted": TWO_RINGS,
@@ -55,24 +56,59 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "losses: .1 spot, .1 niche, .8 cross": weights(0.1, 0.1),
     "losses: .2 spot, .7 niche, .1 cross": weights(0.2, 0.7),
     "genes: 30 % hidden": ("--data.augmentation.mask_genes", "0.3"),
-    "stain: as it is": ("--data.stain", "none"),
-    "fusion: gated": (FUSION, "stalign_pl.models.Gated", f"{FUSION}.init_args.out", "128"),
-    "image to spot's genes": (f"{REGRESSION}.image_to_gene", "1"),
-    "image to niche's genes": (f"{REGRESSION}.image_to_gene", "1", f"{REGRESSION}.image_target", "niche"),
-    "fusion: genes alone": GENES_ALONE,
     "genes: scaled to the median": MEDIAN,
-    "niche to genes: 10, 32 wide": decoder(10, 32),
-    "niche to genes: 30, 128 wide": decoder(30, 128),
-    "two rings weighted, niche to genes: 10, 32 wide": (*TWO_RINGS, *decoder(10, 32)),
-    "genes alone, niche to genes: 30, 128 wide": (*GENES_ALONE, *decoder(30, 128)),
-    "together: genes alone, median, niche to genes: 100, 64 wide": TOGETHER,
-    "together, gated": (*TOGETHER, FUSION, "stalign_pl.models.Gated"),
-    "together, two rings": (*TOGETHER, *TWO_RINGS),
-    "together, two rings, image to spot's genes: 10": (*TOGETHER, *TWO_RINGS, f"{REGRESSION}.image_to_gene", "10"),
-    "together, two rings, image to niche's genes: 10": (
-        *(*TOGETHER, *TWO_RINGS, f"{REGRESSION}.image_to_gene", "10"),
-        *(f"{REGRESSION}.image_target", "niche"),
+    "stain: as it is": ("--data.stain", "none"),
+    "fusion: gated": GATED,
+    "fusion: genes alone": GENES_ALONE,
+    "image to spot's genes: 10": (f"{REGRESSION}.image_to_gene", "10"),
+    "image to niche's genes: 10": IMAGE_TO_NICHE,
+    "niche to genes: 100, 64 wide": decoder(100, 64),
+    "temperature: learned": LEARNED,
+}
+"""Name -> one change of configs/demo.yaml."""
+
+OURS = (
+    *(f"{NICHE}.k", "null", f"{NICHE}.rings", "2", f"{NICHE}.weights", "0.33", f"{NICHE}.even_depth", "true"),
+    *(*GENES_ALONE, *MEDIAN, *LEARNED, *decoder(1000, 16)),
+    *(f"{REGRESSION}.image_to_gene", "100", "--model.optimizer.lr", "0.01"),
+)
+FROM_OURS: dict[str, tuple[str, ...]] = {
+    "": (),
+    "image to genes: none (demo)": (f"{REGRESSION}.image_to_gene", "0"),
+    "image to spot's genes: 1000": (f"{REGRESSION}.image_to_gene", "1000"),
+    "image to niche's genes: 100": (f"{REGRESSION}.image_target", "niche"),
+    "rate: .005": ("--model.optimizer.lr", "0.005"),
+    "rate: .002 (demo)": ("--model.optimizer.lr", "0.002"),
+    "niche to genes: none (demo)": (f"{REGRESSION}.niche_to_gene", "0"),
+    "niche to genes: 100": (f"{REGRESSION}.niche_to_gene", "100"),
+    "niche to genes: 64 wide": (f"{FUSION}.init_args.out", "64"),
+    "niche: without its spot": (f"{NICHE}.leave_target_out", "true"),
+    "niche: weighted 1/2, 1/3": (f"{NICHE}.weights", "ring"),
+    "niche: depth not evened": (f"{NICHE}.even_depth", "false"),
+    "niche: three rings": (f"{NICHE}.rings", "3", f"{NICHE}.exclude_rings", "4"),
+    "niche: 6 nearest, alike (demo)": (
+        *(f"{NICHE}.k", "6", f"{NICHE}.rings", "1", f"{NICHE}.weights", "uniform", f"{NICHE}.even_depth", "false"),
     ),
+    "negatives: other slides at .5": (f"{OBJECTIVE}.other_slides", "0.5"),
+    "losses: .1 spot, .1 niche, .8 cross": weights(0.1, 0.1),
+    "losses: .8 spot, .1 niche, .1 cross": weights(0.8, 0.1),
+    "genes: 30 % hidden": ("--data.augmentation.mask_genes", "0.3"),
+    "genes: scaled to 10,000 (demo)": ("--data.genes.target_sum", "10000"),
+    "stain: as it is": ("--data.stain", "none"),
+    "fusion: gated": (*GATED, f"{FUSION}.init_args.out", "16"),
+    "fusion: ABFN (demo)": (
+        *(FUSION, "stalign_pl.models.ABFN", f"{FUSION}.init_args.heads", "4", f"{FUSION}.init_args.head_dim", "32"),
+        *(f"{FUSION}.init_args.bottleneck", "32", f"{FUSION}.init_args.hidden", "256", f"{FUSION}.init_args.out", "16"),
+    ),
+    "temperature: fixed (demo)": (f"{OBJECTIVE}.learn_temperature", "false"),
+    "twice the epochs": ("--trainer.max_epochs", "12", "--trainer.check_val_every_n_epoch", "12"),
+}
+"""Name -> one change of OURS."""
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "demo": (),
+    **FROM_DEMO,
+    **{f"ours, {name}" if name else "ours": (*OURS, *options) for name, options in FROM_OURS.items()},
 }
 """Name -> what it changes in configs/demo.yaml."""
 
