@@ -24,6 +24,12 @@ from stalign_pl.gene_panel import GenePanel
 if TYPE_CHECKING:
     from scipy import sparse
 
+
+def sparse_matrix(value: Any) -> bool:
+    """Whether it is scipy's, without importing scipy."""
+    return hasattr(value, "tocsr") and hasattr(value, "shape")
+
+
 VERSION = re.compile(r"^(ENS[A-Z]*G\d+)\.\d+$")
 
 
@@ -43,7 +49,7 @@ class SlideSpots:
         colour: of the whole slide, where these spots are a part of it; None takes that of `spot_image`.
 
     Raises:
-        ConfigError: nothing given, or another dtype or shape.
+        ConfigError: nothing given, no spot, or another type, dtype or shape.
     """
 
     spot_image: np.ndarray | None = None
@@ -57,7 +63,14 @@ class SlideSpots:
     def __post_init__(self) -> None:
         if all(value is None for value in (self.spot_image, self.niche_image, self.counts, self.niche_counts)):
             raise ConfigError("SlideSpots has neither pictures nor counts; give what the model is to see")
-        n = len(self)
+        for name in ("counts", "niche_counts"):
+            counts = getattr(self, name)
+            if not (counts is None or isinstance(counts, np.ndarray) or sparse_matrix(counts)):
+                raise ConfigError(
+                    f"{name} is a {type(counts).__name__}; a numpy array or a scipy sparse matrix is wanted"
+                )
+        if (n := len(self)) == 0:
+            raise ConfigError("SlideSpots has no spot")
         for name in ("spot_image", "niche_image"):
             image = getattr(self, name)
             if image is not None and (image.dtype != np.uint8 or image.shape != (n, *image.shape[1:2] * 2, 3)):
@@ -129,9 +142,11 @@ class Preparation:
             niche_image = self._pictures("niche", spots.niche_image, spots.niche_box, rows, colours)
             yield ModelArguments(
                 spot_image=spot_image,
-                spot_genes=None if spots.counts is None else genes.expression(spots.counts[rows]),
+                spot_genes=None if spots.counts is None else genes.expression(spots.counts[rows], whole=True),
                 niche_image=niche_image,
-                niche_genes=None if spots.niche_counts is None else genes.expression(spots.niche_counts[rows]),
+                niche_genes=None
+                if spots.niche_counts is None
+                else genes.expression(spots.niche_counts[rows], whole=False),
                 measured=None if genes is None else genes.measured.expand(len(range(len(spots))[rows]), -1),
             )
 
@@ -174,13 +189,18 @@ class _Genes:
             )
         return cls(column, torch.from_numpy(measured), how.total * measured_share(how.share, measured))
 
-    def expression(self, counts: Any) -> Tensor:
-        """float32 [B, G] of raw counts [B, M]; columns of one gene are added up."""
+    def expression(self, counts: Any, whole: bool) -> Tensor:
+        """float32 [B, G] of raw counts [B, M], `whole` where nothing weighed them; columns of one gene are added up."""
         kept = np.flatnonzero(self.column >= 0)
         chosen = counts[:, kept]
         dense = np.asarray(chosen.toarray() if hasattr(chosen, "toarray") else chosen, np.float32)
         if not np.isfinite(dense).all() or (dense < 0).any():
             raise ConfigError("counts are negative or not finite; raw counts are wanted, not scaled or centred values")
+        if whole and (dense != np.rint(dense)).any():
+            first = dense[dense != np.rint(dense)][0]
+            raise ConfigError(
+                f"counts hold fractions, {first:g} first; raw counts are wanted, not normalised or log values"
+            )
         over = torch.zeros(len(dense), len(self.measured))
         over.index_add_(1, torch.from_numpy(self.column[kept]), torch.from_numpy(np.ascontiguousarray(dense)))
         return log_normalised(over, torch.full((len(over),), self.target), self.measured.expand_as(over))

@@ -110,6 +110,8 @@ PICTURES = np.zeros((4, 9, 9, 3), np.uint8)
         ({"spot_image": PICTURES, "niche_image": PICTURES[:, :8]}, "niche_image is uint8"),
         ({"spot_image": PICTURES, "counts": np.zeros((4, 2)), "genes": ["A"]}, r"counts is \[4, 2\].*\[4, 1\]"),
         ({"spot_image": PICTURES, "niche_box": np.zeros(4)}, "niche_box"),
+        ({"spot_image": PICTURES, "counts": [[1], [2], [3], [4]], "genes": ["A"]}, "counts is a list; a numpy array"),
+        ({"spot_image": PICTURES[:0]}, "has no spot"),
     ],
 )
 def test_spots_that_are_refused(changes: dict, said: str) -> None:
@@ -121,6 +123,7 @@ def test_spots_that_are_refused(changes: dict, said: str) -> None:
     ("changes", "said"),
     [
         ({"counts": np.full((4, 1), -1), "genes": ["GENE1"]}, "raw counts are wanted"),
+        ({"counts": np.full((4, 1), 0.69), "genes": ["GENE1"]}, "counts hold fractions, 0.69 first; raw counts"),
         ({"counts": np.ones((4, 1)), "genes": ["nothing"]}, r"none of the 1 genes .*nothing.*GENE1"),
         ({"niche_image": PICTURES, "spot_image": None}, "give SlideSpots its `colour`"),
     ],
