@@ -15,7 +15,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from demo_runs import Cohort, call
+from demo_runs import Cohort, call, plain_name
 from machine import write_results
 
 from stalign_pl.evaluation.results import ALL, Row, read_results
@@ -64,6 +64,7 @@ FROM_DEMO: dict[str, tuple[str, ...]] = {
     "image to niche's genes: 10": IMAGE_TO_NICHE,
     "niche to genes: 100, 64 wide": decoder(100, 64),
     "temperature: learned": LEARNED,
+    "rate: .01": ("--model.optimizer.lr", "0.01"),
 }
 """Name -> one change of configs/demo.yaml."""
 
@@ -83,13 +84,14 @@ FROM_OURS: dict[str, tuple[str, ...]] = {
     "niche to genes: 100": (f"{REGRESSION}.niche_to_gene", "100"),
     "niche to genes: 64 wide": (f"{FUSION}.init_args.out", "64"),
     "niche: without its spot": (f"{NICHE}.leave_target_out", "true"),
-    "niche: weighted 1/2, 1/3": (f"{NICHE}.weights", "ring"),
+    "niche: rings weighted 1 / (1 + ring)": (f"{NICHE}.weights", "ring"),
     "niche: depth not evened": (f"{NICHE}.even_depth", "false"),
     "niche: three rings": (f"{NICHE}.rings", "3", f"{NICHE}.exclude_rings", "4"),
     "niche: 6 nearest, alike (demo)": (
         *(f"{NICHE}.k", "6", f"{NICHE}.rings", "1", f"{NICHE}.weights", "uniform", f"{NICHE}.even_depth", "false"),
     ),
     "negatives: other slides at .5": (f"{OBJECTIVE}.other_slides", "0.5"),
+    "negatives: neighbours not masked": (f"{NICHE}.exclude_rings", "0"),
     "losses: .1 spot, .1 niche, .8 cross": weights(0.1, 0.1),
     "losses: .8 spot, .1 niche, .1 cross": weights(0.8, 0.1),
     "genes: 30 % hidden": ("--data.augmentation.mask_genes", "0.3"),
@@ -114,7 +116,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 
 
 def run_name(cohort: Cohort, variant: str) -> str:
-    return "-".join([cohort.name, *variant.replace(":", " ").replace(",", " ").split()])
+    return plain_name(cohort.name, variant)
 
 
 def finished(folder: Path, cohort: Cohort, variant: str) -> list[Row] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -33,6 +34,11 @@ class Cohort:
         cohort = f"cohorts/{self.name}"
         call("data_prep", "simulate", "--seed", str(self.seed), "--out", cohort, *changes)
         call("data_prep", "build", "--source", "space_ranger", "--input", cohort, "--out", f"shards/{self.name}")
+
+
+def plain_name(*parts: str) -> str:
+    """A run's folder: words, numbers and hyphens alone."""
+    return "-".join(re.findall(r"[A-Za-z0-9_.]+", " ".join(parts)))
 
 
 def call(*arguments: str) -> None:
