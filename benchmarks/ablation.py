@@ -173,26 +173,34 @@ def scores(rows: list[Row], patients: tuple[str, ...], name: str = "stalign") ->
 
 
 def table(results: dict[str, dict[int, list[Row]]]) -> list[str]:
-    """A line a variant and floor: mean over cohorts, and over cohorts the paired difference from the demo."""
-    lines = [
-        "| | cohorts | ARI, P07 P08 | - demo | ARI, P09 P10 | - demo | MSE, P07 P08 | MSE, P09 P10 | - demo |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    demo = results["demo"]
-    for variant, by_seed in results.items():
-        lines.append(_line(variant, by_seed, demo, "stalign"))
-    lines += [_line(name, demo, demo, name) for name in FLOORS]
+    """A line a variant, with its paired difference from what it changes, over cohorts; then the floors."""
+    lines = []
+    for base, names in (
+        ("demo", ["demo", *FROM_DEMO]),
+        ("ours", [name for name in VARIANTS if name.startswith("ours")]),
+    ):
+        if base in results:
+            lines += _heading(base)
+            lines += [_line(name, results[name], results[base], "stalign") for name in names if name in results]
+            lines += [_line(name, results["demo"], results[base], name) for name in FLOORS] + [""]
     return lines
 
 
-def _line(title: str, by_seed: dict[int, list[Row]], demo: dict[int, list[Row]], name: str) -> str:
+def _heading(base: str) -> list[str]:
+    return [
+        f"| | cohorts | ARI, P07 P08 | - {base} | ARI, P09 P10 | - {base} | MSE, P07 P08 | MSE, P09 P10 | - {base} |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+
+
+def _line(title: str, by_seed: dict[int, list[Row]], base: dict[int, list[Row]], name: str) -> str:
     cells = [title, str(len(by_seed))]
     for metric, columns in ((0, ((CHOOSING, True), (OTHERS, True))), (1, ((CHOOSING, False), (OTHERS, True)))):
         for patients, compared in columns:
             pairs = [
-                (scores(rows, patients, name)[metric], scores(demo[seed], patients)[metric])
+                (scores(rows, patients, name)[metric], scores(base[seed], patients)[metric])
                 for seed, rows in by_seed.items()
-                if seed in demo
+                if seed in base
             ]
             values = [own for own, _ in pairs if own is not None]
             cells.append(f"{statistics.mean(values):.3f}" if values else "")
