@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from stalign_pl.data.clusters import CLUSTERS, MOST_CLUSTERS, ClusterTable, clus
 from stalign_pl.data.shards import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.checks import EvaluationError
+from stalign_pl.output_file import output_file
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         "python -m stalign_pl clusters", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("shards", metavar="SHARDS", help="folder of a shard set")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
+    parser.add_argument("--out", type=output_file, required=True, metavar="FILE", help="the table to write")
     parser.add_argument("--clusters", type=int, default=CLUSTERS, help=f"of a slide (default {CLUSTERS})")
     parser.add_argument("--seed", type=int, default=0, help="of KMeans (default 0)")
     given = parser.parse_args(arguments)

@@ -10,13 +10,13 @@ examples:
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import get_args
 
 from stalign_pl.data.division import divide
 from stalign_pl.data.gene_selection import GeneSelection, Method
 from stalign_pl.data.shards import ShardSet
 from stalign_pl.data.vocabulary import build_vocabulary, few_measured
+from stalign_pl.output_file import output_file
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("shards", metavar="SHARDS", help="folder of a shard set")
     parser.add_argument("--split", required=True, metavar="FILE", help="of `python -m data_prep splits`")
     parser.add_argument("--fold", metavar="NAME", help="its fold; needed where it has several")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="genes.tsv to write")
+    parser.add_argument("--out", type=output_file, required=True, metavar="FILE", help="genes.tsv to write")
     parser.add_argument("--n", type=int, default=defaults.n, help=f"how many (default {defaults.n})")
     parser.add_argument("--method", choices=get_args(Method), default=defaults.method, help="the most variable, or all")
     parser.add_argument(

@@ -22,6 +22,7 @@ from stalign_pl.data.plan import PADDING, Composition, Plan, rows_a_rank, traini
 from stalign_pl.data.plan_figures import excluded_shares, plan_figures
 from stalign_pl.data.shards import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
+from stalign_pl.output_file import output_file
 from stalign_pl.shard_format import replacing
 
 Config = TypeVar("Config")
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epoch", type=int, default=0, metavar="N", help="which epoch (default 0)")
     parser.add_argument("--devices", type=int, metavar="N", help="processes in all (default: of the config, else 1)")
     parser.add_argument("--exact", action="store_true", help="count masked pairs by reading every spot's neighbours")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="CSV of batch, row, slide, spot")
+    parser.add_argument("--out", type=output_file, metavar="FILE", help="CSV of batch, row, slide, spot")
     return parser
 
 
