@@ -42,7 +42,6 @@ TWO_RINGS = (f"{NICHE}.k", "null", f"{NICHE}.rings", "2", f"{NICHE}.weights", "r
 GENES_ALONE = (FUSION, "stalign_pl.models.GeneOnly", f"{FUSION}.init_args.out", "128")
 GATED = (FUSION, "stalign_pl.models.Gated", f"{FUSION}.init_args.out", "128")
 MEDIAN = ("--data.genes.target_sum", "null")
-LEARNED = (f"{OBJECTIVE}.temperature", "0.2", f"{OBJECTIVE}.learn_temperature", "true")
 IMAGE_TO_NICHE = (f"{REGRESSION}.image_to_gene", "10", f"{REGRESSION}.image_target", "niche")
 FROM_DEMO: dict[str, tuple[str, ...]] = {
     "niche: 3 nearest (paper)": (f"{NICHE}.k", "3"),
@@ -63,14 +62,14 @@ FROM_DEMO: dict[str, tuple[str, ...]] = {
     "image to spot's genes: 10": (f"{REGRESSION}.image_to_gene", "10"),
     "image to niche's genes: 10": IMAGE_TO_NICHE,
     "niche to genes: 100, 64 wide": decoder(100, 64),
-    "temperature: learned": LEARNED,
+    "temperature: fixed": (f"{OBJECTIVE}.learn_temperature", "false"),
     "rate: .01": ("--model.optimizer.lr", "0.01"),
 }
 """Name -> one change of configs/demo.yaml."""
 
 OURS = (
     *(f"{NICHE}.k", "null", f"{NICHE}.rings", "2", f"{NICHE}.weights", "0.33", f"{NICHE}.even_depth", "true"),
-    *(*GENES_ALONE, *MEDIAN, *LEARNED, *decoder(1000, 16)),
+    *(*GENES_ALONE, *MEDIAN, *decoder(1000, 16)),
     *(f"{REGRESSION}.image_to_gene", "100", "--model.optimizer.lr", "0.01"),
 )
 FROM_OURS: dict[str, tuple[str, ...]] = {
@@ -102,7 +101,7 @@ FROM_OURS: dict[str, tuple[str, ...]] = {
         *(FUSION, "stalign_pl.models.ABFN", f"{FUSION}.init_args.heads", "4", f"{FUSION}.init_args.head_dim", "32"),
         *(f"{FUSION}.init_args.bottleneck", "32", f"{FUSION}.init_args.hidden", "256", f"{FUSION}.init_args.out", "16"),
     ),
-    "temperature: fixed (demo)": (f"{OBJECTIVE}.learn_temperature", "false"),
+    "temperature: fixed": (f"{OBJECTIVE}.learn_temperature", "false"),
     "twice the epochs": ("--trainer.max_epochs", "12", "--trainer.check_val_every_n_epoch", "12"),
 }
 """Name -> one change of OURS."""

@@ -77,6 +77,10 @@ TRAINER_DECIDES = (
 """Of the trainer's own keys, those that decide. `max_epochs` and `max_steps` are the length of the schedules."""
 
 
+ADDED = {"data.niche.even_depth": False}
+"""Keys that earlier versions did not have, and what they all did: a run of theirs goes on as it began."""
+
+
 @dataclass(frozen=True)
 class Change:
     """A setting that decides the result, and is not what the run began with.
@@ -97,9 +101,9 @@ class Change:
 def deciding_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """What differs between two resolved configurations of `fit` and decides a run's numbers, by key.
 
-    A key that is absent and one that is null are the same.
+    A key that is absent and one that is null are the same, but for those that `old` could not have.
     """
-    before, after = dict(_leaves(old)), dict(_leaves(new))
+    before, after = ADDED | dict(_leaves(old)), ADDED | dict(_leaves(new))
     changed = [Change(key, before.get(key), after.get(key)) for key in sorted(before.keys() | after.keys())]
     return [change for change in changed if change.old != change.new and _decides(change.key)]
 

@@ -122,13 +122,15 @@ def embed(model: STAlign, spots: SlideSpots, batch: int = 64) -> Embeddings:
         Embeddings [N, D] on the CPU, in the order of the spots.
 
     Raises:
-        ConfigError: a model without `preparation` or in train mode; see also `Preparation.batches`.
+        ConfigError: a model without `preparation` or in train mode, no batch; see also `Preparation.batches`.
     """
     if model.preparation is None or model.training:
         what = (
             "is in train mode: call model.eval()" if model.preparation else "has no preparation: load an exported one"
         )
         raise ConfigError(f"the model {what}")
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}; at least 1 spot at once is wanted")
     device = next(model.parameters()).device
     with torch.no_grad():
         parts = [

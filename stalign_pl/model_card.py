@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stalign_pl.data.member_counts import EVENED
 from stalign_pl.encoder_terms import EncoderTerms
 from stalign_pl.niche_counts import SLACK
 from stalign_pl.preparation import Preparation
@@ -96,14 +97,16 @@ def _use(facts: ModelFacts) -> str:
     members = "its whole rings" if niche.k is None else f"its {niche.k} nearest"
     own = "without the spot itself" if niche.leave_target_out else "the spot itself included"
     weighted = "" if niche.weights == "uniform" else f", {_weighted(niche.weights)}"
-    weighted += ", each spot's counts weighed by the niche's mean depth over its own" if niche.even_depth else ""
+    weighted += (
+        f", its counts weighed by the niche's mean depth over its own, at most {EVENED}" if niche.even_depth else ""
+    )
     picture = (
         "the bounding box of those spots' pictures" if niche.image == "box" else f"{_um(prepared.niche_um)} um wide"
     )
     near = (
-        "tree = cKDTree(xy / pitch)                       # pitch: from a spot to the next, as xy is\n"
+        "tree = cKDTree(xy / pitch)                       # places on the array, in distances from a spot to the next\n"
         f'apart = tree.sparse_distance_matrix(tree, {niche.rings + SLACK:g}, output_type="coo_matrix")'
-        f"{'' if niche.k is None else f'  # of each spot the nearest {niche.k} alone'}\n"
+        f"{'' if niche.k is None else f'  # keep {niche.k} nearest: see niche_counts'}\n"
     )
     return (
         "```python\n"
@@ -130,7 +133,9 @@ def _use(facts: ModelFacts) -> str:
 
 
 def _weighted(weights: str | float) -> str:
-    return f"each ring {weights:g} times the one inside it" if isinstance(weights, float) else f"weighted by {weights}"
+    if isinstance(weights, float):
+        return f"each ring {weights:g} times the one inside it, to sixteenths"
+    return f"weighted by {weights}"
 
 
 def _data(facts: ModelFacts) -> str:

@@ -63,18 +63,21 @@ class SlideSpots:
     def __post_init__(self) -> None:
         if all(value is None for value in (self.spot_image, self.niche_image, self.counts, self.niche_counts)):
             raise ConfigError("SlideSpots has neither pictures nor counts; give what the model is to see")
-        for name in ("counts", "niche_counts"):
-            counts = getattr(self, name)
-            if not (counts is None or isinstance(counts, np.ndarray) or sparse_matrix(counts)):
-                raise ConfigError(
-                    f"{name} is a {type(counts).__name__}; a numpy array or a scipy sparse matrix is wanted"
-                )
+        for name in ("counts", "niche_counts", "spot_image", "niche_image"):
+            given = getattr(self, name)
+            dense = isinstance(given, np.ndarray) and given.ndim and given.dtype.kind in "uif"
+            if not (given is None or dense or (name.endswith("counts") and sparse_matrix(given))):
+                what = f"a {type(given).__name__}" if not isinstance(given, np.ndarray) else f"{given.dtype}"
+                kinds = "a numpy array of numbers" + " or a scipy sparse matrix" * name.endswith("counts")
+                raise ConfigError(f"{name} is {what} {list(getattr(given, 'shape', []))}; {kinds} is wanted")
         if (n := len(self)) == 0:
             raise ConfigError("SlideSpots has no spot")
         for name in ("spot_image", "niche_image"):
             image = getattr(self, name)
-            if image is not None and (image.dtype != np.uint8 or image.shape != (n, *image.shape[1:2] * 2, 3)):
-                raise ConfigError(f"{name} is {image.dtype} {list(image.shape)}; uint8 [{n}, side, side, 3] is wanted")
+            if image is not None and (
+                image.dtype != np.uint8 or image.shape != (n, *image.shape[1:2] * 2, 3) or not image.size
+            ):
+                raise ConfigError(f"{name} is {image.dtype} {list(image.shape)}; uint8 [N, side, side, 3] is wanted")
         for name in ("counts", "niche_counts"):
             counts = getattr(self, name)
             if counts is not None and counts.shape != (n, len(self.genes)):
@@ -133,7 +136,10 @@ class Preparation:
         Raises:
             ConfigError: no gene in common with the model, counts that cannot be raw, or no colour to start from.
         """
-        genes = None if spots.counts is None and spots.niche_counts is None else _Genes.of(panel, spots, self)
+        counts, niche_counts = (
+            each.tocsr() if sparse_matrix(each) else each for each in (spots.counts, spots.niche_counts)
+        )
+        genes = None if counts is None and niche_counts is None else _Genes.of(panel, spots, self)
         pictures = spots.spot_image is not None or spots.niche_image is not None
         colours = (_table(_own_colour(spots)), _table(self.colour)) if self.colour and pictures else None
         for start in range(0, len(spots), size):
@@ -142,11 +148,9 @@ class Preparation:
             niche_image = self._pictures("niche", spots.niche_image, spots.niche_box, rows, colours)
             yield ModelArguments(
                 spot_image=spot_image,
-                spot_genes=None if spots.counts is None else genes.expression(spots.counts[rows], whole=True),
+                spot_genes=None if counts is None else genes.expression(counts[rows], "counts"),
                 niche_image=niche_image,
-                niche_genes=None
-                if spots.niche_counts is None
-                else genes.expression(spots.niche_counts[rows], whole=False),
+                niche_genes=None if niche_counts is None else genes.expression(niche_counts[rows], "niche_counts"),
                 measured=None if genes is None else genes.measured.expand(len(range(len(spots))[rows]), -1),
             )
 
@@ -189,17 +193,17 @@ class _Genes:
             )
         return cls(column, torch.from_numpy(measured), how.total * measured_share(how.share, measured))
 
-    def expression(self, counts: Any, whole: bool) -> Tensor:
-        """float32 [B, G] of raw counts [B, M], `whole` where nothing weighed them; columns of one gene are added up."""
+    def expression(self, counts: Any, name: str) -> Tensor:
+        """float32 [B, G] of raw counts [B, M]; columns of one gene are added up. `name` is the field's."""
         kept = np.flatnonzero(self.column >= 0)
         chosen = counts[:, kept]
         dense = np.asarray(chosen.toarray() if hasattr(chosen, "toarray") else chosen, np.float32)
         if not np.isfinite(dense).all() or (dense < 0).any():
-            raise ConfigError("counts are negative or not finite; raw counts are wanted, not scaled or centred values")
-        if whole and (dense != np.rint(dense)).any():
-            first = dense[dense != np.rint(dense)][0]
+            raise ConfigError(f"{name} are negative or not finite; raw counts are wanted, not scaled or centred values")
+        fractions = dense[dense != np.rint(dense)]
+        if len(fractions) and name == "counts":  # those of a niche may be weighed
             raise ConfigError(
-                f"counts hold fractions, {first:g} first; raw counts are wanted, not normalised or log values"
+                f"{name} hold fractions, {fractions[0]:g} first; raw counts are wanted, not normalised or log values"
             )
         over = torch.zeros(len(dense), len(self.measured))
         over.index_add_(1, torch.from_numpy(self.column[kept]), torch.from_numpy(np.ascontiguousarray(dense)))

@@ -78,7 +78,7 @@ class FeatureSettings:
     def _niche(self, kind: str) -> dict[str, Any]:
         niche = asdict(self.niche)
         if kind == "gene":
-            names = ("k", "rings", "leave_target_out", "weights", "even_depth")
+            names = ("k", "rings", "leave_target_out", "weights") + ("even_depth",) * self.niche.even_depth
         else:
             names = ("image",) if self.niche.image == "view" else ("image", "k", "rings")
         return {f"data.niche.{name}": niche[name] for name in names}

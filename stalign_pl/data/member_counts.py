@@ -48,7 +48,8 @@ class Members:
     def gather(self, rows: list[SlideRows], buffers: BatchBuffers) -> CountPairs:
         """Copy the members' pairs one after another, counts times weights where there are any; the device adds up.
 
-        Whole numbers below 2^24 are exact in fp32 in any order.
+        Whole numbers below 2^24 are exact in fp32 in any order. Weighed, that is some 270 (two rings, .33, evened) to
+        1,200 (uniform, evened) times a spot's counts of a gene, or of all genes in a library: 14,000 counts at worst.
 
         Args:
             rows: all rows of the batch that are used.

@@ -11,7 +11,7 @@ import numpy as np
 from stalign_pl.errors import ConfigError
 
 Weights = Literal["uniform", "ring", "distance"]
-FALLING = f"{', '.join(get_args(Weights))}, or a number in (0, 1)"
+FALLING = f"{', '.join(get_args(Weights))}, or a number between 0 and 1 (1 is uniform)"
 
 WHOLE = 16
 """The weight of the target itself; other weights are whole sixteenths of it, so that weighted counts stay whole."""
@@ -32,8 +32,9 @@ class NicheConfig:
             "view" the whole stored field of view.
         weights: of the members in the niche's sum of genes. "uniform": all alike (the paper); "ring": 1 / (1 + ring),
             so 1/2 in the first ring, 1/3 in the second; "distance": 1 / (1 + distance in pitches), which on a perfect
-            lattice differs from "ring" only inside the outer rings; a number in (0, 1): each ring counts that many
-            times the one inside it. To whole sixteenths, so that sums stay exact.
+            lattice differs from "ring" only inside the outer rings; a number between 0 and 1: each ring counts that
+            many times the one inside it. All of them to whole sixteenths, one at least, so that sums stay exact: .33
+            is 5, 2, 1 sixteenths in rings 1 to 3, and what lies below 1/16 is 1/16.
         even_depth: weigh the members by depth, too (`member_counts.evened`): the sum is then of what the spots are
             made of, and not mostly of the spot with the most molecules.
     """

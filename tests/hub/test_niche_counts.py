@@ -48,9 +48,31 @@ def test_as_the_training_reader(tiny_data: STAlignData, niche: NicheConfig, kind
     assert set(np.unique(share)) <= {1.0, 16.0}  # sums that nothing weighs are read as they are
 
 
-def test_what_does_not_go_together() -> None:
-    apart = distances(np.array([[0.0, 0], [1, 0], [0, 1]]), 2.1)
-    with pytest.raises(ConfigError, match=r"apart is \[3, 3\]; spots by spots, \[2, 2\]"):
-        niche_counts(np.ones((2, 5)), apart, NicheConfig(k=None))
-    with pytest.raises(ConfigError, match="apart has 2 neighbours of spot 0; the model's niches have 1"):
-        niche_counts(np.ones((3, 5)), apart, NicheConfig(k=1))
+SPOTS = np.array([[0.0, 0], [1, 0], [0, 1]])
+NEAR = distances(SPOTS, 2.1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "apart", "niche", "said"),
+    [
+        (np.ones((2, 5)), NEAR, {}, r"apart is \[3, 3\]; a scipy sparse matrix, spots by spots, \[2, 2\]"),
+        (np.ones((3, 5)), {(0, 1): 1.0}, {}, "apart is a dict"),
+        (np.ones((3, 5)), NEAR, {"k": 1}, "apart has 2 neighbours of spot 0; the model's niches have 1"),
+        (np.ones((3, 5)), distances(100 * SPOTS, 210), {}, r"nearest spot 100 away \(median\); distances in pitches"),
+        (np.ones((3, 5)), sparse.coo_matrix((3, 3)), {}, "no distance between two spots"),
+        (np.ones((3, 5)), -NEAR, {}, "negative"),
+        (np.ones((3, 5)), distances(SPOTS, 1.05), {"rings": 2}, "apart reaches 1 pitches; the model's niches reach 2"),
+        (np.full((3, 5), 0.5), NEAR, {}, "hold fractions; raw counts"),
+        (np.full((3, 5), np.nan), NEAR, {}, "not finite"),
+        ([[1], [2], [3]], NEAR, {}, "counts is a list"),
+    ],
+)
+def test_what_is_refused(counts, apart, niche: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        niche_counts(counts, apart, NicheConfig(**{"k": None} | niche))
+
+
+def test_a_pair_named_twice() -> None:
+    twice = sparse.coo_matrix((np.ones(2), ([0, 0], [1, 1])), (3, 3))
+    with pytest.raises(ConfigError, match="twice"):
+        niche_counts(np.ones((3, 5)), twice, NicheConfig(k=None))

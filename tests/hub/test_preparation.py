@@ -54,7 +54,7 @@ def test_sparse_counts_and_columns_of_one_gene(tiny_data: STAlignData, preparati
     halves = (plain.counts // 2, plain.counts - plain.counts // 2)  # the same gene twice, as id and as symbol
     twice = replace(
         plain,
-        counts=sparse.csr_matrix(np.concatenate(halves, axis=1)),
+        counts=sparse.coo_matrix(np.concatenate(halves, axis=1)),
         niche_counts=sparse.csr_matrix(np.concatenate((plain.niche_counts, 0 * plain.niche_counts), axis=1)),
         genes=[*plain.genes, *plain.genes],
     )
@@ -106,11 +106,17 @@ PICTURES = np.zeros((4, 9, 9, 3), np.uint8)
     ("changes", "said"),
     [
         ({}, "neither pictures nor counts"),
-        ({"spot_image": PICTURES.astype(np.float32)}, r"spot_image is float32 .* uint8 \[4, side, side, 3\]"),
+        ({"spot_image": PICTURES.astype(np.float32)}, r"spot_image is float32 .* uint8 \[N, side, side, 3\]"),
         ({"spot_image": PICTURES, "niche_image": PICTURES[:, :8]}, "niche_image is uint8"),
         ({"spot_image": PICTURES, "counts": np.zeros((4, 2)), "genes": ["A"]}, r"counts is \[4, 2\].*\[4, 1\]"),
         ({"spot_image": PICTURES, "niche_box": np.zeros(4)}, "niche_box"),
-        ({"spot_image": PICTURES, "counts": [[1], [2], [3], [4]], "genes": ["A"]}, "counts is a list; a numpy array"),
+        (
+            {"spot_image": PICTURES, "counts": [[1], [2], [3], [4]], "genes": ["A"]},
+            r"counts is a list \[\]; a numpy array",
+        ),
+        ({"spot_image": PICTURES, "counts": np.array([["1"]] * 4), "genes": ["A"]}, r"counts is <U1 \[4, 1\]"),
+        ({"spot_image": "spots.png"}, r"spot_image is a str \[\]; a numpy array of numbers is wanted"),
+        ({"spot_image": PICTURES[:, :0, :0]}, r"spot_image is uint8 \[4, 0, 0, 3\]"),
         ({"spot_image": PICTURES[:0]}, "has no spot"),
     ],
 )
@@ -123,6 +129,7 @@ def test_spots_that_are_refused(changes: dict, said: str) -> None:
     ("changes", "said"),
     [
         ({"counts": np.full((4, 1), -1), "genes": ["GENE1"]}, "raw counts are wanted"),
+        ({"niche_counts": np.full((4, 1), -1), "genes": ["GENE1"]}, "niche_counts are negative"),
         ({"counts": np.full((4, 1), 0.69), "genes": ["GENE1"]}, "counts hold fractions, 0.69 first; raw counts"),
         ({"counts": np.ones((4, 1)), "genes": ["nothing"]}, r"none of the 1 genes .*nothing.*GENE1"),
         ({"niche_image": PICTURES, "spot_image": None}, "give SlideSpots its `colour`"),

@@ -300,6 +300,7 @@ def test_gene_features_are_scgpts(
     assert second == pytest.approx(first, abs=1e-5)
     for changed, named in (
         (("--data.niche.leave_target_out", "true"), "data.niche.leave_target_out was False, is True"),
+        (("--data.niche.even_depth", "true"), "data.niche.even_depth was not asked for, is True"),
         (("--data.genes.n", "29"), "genes was"),
     ):
         assert fit(tiny_shards, tmp_path / "other", *given, "--data.features", str(out), *changed) == 1
