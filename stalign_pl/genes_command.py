@@ -49,7 +49,6 @@ def main(arguments: list[str]) -> int:
     shards = ShardSet(given.shards)
     division = divide(shards, given.split, given.fold, None, None, None)
     vocabulary = build_vocabulary(list(division.train.values()), shards.genes, selection)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
     vocabulary.write(given.out, shards.genes, division.split_sha256)
     print(division.described())
     print(f"genes: {len(vocabulary):,} of {len(shards.genes):,}, selection {vocabulary.digest()[:12]}, in {given.out}")

@@ -7,14 +7,16 @@ from pathlib import Path
 
 
 def output_file(text: str) -> Path:
-    """For `type=` of an argparse option.
+    """For `type=` of an argparse option; makes the file's folder.
 
     Raises:
-        argparse.ArgumentTypeError: a folder, or in a folder that there is not.
+        argparse.ArgumentTypeError: a folder, or in a folder that cannot be made.
     """
     path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder; the name of a file is wanted")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent} to write {path.name} in")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
     return path

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stalign_pl import clusters_command, genes_command, plan_command
+from stalign_pl.output_file import output_file
 
 
 @pytest.mark.parametrize("command", [clusters_command, genes_command, plan_command])
@@ -14,10 +15,17 @@ from stalign_pl import clusters_command, genes_command, plan_command
     ("name", "said"),
     [
         ("", "is a folder; the name of a file is wanted"),
-        ("nowhere/table", "there is no folder {}/nowhere to write table"),
+        ("file/table", "the folder {}/file cannot be made: File exists"),
     ],
 )
 def test_nowhere_to_write(command, name: str, said: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match="2"):
         command.main(["shards", "--out", str(tmp_path / name)])
     assert said.format(tmp_path) in capsys.readouterr().err
+
+
+def test_its_folder_is_made(tmp_path: Path) -> None:
+    path = output_file(str(tmp_path / "a" / "b" / "table.json"))
+    path.write_text("written")
+    assert path == tmp_path / "a" / "b" / "table.json"
