@@ -73,7 +73,6 @@ OURS = (
     *(f"{REGRESSION}.image_to_gene", "100", "--model.optimizer.lr", "0.01"),
 )
 FROM_OURS: dict[str, tuple[str, ...]] = {
-    "": (),
     "image to genes: none (demo)": (f"{REGRESSION}.image_to_gene", "0"),
     "image to spot's genes: 1000": (f"{REGRESSION}.image_to_gene", "1000"),
     "image to niche's genes: 100": (f"{REGRESSION}.image_target", "niche"),
@@ -109,7 +108,8 @@ FROM_OURS: dict[str, tuple[str, ...]] = {
 VARIANTS: dict[str, tuple[str, ...]] = {
     "demo": (),
     **FROM_DEMO,
-    **{f"ours, {name}" if name else "ours": (*OURS, *options) for name, options in FROM_OURS.items()},
+    "ours": OURS,
+    **{f"ours, {name}": (*OURS, *options) for name, options in FROM_OURS.items()},
 }
 """Name -> what it changes in configs/demo.yaml."""
 
@@ -174,13 +174,12 @@ def scores(rows: list[Row], patients: tuple[str, ...], name: str = "stalign") ->
 def table(results: dict[str, dict[int, list[Row]]]) -> list[str]:
     """A line a variant, with its paired difference from what it changes, over cohorts; then the floors."""
     lines = []
-    for base, names in (
-        ("demo", ["demo", *FROM_DEMO]),
-        ("ours", [name for name in VARIANTS if name.startswith("ours")]),
-    ):
+    for base, names in (("demo", FROM_DEMO), ("ours", [f"ours, {name}" for name in FROM_OURS])):
         if base in results:
             lines += _heading(base)
-            lines += [_line(name, results[name], results[base], "stalign") for name in names if name in results]
+            lines += [
+                _line(name, results[name], results[base], "stalign") for name in (base, *names) if name in results
+            ]
             lines += [_line(name, results["demo"], results[base], name) for name in FLOORS] + [""]
     return lines
 

@@ -56,7 +56,6 @@ def run(cohort: Cohort, runs: str, recipe: str) -> list[Row]:
     if recipe.startswith("authors_code"):
         clusters = Path(runs) / f"clusters-{cohort.seed}.json"
         if not clusters.exists():
-            clusters.parent.mkdir(parents=True, exist_ok=True)
             call("stalign_pl", "clusters", f"shards/{cohort.name}", "--out", str(clusters))
         options += ["--data.clusters", str(clusters)]
     return fit_and_test(cohort, runs, plain_name("recipe", str(cohort.seed), recipe), options)

@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 
-def sparse_matrix(value: Any) -> bool:
-    """Whether it is scipy's, without importing scipy."""
-    return hasattr(value, "tocsr") and hasattr(value, "shape")
-
-
 VERSION = re.compile(r"^(ENS[A-Z]*G\d+)\.\d+$")
 
 
@@ -66,7 +61,7 @@ class SlideSpots:
         for name in ("counts", "niche_counts", "spot_image", "niche_image"):
             given = getattr(self, name)
             dense = isinstance(given, np.ndarray) and given.ndim and given.dtype.kind in "uif"
-            if not (given is None or dense or (name.endswith("counts") and sparse_matrix(given))):
+            if not (given is None or dense or (name.endswith("counts") and _is_sparse(given))):
                 what = f"a {type(given).__name__}" if not isinstance(given, np.ndarray) else f"{given.dtype}"
                 kinds = "a numpy array of numbers" + " or a scipy sparse matrix" * name.endswith("counts")
                 raise ConfigError(f"{name} is {what} {list(getattr(given, 'shape', []))}; {kinds} is wanted")
@@ -137,7 +132,7 @@ class Preparation:
             ConfigError: no gene in common with the model, counts that cannot be raw, or no colour to start from.
         """
         counts, niche_counts = (
-            each.tocsr() if sparse_matrix(each) else each for each in (spots.counts, spots.niche_counts)
+            each.tocsr() if _is_sparse(each) else each for each in (spots.counts, spots.niche_counts)
         )
         genes = None if counts is None and niche_counts is None else _Genes.of(panel, spots, self)
         pictures = spots.spot_image is not None or spots.niche_image is not None
@@ -216,6 +211,11 @@ def panel_columns(panel: GenePanel, names: Sequence[str]) -> np.ndarray:
     for known in (panel.symbols, panel.ids):
         place |= {name: number for number, name in reversed(list(enumerate(known))) if name}
     return np.array([place.get(VERSION.sub(r"\1", str(name)), -1) for name in names], np.int64)
+
+
+def _is_sparse(value: Any) -> bool:
+    """Whether it is scipy's, without importing scipy."""
+    return hasattr(value, "tocsr") and hasattr(value, "shape")
 
 
 def _own_colour(spots: SlideSpots) -> SlideColour:
