@@ -15,7 +15,8 @@ from stalign_pl.evaluation.results import Row
 
 FLOORS = (
     *("untrained", "image", "pixels", "pca", *(f"pca_smooth{rounds}" for rounds in range(1, 7))),
-    *("train_pca", "train_pca_smooth1", "train_pca_smooth2", "coordinates", "constant", "oracle"),
+    *("train_pca", "train_pca_smooth1", "train_pca_smooth2", "train_niche_pca", "train_niche_pca_smooth1"),
+    *("coordinates", "constant", "oracle"),
 )
 
 Results = dict[int, dict[str, list[Row]]]

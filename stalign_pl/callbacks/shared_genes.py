@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.data.niche_sums import niche_sums
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.evaluation.expression import shared_panel
 
@@ -48,3 +49,9 @@ def fitting_counts(data: STAlignData, slides: Iterable[int]) -> Iterator[sparse.
     for number in slides:
         slide = data.train_slides[number]
         yield slide.csr(len(data.shard_set.genes), np.sort(slide.spot_of_rank[data.fit_ranks[number]]))
+
+
+def fitting_niches(data: STAlignData, slides: Iterable[int]) -> Iterator[sparse.csr_matrix]:
+    """[F, G] the same spots' niche counts, weighted as the model's are."""
+    for number in slides:
+        yield niche_sums(data.train_slides[number], data.niche, len(data.shard_set.genes), data.fit_ranks[number])

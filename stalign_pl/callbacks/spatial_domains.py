@@ -10,9 +10,10 @@ import numpy as np
 from stalign_pl.callbacks.collected import Table
 from stalign_pl.callbacks.evaluation_pass import EvaluationCallback, SlideReport
 from stalign_pl.callbacks.oracle import read_oracle
-from stalign_pl.callbacks.shared_genes import SharedGenes, fitting_counts, shared_genes
+from stalign_pl.callbacks.shared_genes import SharedGenes, fitting_counts, fitting_niches, shared_genes
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.niche import NicheConfig
+from stalign_pl.data.niche_sums import niche_sums
 from stalign_pl.data.reader import BatchReader
 from stalign_pl.data.section import Section, read_section
 from stalign_pl.data.shards import SlideShard
@@ -25,7 +26,8 @@ from stalign_pl.evaluation.results import Row, Split
 PAIRS = ("spot_pair", "niche_pair")
 """Fields of `Evaluated` that are clustered in `test` alone, as `stalign_<field>`."""
 
-TRAIN_PCA_ROUNDS = 2
+TRAIN_PCA_ROUNDS = {"train_pca": 2, "train_niche_pca": 1}
+"""Row -> most rounds of smoothing. A niche is a mean over neighbours as it is."""
 
 
 class SpatialDomainCallback(EvaluationCallback):
@@ -38,8 +40,9 @@ class SpatialDomainCallback(EvaluationCallback):
         label: label column; null takes a slide's first.
         seeds: seeds of the clustering.
         smooth: PCA of the slide's own counts is smoothed over the first ring 0 to this many rounds.
-        coverage: a training slide joins the fit of `train_pca`, the PCA of the training spots, if it measured at least
-            this share of the held-out slide's vocabulary genes; without any the slide has no such row.
+        coverage: a training slide joins the fit of `train_pca`, the PCA of the training spots, and `train_niche_pca`,
+            that of their niches as the model sees them, if it measured at least this share of the held-out slide's
+            vocabulary genes; without any the slide has no such rows.
         secondary: further read-outs for the same rows, in `test` and before training.
         oracle: folder of a simulated cohort, for the oracle's row; null has none.
     """
@@ -62,7 +65,7 @@ class SpatialDomainCallback(EvaluationCallback):
         super().__init__()
         self.label, self.seeds, self.smooth, self.oracle = label, seeds, smooth, oracle
         self.coverage, self.secondary = coverage, ["kmeans"] if secondary is None else secondary
-        self._train_pca: tuple[SharedGenes, TrainingPCA] | None = None
+        self._train_pca: tuple[SharedGenes, dict[str, TrainingPCA]] | None = None
 
     def report(
         self, data: STAlignData, slide: int, trained: Table | None, untrained: Table | None, figures: Path, when: str
@@ -108,11 +111,13 @@ class SpatialDomainCallback(EvaluationCallback):
         for rounds in range(self.smooth + 1):
             name = "pca" if rounds == 0 else f"pca_smooth{rounds}"
             yield name, smoothed_pca(counts, section.neighbours, rounds)
-        pca = self._fitted(data, shard)
-        if pca is not None:
-            for rounds in range(TRAIN_PCA_ROUNDS + 1):
-                name = "train_pca" if rounds == 0 else f"train_pca_smooth{rounds}"
-                yield name, pca.scores(counts, section.neighbours, rounds)
+        fitted = self._fitted(data, shard)
+        if fitted:
+            read = {"train_pca": counts, "train_niche_pca": niche_sums(shard, data.niche, len(data.shard_set.genes))}
+            for name, pca in fitted.items():
+                for rounds in range(TRAIN_PCA_ROUNDS[name] + 1):
+                    smoothed = name if rounds == 0 else f"{name}_smooth{rounds}"
+                    yield smoothed, pca.scores(read[name], section.neighbours, rounds)
         yield "pixels", raw_image_features(niche_pictures(shard))
         yield "coordinates", coordinates(section.xy_um)
         if self.oracle is not None:
@@ -122,14 +127,16 @@ class SpatialDomainCallback(EvaluationCallback):
                 read_oracle(self.oracle, section.name, section.barcodes, none, data.shard_set.genes).noise_free,
             )
 
-    def _fitted(self, data: STAlignData, shard: SlideShard) -> TrainingPCA | None:
+    def _fitted(self, data: STAlignData, shard: SlideShard) -> dict[str, TrainingPCA]:
         """Fitted once for all slides that share panel and training slides; the genes are the vocabulary's."""
         shared = shared_genes(data, shard, self.coverage)
         if shared is None:
-            return None
+            return {}
         if self._train_pca is None or not self._train_pca[0].same(shared):
             panel = np.intersect1d(shared.panel, data.vocabulary.genes)
-            self._train_pca = shared, TrainingPCA.fit(fitting_counts(data, shared.slides), panel)
+            spots = TrainingPCA.fit(fitting_counts(data, shared.slides), panel)
+            niches = TrainingPCA.fit(fitting_niches(data, shared.slides), panel, spots.target_sum)
+            self._train_pca = shared, {"train_pca": spots, "train_niche_pca": niches}
         return self._train_pca[1]
 
     @staticmethod
@@ -153,12 +160,12 @@ class SpatialDomainCallback(EvaluationCallback):
 
 def niche_pictures(shard: SlideShard) -> np.ndarray:
     """uint8 [N, side, side, 3]: the stored niche pictures of a slide, in spot order."""
-    reader = BatchReader({shard.record.number: shard}, NicheConfig(k=0), threads=2)
+    reader = BatchReader({shard.record.number: shard}, NicheConfig(k=0), threads=2, pictures=("niche",))
     ranks = np.arange(len(shard))
     batch = reader.read(np.full(len(shard), shard.record.number), ranks, epoch=0)
     reader.close()
     pictures = np.empty_like(batch.niche_image.numpy())
-    pictures[batch.spot.numpy()] = batch.niche_image.numpy()
+    pictures[shard.spot_of_rank] = batch.niche_image.numpy()
     return pictures
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Draws = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 """(epoch, slide [B], spot [B]) -> float32 [B, n], the random numbers of each row."""
 
+PICTURES = ("spot", "niche")
+"""The members of a sample that are pictures."""
+
 DECODED_TOGETHER = 32
 """Rows a decoding job: handing a job over costs 0.2 ms, the decoding of half a pair of 224 px (measured)."""
 
@@ -47,8 +50,9 @@ class BatchReader:
         threads: decoding threads.
         verify: compare every sample's bytes with the checksum of the index.
         pin: pictures in pinned memory, for transfer to a GPU.
-        features: read in place of what their streams look at. A picture that nothing looks at is neither read nor
-            decoded, and without it a sample has no checksum: it was verified when its features were made.
+        features: read in place of what their streams look at.
+        pictures: that are looked at, unless features stand in for them. A picture that nothing looks at is neither
+            read nor decoded, and without it a sample has no checksum: it was verified when its features were made.
     """
 
     def __init__(
@@ -60,11 +64,12 @@ class BatchReader:
         verify: bool = True,
         pin: bool = False,
         features: FeatureRows | None = None,
+        pictures: Collection[str] = PICTURES,
     ) -> None:
         self.slides, self.niche, self.draws = slides, niche, draws
         self.features, cached = features, frozenset() if features is None else features.streams
-        pictures = tuple(member for member in ("spot", "niche") if f"{member}_image" not in cached)
-        self.members = MEMBERS if len(pictures) == 2 else (*pictures, "neighbors", "meta")
+        looked_at = tuple(member for member in PICTURES if member in pictures and f"{member}_image" not in cached)
+        self.members = MEMBERS if looked_at == PICTURES else (*looked_at, "neighbors", "meta")
         self.verify = verify and self.members == MEMBERS
         records = [slide.record for slide in slides.values()]
         self.spot_side = max(record.spot_px for record in records) if "spot" in self.members else 0

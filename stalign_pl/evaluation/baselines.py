@@ -48,7 +48,7 @@ def smoothed_pca(
 
 @dataclass(frozen=True)
 class TrainingPCA:
-    """30 components of the training spots' expression: what a linear model knows of a held-out slide beforehand.
+    """30 components of the training spots' (or niches') expression: what a linear model knows of a slide beforehand.
 
     As in `smoothed_pca`, but library size (to the training spots' median), the 2,000 most variable genes and the
     components are the training slides'. The components are of single spots; a held-out slide is smoothed before it is
@@ -66,15 +66,17 @@ class TrainingPCA:
     components: Components
 
     @classmethod
-    def fit(cls, counts: Iterable[sparse.spmatrix], panel: np.ndarray) -> TrainingPCA:
+    def fit(cls, counts: Iterable[sparse.spmatrix], panel: np.ndarray, target_sum: float | None = None) -> TrainingPCA:
         """Fit on training spots.
 
         Args:
             counts: [F, G] raw counts of each training slide's spots.
             panel: int [P], gene indices that all of them and the held-out slide measured (`shared_panel`).
+            target_sum: their median library where None. Sums over niches want that of spots, as the model scales them:
+                log1p of a niche's tens of thousands of counts is another curve.
         """
         spots = sparse.vstack([sparse.csr_matrix(part, dtype=np.float64)[:, panel] for part in counts], format="csr")
-        target_sum = _median_library(spots)
+        target_sum = _median_library(spots) if target_sum is None else target_sum
         logged = _log_normalised(spots, target_sum)
         genes = _most_variable(logged)
         return cls(panel, genes, target_sum, fit_components(logged[:, genes].toarray(), COMPONENTS, standardise=False))

@@ -93,6 +93,8 @@ def test_training_pca_projects_a_held_out_slide_by_what_training_slides_say(roun
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-8)
     more = TrainingPCA.fit(parts, panel).scores(held_out * 2, sparse.csr_matrix(graph), rounds)
     np.testing.assert_allclose(more, found, atol=1e-8)  # depth is normalised away, by the training slides' target
+    niches = TrainingPCA.fit([16 * part for part in parts], panel, target)  # sums of counts, scaled to spots' depth
+    np.testing.assert_allclose(niches.scores(16 * held_out, sparse.csr_matrix(graph), rounds), found, atol=1e-8)
 
 
 def test_coordinates_are_positions():

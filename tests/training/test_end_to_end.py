@@ -22,7 +22,7 @@ FIT_FILES = {
 }
 FLOORS = {
     *("untrained", "image", "pixels", "coordinates", "pca", *(f"pca_smooth{rounds}" for rounds in range(1, 7))),
-    *("train_pca", "train_pca_smooth1", "train_pca_smooth2"),
+    *("train_pca", "train_pca_smooth1", "train_pca_smooth2", "train_niche_pca", "train_niche_pca_smooth1"),
 }
 
 
