@@ -11,7 +11,7 @@ import numpy as np
 from stalign_pl.errors import ConfigError
 
 Weights = Literal["uniform", "ring", "distance"]
-FALLING = f"{', '.join(get_args(Weights))}, or a number between 0 and 1 (1 is uniform)"
+KNOWN_WEIGHTS = f"{', '.join(get_args(Weights))}, a number between 0 and 1 (1 is uniform), or one up to 1 for each ring"
 
 WHOLE = 16
 """The weight of the target itself; other weights are whole sixteenths of it, so that weighted counts stay whole."""
@@ -33,8 +33,9 @@ class NicheConfig:
         weights: of the members in the niche's sum of genes. "uniform": all alike (the paper); "ring": 1 / (1 + ring),
             so 1/2 in the first ring, 1/3 in the second; "distance": 1 / (1 + distance in pitches), which on a perfect
             lattice differs from "ring" only inside the outer rings; a number between 0 and 1: each ring counts that
-            many times the one inside it. All of them to whole sixteenths, one at least, so that sums stay exact: .33
-            is 5, 2, 1 sixteenths in rings 1 to 3, and what lies below 1/16 is 1/16.
+            many times the one inside it; several, up to 1: each ring's own, from the inside. All of them to whole
+            sixteenths, one at least, so that sums stay exact: .33 is 5, 2, 1 sixteenths in rings 1 to 3, and what lies
+            below 1/16 is 1/16.
         even_depth: weigh the members by depth, too (`member_counts.evened`): the sum is then of what the spots are
             made of, and not mostly of the spot with the most molecules.
     """
@@ -44,7 +45,7 @@ class NicheConfig:
     exclude_rings: int | None = None
     leave_target_out: bool = False
     image: str = "box"
-    weights: Weights | float = "uniform"
+    weights: Weights | float | tuple[float, ...] = "uniform"
     even_depth: bool = False
 
     def __post_init__(self) -> None:
@@ -59,10 +60,20 @@ class NicheConfig:
             problems.append("niche.leave_target_out with niche.k = 0 leaves an empty niche")
         if self.image not in ("box", "view"):
             problems.append(f"niche.image is {self.image!r}; known: box, view")
-        if not (0 < self.weights < 1 if isinstance(self.weights, float) else self.weights in get_args(Weights)):
-            problems.append(f"niche.weights is {self.weights!r}; known: {FALLING}")
+        problems += self._wrong_weights()
         if problems:
             raise ConfigError("; ".join(problems))
+
+    def _wrong_weights(self) -> list[str]:
+        if isinstance(self.weights, tuple):
+            if len(self.weights) != self.rings:
+                return [f"niche.weights are of {len(self.weights)} rings; niche.rings is {self.rings}"]
+            known = all(0 < weight <= 1 for weight in self.weights)
+        elif isinstance(self.weights, float):
+            known = 0 < self.weights < 1
+        else:
+            known = self.weights in get_args(Weights)
+        return [] if known else [f"niche.weights is {self.weights!r}; known: {KNOWN_WEIGHTS}"]
 
     @property
     def excluded_rings(self) -> int:
@@ -97,14 +108,17 @@ class NicheConfig:
         """Weights of the niche's members, in sixteenths; the target's own is WHOLE.
 
         Args:
-            far: [members], how far from the target: in pitches for "distance", else the ring, 1 or more.
+            far: [members], how far from the target: in pitches for "distance", else the ring, a whole number from 1.
 
         Returns:
             int32 [members], 1 to WHOLE.
         """
         if self.weights == "uniform":
             return np.full(len(far), WHOLE, np.int32)
-        share = self.weights**far if isinstance(self.weights, float) else 1 / (1 + far)
+        if isinstance(self.weights, tuple):
+            share = np.array(self.weights)[far.astype(np.int64) - 1]
+        else:
+            share = self.weights**far if isinstance(self.weights, float) else 1 / (1 + far)
         return np.maximum(np.rint(WHOLE * share), 1).astype(np.int32)
 
     def excluded(self, neighbors: np.ndarray, ring_ends: list[int]) -> np.ndarray:

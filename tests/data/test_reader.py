@@ -161,11 +161,14 @@ def test_a_run_of_neighbouring_places_is_one_read(shards, monkeypatch):
 
 @pytest.mark.parametrize(
     ("weights", "even_depth"),
-    [("ring", False), ("distance", False), (0.3, False), ("uniform", True), ("ring", True), (0.3, True)],
+    [
+        *(("ring", False), ("distance", False), (0.3, False), ((0.8, 0.1), False)),
+        *(("uniform", True), ("ring", True), (0.3, True)),
+    ],
 )
 @pytest.mark.parametrize("leave_target_out", [False, True])
 def test_weighted_niche_counts(shards, weights, even_depth, leave_target_out):
-    """Sixteenths of 1 / (1 + ring), 1 / (1 + distance in pitches) or .3^ring, by the h5ad's counts and positions."""
+    """Sixteenths of 1 / (1 + ring), 1 / (1 + distance in pitches), .3^ring or .8 and .1, by the h5ad's positions."""
     niche = NicheConfig(None, rings=2, weights=weights, leave_target_out=leave_target_out, even_depth=even_depth)
     slide = shards.slides[0]
     batch = BatchReader(shards.slides, niche).read(np.zeros(6, np.int64), np.arange(6), epoch=0)
@@ -181,7 +184,10 @@ def test_weighted_niche_counts(shards, weights, even_depth, leave_target_out):
     for row, spot in enumerate(batch.spot.tolist()):
         apart = np.linalg.norm(xy - xy[spot], axis=1)
         ring = np.select([apart < 0.5, apart < 1.2, apart < 2.2], [0, 1, 2], default=99)
-        share = {"ring": 1 / (1 + ring), "distance": 1 / (1 + apart), "uniform": 1 + 0 * ring, 0.3: 0.3**ring}[weights]
+        given = np.array([1, 0.8, 0.1])[np.minimum(ring, 2)]
+        share = {"ring": 1 / (1 + ring), "distance": 1 / (1 + apart), "uniform": 1 + 0 * ring, 0.3: 0.3**ring}.get(
+            weights, given
+        )
         weight = np.rint(16 * share) * (ring <= 2)
         weight[spot] = 0 if leave_target_out else 16
         if even_depth:
@@ -189,6 +195,20 @@ def test_weighted_niche_counts(shards, weights, even_depth, leave_target_out):
             share = np.minimum(depth[members].mean() / np.maximum(depth[members], 1), 4)
             weight[members] = np.maximum(np.rint(4 * weight[members] * share), 1)
         np.testing.assert_array_equal(found[row][genes], weight.astype(int) @ counts)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ("rng", "niche.weights is 'rng'; known: uniform, ring, distance, a number"),
+        (1.0, "niche.weights is 1.0; known"),
+        ((0.5, 0.0), r"niche.weights is \(0.5, 0.0\); known"),
+        ((0.5,), "niche.weights are of 1 rings; niche.rings is 2"),
+    ],
+)
+def test_unknown_weights(weights, said):
+    with pytest.raises(ConfigError, match=said):
+        NicheConfig(None, rings=2, weights=weights)
 
 
 def test_evened_depth():
