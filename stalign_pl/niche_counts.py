@@ -9,6 +9,7 @@ import numpy as np
 from stalign_pl.data.member_counts import evened
 from stalign_pl.data.niche import WHOLE, NicheConfig
 from stalign_pl.errors import ConfigError
+from stalign_pl.raw_counts import check_raw
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -74,8 +75,7 @@ def _raw(counts: Any) -> sparse.csr_matrix:
     if not (sparse.issparse(counts) or isinstance(counts, np.ndarray)) or counts.ndim != 2:
         raise ConfigError(f"counts is a {type(counts).__name__}; a numpy array or scipy sparse matrix [N, M] is wanted")
     counts = sparse.csr_matrix(counts)
-    if not np.isfinite(counts.data).all() or (counts.data < 0).any() or (counts.data != np.rint(counts.data)).any():
-        raise ConfigError("counts are negative, not finite or hold fractions; raw counts are wanted")
+    check_raw(counts.data, "counts")
     return counts.astype(np.int64)
 
 

@@ -20,6 +20,7 @@ from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.pictures import Interpolation, show
 from stalign_pl.errors import ConfigError
 from stalign_pl.gene_panel import GenePanel
+from stalign_pl.raw_counts import check_raw
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -77,8 +78,20 @@ class SlideSpots:
             counts = getattr(self, name)
             if counts is not None and counts.shape != (n, len(self.genes)):
                 raise ConfigError(f"{name} is {list(counts.shape)}; spots by genes, {[n, len(self.genes)]}, is wanted")
-        if self.niche_box is not None and np.shape(self.niche_box) != (n, 4):
-            raise ConfigError(f"niche_box is {list(np.shape(self.niche_box))}; {[n, 4]} is wanted")
+        if self.niche_box is not None:
+            self._check_box(np.asarray(self.niche_box), n)
+
+    def _check_box(self, box: np.ndarray, n: int) -> None:
+        if box.shape != (n, 4) or box.dtype.kind not in "uif":
+            raise ConfigError(f"niche_box is {box.dtype} {list(box.shape)}; numbers, {[n, 4]}, are wanted")
+        side = np.inf if self.niche_image is None else self.niche_image.shape[1]
+        inside = (box[:, :2] >= 0) & (box[:, :2] < box[:, 2:]) & (box[:, 2:] <= side)
+        if not inside.all():
+            spot = int(np.flatnonzero(~inside.all(axis=1))[0])
+            raise ConfigError(
+                f"niche_box of spot {spot} is {box[spot].tolist()}; (x0, y0, x1, y1) within the picture's {side} px "
+                f"is wanted, x0 < x1 and y0 < y1"
+            )
 
     def __len__(self) -> int:
         given = (self.spot_image, self.niche_image, self.counts, self.niche_counts)
@@ -193,13 +206,7 @@ class _Genes:
         kept = np.flatnonzero(self.column >= 0)
         chosen = counts[:, kept]
         dense = np.asarray(chosen.toarray() if hasattr(chosen, "toarray") else chosen, np.float32)
-        if not np.isfinite(dense).all() or (dense < 0).any():
-            raise ConfigError(f"{name} are negative or not finite; raw counts are wanted, not scaled or centred values")
-        fractions = dense[dense != np.rint(dense)]
-        if len(fractions) and name == "counts":  # those of a niche may be weighed
-            raise ConfigError(
-                f"{name} hold fractions, {fractions[0]:g} first; raw counts are wanted, not normalised or log values"
-            )
+        check_raw(dense, name, whole=name == "counts")  # those of a niche may be weighed
         over = torch.zeros(len(dense), len(self.measured))
         over.index_add_(1, torch.from_numpy(self.column[kept]), torch.from_numpy(np.ascontiguousarray(dense)))
         return log_normalised(over, torch.full((len(over),), self.target), self.measured.expand_as(over))
