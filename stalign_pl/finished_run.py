@@ -102,14 +102,7 @@ def read_run(config: Path, asked: str | None, shards: str | None = None) -> Fini
             that cannot be exported.
         ShardError: see `ShardSet`.
     """
-    path = config
-    if not path.is_file():
-        raise ConfigError(f"there is no {path}; the config.yaml of a run's folder is wanted")
-    value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if path.name != "config.yaml" or not isinstance(value, dict) or not {"model", "data", "run"} <= value.keys():
-        raise ConfigError(
-            f"{path} is not a run's own: the config.yaml that `fit` wrote into the run's folder is wanted"
-        )
+    path, value = config, _read_config(config)
     architecture = Architecture.from_json(value["model"]["model"])
     checkpoint = find_checkpoint(asked, path.parent)
     saved = AtomicCheckpointIO().load_checkpoint(checkpoint, weights_only=True)
@@ -124,6 +117,28 @@ def read_run(config: Path, asked: str | None, shards: str | None = None) -> Fini
     load_tensors(model, state, checkpoint, f"{path} must be of the run that wrote it")
     step, averaged = saved["global_step"], CURRENT in saved
     return FinishedRun(path.parent, value, checkpoint, step, averaged, architecture, model.eval(), data)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """A run's config.yaml, with what an export reads of it."""
+    if not path.is_file():
+        raise ConfigError(f"there is no {path}; the config.yaml of a run's folder is wanted")
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if path.name != "config.yaml" or not isinstance(value, dict) or not {"model", "data", "run"} <= value.keys():
+        raise ConfigError(
+            f"{path} is not a run's own: the config.yaml that `fit` wrote into the run's folder is wanted"
+        )
+    sections = {"model": ("model",), "run": ("name",), "data": ("shards", "niche")}
+    lacking = [] if "seed_everything" in value else ["seed_everything"]
+    for section, keys in sections.items():
+        given = value[section] if isinstance(value[section], dict) else {}
+        lacking += [f"{section}.{key}" for key in keys if key not in given]
+    if lacking:
+        raise ConfigError(f"{path} lacks {', '.join(lacking)}: it is not as `fit` wrote it")
+    return value
 
 
 def _data(config: dict[str, Any], shards: str | None) -> STAlignData:

@@ -59,9 +59,12 @@ class Part:
         if not isinstance(value, dict) or not {"class_path"} <= value.keys() <= {"class_path", "init_args"}:
             raise ConfigError(f"{where} is {value!r}; a class_path and its init_args are wanted")
         classes = {f"{PREFIX}{each.__name__}": each for each in known}
-        if value["class_path"] not in classes:
-            raise ConfigError(f"{where}.class_path is {value['class_path']!r}; known: {', '.join(classes)}")
-        return cls(classes[value["class_path"]], dict(value.get("init_args") or {}))
+        name, arguments = value["class_path"], value.get("init_args") or {}
+        if not isinstance(name, str) or name not in classes:
+            raise ConfigError(f"{where}.class_path is {name!r}; known: {', '.join(classes)}")
+        if not isinstance(arguments, dict):
+            raise ConfigError(f"{where}.init_args is {arguments!r}; arguments of {name} by name are wanted")
+        return cls(classes[name], dict(arguments))
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,15 @@ class Architecture:
         """The model, in train mode, with the weights of its encoders' sources and else random ones.
 
         Raises:
-            ConfigError: arguments that a class does not take or of another type; see also the classes.
+            ConfigError: arguments that a class does not take, of another type or of a value that it refuses; see also
+                the classes.
         """
         sizes = typed_arguments(STAlign, self.sizes, "model", ("genes", *ROLES))
         factories = {role: part and part.factory(f"model.{role}") for role, part in self.parts.items()}
-        return STAlign(genes=genes, **factories, **sizes)
+        try:
+            return STAlign(genes=genes, **factories, **sizes)
+        except (ValueError, RuntimeError) as error:  # torch's and timm's, of a size or a rate that cannot be
+            raise ConfigError(f"the model cannot be built with its arguments: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
         """As a configuration writes it."""

@@ -177,6 +177,20 @@ def test_exports_that_are_refused(tested: Path, tmp_path: Path, capsys, more: tu
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: [", "config.yaml is not YAML"),
+        ("data: {}", "config.yaml is not a run's own"),
+        ("{model: {}, run: demo, data: {shards: x}}", "lacks seed_everything, model.model, run.name, data.niche"),
+    ],
+)
+def test_a_damaged_config(tmp_path: Path, capsys, text: str, said: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    assert export(tmp_path, tmp_path / "out") == 1
+    assert said in capsys.readouterr().err
+
+
 def terms(left_out: set[str], stated: dict[str, str], **stream):
     config = yaml.safe_load(Path("tests/training/tiny.yaml").read_text())["model"]["model"]
     config["init_args"]["niche_image"] = {"class_path": "stalign_pl.models.TimmStream", "init_args": stream}
