@@ -11,7 +11,7 @@ import numpy as np
 from stalign_pl.callbacks.collected import Table
 from stalign_pl.callbacks.evaluation_pass import EvaluationCallback, SlideReport
 from stalign_pl.callbacks.oracle import read_oracle
-from stalign_pl.callbacks.shared_genes import fitting_counts, shared_genes
+from stalign_pl.callbacks.shared_genes import fitting_counts, fitting_spots, shared_genes
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.section import read_section
 from stalign_pl.data.shards import SlideShard
@@ -36,13 +36,14 @@ class Targets:
 
     Attributes:
         genes: [T] gene indices. names: [T].
-        fit_slides: training slides that the ridge is fitted on.
+        fit_slides: training slides that the ridge is fitted on. fit_spots: of each, the spots.
         fit: [F, T] and measured: [N, T], log1p(CP10K over the panel that these slides and this one share).
     """
 
     genes: np.ndarray
     names: list[str]
     fit_slides: tuple[int, ...]
+    fit_spots: tuple[np.ndarray, ...]
     fit: np.ndarray
     measured: np.ndarray
 
@@ -166,11 +167,19 @@ def find_targets(
         chosen = np.array(indices)
     fit = np.concatenate([log_cp10k(counts, panel, chosen) for counts in fitting_counts(data, fit_slides)])
     measured = log_cp10k(shard.csr(len(table)), panel, chosen)
-    return Targets(chosen, [table.names[gene] for gene in chosen], fit_slides, fit, measured)
+    fit_spots = tuple(fitting_spots(data, number) for number in fit_slides)
+    return Targets(chosen, [table.names[gene] for gene in chosen], fit_slides, fit_spots, fit, measured)
 
 
 def ridge_prediction(table: Table, names: tuple[str, ...], slide: int, targets: Targets) -> np.ndarray:
-    """Fit on the training slides' rows of a pass, predict a held-out slide's: [N, T]."""
+    """Fit on the training slides' rows of a pass, predict a held-out slide's: [N, T].
+
+    Damaged samples have no row in the pass; their counts stay out of the fit.
+    """
+    whole = [
+        np.isin(spots, table.spots(number)) for number, spots in zip(targets.fit_slides, targets.fit_spots, strict=True)
+    ]
     features = [np.concatenate([table.of(number, name) for number in targets.fit_slides]) for name in names]
     held_out = [table.of(slide, name) for name in names]
-    return fit_ridge(np.concatenate(features, axis=1), targets.fit).predict(np.concatenate(held_out, axis=1))
+    fitted = fit_ridge(np.concatenate(features, axis=1), targets.fit[np.concatenate(whole)])
+    return fitted.predict(np.concatenate(held_out, axis=1))

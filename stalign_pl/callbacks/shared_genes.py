@@ -44,14 +44,19 @@ def shared_genes(data: STAlignData, shard: SlideShard, coverage: float) -> Share
     return SharedGenes(slides, shared_panel([shard.panel, *(data.train_slides[number].panel for number in slides)]))
 
 
+def fitting_spots(data: STAlignData, slide: int) -> np.ndarray:
+    """int [F], ascending: the spots of a training slide that read-outs are fitted on (`fit_ranks`)."""
+    return np.sort(data.train_slides[slide].spot_of_rank[data.fit_ranks[slide]])
+
+
 def fitting_counts(data: STAlignData, slides: Iterable[int]) -> Iterator[sparse.csr_matrix]:
-    """[F, G] raw counts of each training slide's fitting spots (`fit_ranks`), in the order of `Table.of`."""
+    """[F, G] raw counts of each training slide's fitting spots."""
     for number in slides:
-        slide = data.train_slides[number]
-        yield slide.csr(len(data.shard_set.genes), np.sort(slide.spot_of_rank[data.fit_ranks[number]]))
+        yield data.train_slides[number].csr(len(data.shard_set.genes), fitting_spots(data, number))
 
 
-def fitting_niches(data: STAlignData, slides: Iterable[int]) -> Iterator[sparse.csr_matrix]:
-    """[F, G] the same spots' niche counts, weighted as the model's are."""
+def fitting_niches(data: STAlignData, slides: Iterable[int], panel: np.ndarray) -> Iterator[sparse.csr_matrix]:
+    """[F, G] their niches' counts of the panel's genes, summed as the model's are."""
     for number in slides:
-        yield niche_sums(data.train_slides[number], data.niche, len(data.shard_set.genes), data.fit_ranks[number])
+        genes = len(data.shard_set.genes)
+        yield niche_sums(data.train_slides[number], data.niche, genes, panel, data.fit_ranks[number])

@@ -41,7 +41,7 @@ class SpatialDomainCallback(EvaluationCallback):
         seeds: seeds of the clustering.
         smooth: PCA of the slide's own counts is smoothed over the first ring 0 to this many rounds.
         coverage: a training slide joins the fit of `train_pca`, the PCA of the training spots, and `train_niche_pca`,
-            that of their niches as the model sees them, if it measured at least this share of the held-out slide's
+            that of their niches summed as the model's are, if it measured at least this share of the held-out slide's
             vocabulary genes; without any the slide has no such rows.
         secondary: further read-outs for the same rows, in `test` and before training.
         oracle: folder of a simulated cohort, for the oracle's row; null has none.
@@ -113,7 +113,9 @@ class SpatialDomainCallback(EvaluationCallback):
             yield name, smoothed_pca(counts, section.neighbours, rounds)
         fitted = self._fitted(data, shard)
         if fitted:
-            read = {"train_pca": counts, "train_niche_pca": niche_sums(shard, data.niche, len(data.shard_set.genes))}
+            panel = fitted["train_niche_pca"].panel
+            niches = niche_sums(shard, data.niche, len(data.shard_set.genes), panel)
+            read = {"train_pca": counts, "train_niche_pca": niches}
             for name, pca in fitted.items():
                 for rounds in range(TRAIN_PCA_ROUNDS[name] + 1):
                     smoothed = name if rounds == 0 else f"{name}_smooth{rounds}"
@@ -135,7 +137,7 @@ class SpatialDomainCallback(EvaluationCallback):
         if self._train_pca is None or not self._train_pca[0].same(shared):
             panel = np.intersect1d(shared.panel, data.vocabulary.genes)
             spots = TrainingPCA.fit(fitting_counts(data, shared.slides), panel)
-            niches = TrainingPCA.fit(fitting_niches(data, shared.slides), panel, spots.target_sum)
+            niches = TrainingPCA.fit(fitting_niches(data, shared.slides, panel), panel, spots.target_sum)
             self._train_pca = shared, {"train_pca": spots, "train_niche_pca": niches}
         return self._train_pca[1]
 
@@ -160,7 +162,7 @@ class SpatialDomainCallback(EvaluationCallback):
 
 def niche_pictures(shard: SlideShard) -> np.ndarray:
     """uint8 [N, side, side, 3]: the stored niche pictures of a slide, in spot order."""
-    reader = BatchReader({shard.record.number: shard}, NicheConfig(k=0), threads=2, pictures=("niche",))
+    reader = BatchReader({shard.record.number: shard}, NicheConfig(k=0), threads=2, decoded=("niche",))
     ranks = np.arange(len(shard))
     batch = reader.read(np.full(len(shard), shard.record.number), ranks, epoch=0)
     reader.close()

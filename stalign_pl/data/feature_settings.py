@@ -77,6 +77,8 @@ class FeatureSettings:
 
     def _niche(self, kind: str) -> dict[str, Any]:
         niche = asdict(self.niche)
+        if isinstance(self.niche.weights, tuple):
+            niche["weights"] = list(self.niche.weights)  # as a file's JSON has them
         if kind == "gene":
             names = ("k", "rings", "leave_target_out", "weights") + ("even_depth",) * self.niche.even_depth
         else:

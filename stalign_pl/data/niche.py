@@ -11,7 +11,11 @@ import numpy as np
 from stalign_pl.errors import ConfigError
 
 Weights = Literal["uniform", "ring", "distance"]
-KNOWN_WEIGHTS = f"{', '.join(get_args(Weights))}, a number between 0 and 1 (1 is uniform), or one up to 1 for each ring"
+KNOWN_WEIGHTS = (
+    f"{', '.join(get_args(Weights))}, a number between 0 and 1 (1 is uniform), or a tuple of one for each ring, "
+    f"above 0 and up to 1"
+)
+EXCLUDED = "niche.exclude_rings (null is 2 x niche.rings)"
 
 WHOLE = 16
 """The weight of the target itself; other weights are whole sixteenths of it, so that weighted counts stay whole."""
@@ -67,8 +71,8 @@ class NicheConfig:
     def _wrong_weights(self) -> list[str]:
         if isinstance(self.weights, tuple):
             if len(self.weights) != self.rings:
-                return [f"niche.weights are of {len(self.weights)} rings; niche.rings is {self.rings}"]
-            known = all(0 < weight <= 1 for weight in self.weights)
+                return [f"niche.weights is {self.weights!r}, of {len(self.weights)} rings; niche.rings is {self.rings}"]
+            known = all(isinstance(weight, float) and 0 < weight <= 1 for weight in self.weights)
         elif isinstance(self.weights, float):
             known = 0 < self.weights < 1
         else:
@@ -88,7 +92,7 @@ class NicheConfig:
         for stored in ring_members:
             _ring_end(stored, self.rings, "niche.rings")
             if self.excluded_rings:
-                _ring_end(stored, self.excluded_rings, "niche.exclude_rings (2 x niche.rings)")
+                _ring_end(stored, self.excluded_rings, EXCLUDED)
         within = max(stored[self.rings - 1] for stored in ring_members)
         if self.k is not None and self.k > within:
             raise ConfigError(f"niche.k is {self.k}; within niche.rings = {self.rings} there are {within} at most")
@@ -125,7 +129,7 @@ class NicheConfig:
         """Spot indices that are no negatives of the target."""
         if self.excluded_rings == 0:
             return neighbors[:0]
-        return neighbors[: _ring_end(ring_ends, self.excluded_rings, "niche.exclude_rings (2 x niche.rings)")]
+        return neighbors[: _ring_end(ring_ends, self.excluded_rings, EXCLUDED)]
 
 
 def _ring_end(ring_ends: Sequence[int], rings: int, name: str) -> int:

@@ -50,9 +50,9 @@ class BatchReader:
         threads: decoding threads.
         verify: compare every sample's bytes with the checksum of the index.
         pin: pictures in pinned memory, for transfer to a GPU.
-        features: read in place of what their streams look at.
-        pictures: that are looked at, unless features stand in for them. A picture that nothing looks at is neither
-            read nor decoded, and without it a sample has no checksum: it was verified when its features were made.
+        features: read in place of what their streams look at. A picture that nothing looks at is neither read nor
+            decoded, and without it a sample has no checksum: it was verified when its features were made.
+        decoded: pictures of other members are read, for the checksum, and left as bytes.
     """
 
     def __init__(
@@ -64,16 +64,17 @@ class BatchReader:
         verify: bool = True,
         pin: bool = False,
         features: FeatureRows | None = None,
-        pictures: Collection[str] = PICTURES,
+        decoded: Collection[str] = PICTURES,
     ) -> None:
         self.slides, self.niche, self.draws = slides, niche, draws
         self.features, cached = features, frozenset() if features is None else features.streams
-        looked_at = tuple(member for member in PICTURES if member in pictures and f"{member}_image" not in cached)
+        looked_at = tuple(member for member in PICTURES if f"{member}_image" not in cached)
         self.members = MEMBERS if looked_at == PICTURES else (*looked_at, "neighbors", "meta")
+        self.decoded = frozenset(decoded).intersection(looked_at)
         self.verify = verify and self.members == MEMBERS
         records = [slide.record for slide in slides.values()]
-        self.spot_side = max(record.spot_px for record in records) if "spot" in self.members else 0
-        self.niche_side = max(record.niche_px for record in records) if "niche" in self.members else 0
+        self.spot_side = max(record.spot_px for record in records) if "spot" in self.decoded else 0
+        self.niche_side = max(record.niche_px for record in records) if "niche" in self.decoded else 0
         rings = [record.ring_members for record in records]
         self.excluded_width, self.members_width = niche.excluded_width(rings), niche.members_width(rings)
         self._tars = TarBytes()
@@ -97,7 +98,7 @@ class BatchReader:
         sides = (self.spot_side, self.niche_side)
         spot_image, niche_image = (self._buffers.lend((batch, side, side, 3), torch.uint8) for side in sides)
         images = {"spot": spot_image.numpy(), "niche": niche_image.numpy()}
-        pictures = _Pictures({member: of for member, of in images.items() if member in self.members})
+        pictures = _Pictures({member: of for member, of in images.items() if member in self.decoded})
         rows, runs, jobs, damaged = self._begin(slide, rank, pictures)
         spots = np.full(batch, -1, np.int64)
         near = Neighbourhoods(batch, self.niche, self.excluded_width, self.members_width)

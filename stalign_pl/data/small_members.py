@@ -26,12 +26,15 @@ def small_members(
     """
     try:
         said = _decode_json(str(meta, "utf-8"))[0]
+        rings, boxes = said["rings"], said["boxes"]
         near = np.frombuffer(_npy_payload(neighbors), np.int32)
-    except ValueError as error:
-        raise DamagedSample(f"its metadata or neighbours cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedSample(f"its metadata or neighbours cannot be read: {error!r}") from error
     if len(near) and int(near.view(np.uint32).max()) >= spots:  # a negative one is then beyond all others
         raise DamagedSample(f"a neighbour is not one of the slide's {spots} spots")
-    return near, said["rings"], said["boxes"]
+    if not rings or rings[-1] > len(near):
+        raise DamagedSample(f"its rings end at {rings}, it has {len(near)} neighbours")
+    return near, rings, boxes
 
 
 def _npy_payload(data: memoryview) -> memoryview:

@@ -70,12 +70,13 @@ class TrainingPCA:
         """Fit on training spots.
 
         Args:
-            counts: [F, G] raw counts of each training slide's spots.
+            counts: [F, G] raw counts of each training slide's spots. Rows without any are left out.
             panel: int [P], gene indices that all of them and the held-out slide measured (`shared_panel`).
-            target_sum: their median library where None. Sums over niches want that of spots, as the model scales them:
-                log1p of a niche's tens of thousands of counts is another curve.
+            target_sum: their median library where None. Sums over niches want that of spots: log1p of a niche's tens
+                of thousands of counts is another curve.
         """
         spots = sparse.vstack([sparse.csr_matrix(part, dtype=np.float64)[:, panel] for part in counts], format="csr")
+        spots = spots[np.asarray(spots.sum(axis=1)).ravel() > 0]
         target_sum = _median_library(spots) if target_sum is None else target_sum
         logged = _log_normalised(spots, target_sum)
         genes = _most_variable(logged)

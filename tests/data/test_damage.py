@@ -46,6 +46,8 @@ def read(folder: Path, verify: bool = True):
         ("spot", b"\x00" * 8, 40, False, "spot image does not decode"),
         ("niche", b"\x00" * 40, 20, False, "niche image does not decode"),
         ("meta", b"\xff", 2, False, "metadata or neighbours cannot be read"),
+        ("meta", b'{"boxes":[]}', 0, False, "metadata or neighbours cannot be read"),
+        ("meta", b'{"rings":[900],"boxes":[]}', 0, False, "its rings end at [900], it has "),
         ("neighbors", b"\xff\xff\xff\x7f", 128, False, "a neighbour is not one of the slide's 64 spots"),
         ("neighbors", b"\xff\xff\xff\xff", 128, False, "a neighbour is not one of the slide's 64 spots"),
     ],

@@ -1,5 +1,6 @@
 """Cached features by rows of a batch: which view a spot shows, and what of a shard is then left unread."""
 
+import json
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 from stalign_pl.data import reader as reader_module
+from stalign_pl.data.augmentation import Augmentation
 from stalign_pl.data.batch import CachedFeatures
 from stalign_pl.data.buffers import BatchBuffers
 from stalign_pl.data.feature_cache import FeatureRows
-from stalign_pl.data.feature_settings import differences
+from stalign_pl.data.feature_settings import FeatureSettings, differences
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.reader import BatchReader
 from stalign_pl.data.shards import ShardSet
@@ -60,6 +62,13 @@ def test_differences_name_what_differs_and_forgive_rounding():
     assert differences(made, {**made, "colours": [0.5, 0.25 + 1e-6]}) == []
     assert differences(made, {**made, "colours": [0.5, 0.26]}) == ["colours was [0.5, 0.25], is [0.5, 0.26]"]
     assert differences({"a": 1}, {"b": None, "a": 2}) == ["a was 1, is 2"]
+
+
+def test_ring_weights_are_those_that_a_file_states():
+    niche = NicheConfig(None, rings=2, weights=(0.5, 0.25))
+    settings = FeatureSettings({}, None, "", niche, Augmentation())._niche("gene")
+    assert settings["data.niche.weights"] == [0.5, 0.25]
+    assert differences(json.loads(json.dumps(settings)), settings) == []
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import anndata
@@ -12,6 +13,7 @@ from stalign_pl.data import niche_sums as module
 from stalign_pl.data.niche import WHOLE, NicheConfig
 from stalign_pl.data.niche_sums import niche_sums
 from stalign_pl.data.shards import ShardSet
+from tests.damaged import overwrite
 
 
 @pytest.fixture
@@ -31,17 +33,29 @@ def by_graph(shards: ShardSet, slide: int, share: float) -> np.ndarray:
 
 def test_sums_are_those_over_the_first_ring(shards: ShardSet) -> None:
     shard, genes = shards.slides[1], len(shards.genes)
-    found = niche_sums(shard, NicheConfig(k=None), genes)
+    every = np.arange(genes)
+    found = niche_sums(shard, NicheConfig(k=None), genes, every)
     np.testing.assert_array_equal(found.toarray(), by_graph(shards, 1, 1.0))
-    weighed = niche_sums(shard, NicheConfig(k=None, weights=0.5), genes)
+    weighed = niche_sums(shard, NicheConfig(k=None, weights=0.5), genes, every)
     np.testing.assert_array_equal(weighed.toarray(), WHOLE * by_graph(shards, 1, 0.5))
 
 
 def test_some_spots_come_in_the_order_of_their_indices(shards: ShardSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many are read together."""
+    """However many are read together; other genes than the panel's are left out."""
     monkeypatch.setattr(module, "ROWS", 3)
     shard, genes = shards.slides[0], len(shards.genes)
-    ranks = np.array([7, 1, 2, 11, 4])
-    found = niche_sums(shard, NicheConfig(k=None), genes, ranks)
-    np.testing.assert_array_equal(found.toarray(), by_graph(shards, 0, 1.0)[np.sort(shard.spot_of_rank[ranks])])
-    assert niche_sums(shard, NicheConfig(), genes, np.zeros(0, np.int64)).shape == (0, genes)
+    ranks, panel = np.array([7, 1, 2, 11, 4]), np.array([3, 5, 20])
+    found = niche_sums(shard, NicheConfig(k=None), genes, panel, ranks).toarray()
+    wanted = by_graph(shards, 0, 1.0)[np.sort(shard.spot_of_rank[ranks])]
+    np.testing.assert_array_equal(found[:, panel], wanted[:, panel])
+    assert found.sum() == wanted[:, panel].sum()
+    assert niche_sums(shard, NicheConfig(), genes, panel, np.zeros(0, np.int64)).shape == (0, genes)
+
+
+def test_a_damaged_sample_has_no_niche(tiny_shards: Path, tmp_path: Path) -> None:
+    """By its checksum: what was read of it could be another spot's."""
+    folder = Path(shutil.copytree(tiny_shards, tmp_path / "set"))
+    overwrite(folder, 0, 9, "niche", b"\x55\xaa\x55", 300)
+    shards = ShardSet(folder)
+    found = niche_sums(shards.slides[0], NicheConfig(k=None), len(shards.genes), np.arange(len(shards.genes)))
+    assert np.flatnonzero(found.sum(axis=1) == 0).tolist() == [9]

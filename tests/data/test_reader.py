@@ -203,7 +203,9 @@ def test_weighted_niche_counts(shards, weights, even_depth, leave_target_out):
         ("rng", "niche.weights is 'rng'; known: uniform, ring, distance, a number"),
         (1.0, "niche.weights is 1.0; known"),
         ((0.5, 0.0), r"niche.weights is \(0.5, 0.0\); known"),
-        ((0.5,), "niche.weights are of 1 rings; niche.rings is 2"),
+        ((0.5, "a"), r"niche.weights is \(0.5, 'a'\); known"),
+        ([0.5, 0.2], r"niche.weights is \[0.5, 0.2\]; known: .*or a tuple of one for each ring"),
+        ((0.5,), r"niche.weights is \(0.5,\), of 1 rings; niche.rings is 2"),
     ],
 )
 def test_unknown_weights(weights, said):

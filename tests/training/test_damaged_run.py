@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stalign_pl.evaluation.results import read_results
 from tests.damaged import overwrite
 from tests.training.runs import QUICK, arguments, logged, run_here, start
 
@@ -42,6 +43,14 @@ def test_within_the_limit_the_run_goes_on_and_counts(shards: Path, tmp_path: Pat
     assert len(counted) == 8
     assert counted[-1] == 2
     assert counted == sorted(counted)
+
+
+def test_read_outs_are_fitted_without_them(shards: Path, tmp_path: Path) -> None:
+    """Of 64 spots 62 have embeddings; the floors before training and both read-outs take them as they are."""
+    given = arguments("fit", shards, tmp_path / "runs", *QUICK, "--data.bad_samples", "2", "--data.fit_spots", "64")
+    assert run_here(*given) == 0
+    found = {(row.row, row.metric) for row in read_results(tmp_path / "runs" / "tiny" / "results.json")}
+    assert {("stalign", "mse"), ("image", "mse"), ("train_niche_pca", "ari")} <= found
 
 
 def test_beyond_the_limit_it_stops(shards: Path, tmp_path: Path, capsys) -> None:
