@@ -42,7 +42,7 @@ from stalign_pl.evaluation.tables import LOWER_IS_BETTER
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models import draws_from_generator, has_train_mode_batchnorm
 from stalign_pl.module import STAlignModule
-from stalign_pl.run_folder import find_checkpoint, goes_on, resume_point
+from stalign_pl.run_folder import find_checkpoint, goes_on, read_config, resume_point
 from stalign_pl.run_loggers import MetricsCSV, WandbMode, refuse_wandb, wandb_logger
 from stalign_pl.run_writer import RunWriter
 
@@ -151,7 +151,7 @@ class STAlignCLI(LightningCLI):
         path, changes = run / "config.yaml", []
         if path.exists():
             now = self._parser(self.subcommand).dump(self._options, skip_none=False)
-            old, new = OmegaConf.load(path), OmegaConf.create(now)
+            old, new = OmegaConf.create(read_config(path)), OmegaConf.create(now)
             changes = deciding_changes(OmegaConf.to_object(old), OmegaConf.to_object(new))
         elif rank_zero_only.rank == 0:
             print(f"{path} is not there: whether this run goes on with its own settings is not known")

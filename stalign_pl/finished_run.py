@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from stalign_pl.callbacks import AtomicCheckpointIO
@@ -23,7 +22,7 @@ from stalign_pl.models import STAlign
 from stalign_pl.models.architecture import Architecture
 from stalign_pl.models.weights import load_tensors
 from stalign_pl.preparation import Preparation
-from stalign_pl.run_folder import find_checkpoint
+from stalign_pl.run_folder import find_checkpoint, read_config
 
 OF_MODEL = "model."
 """What the LightningModule's state dict puts before the model's keys."""
@@ -121,16 +120,12 @@ def read_run(config: Path, asked: str | None, shards: str | None = None) -> Fini
 
 def _read_config(path: Path) -> dict[str, Any]:
     """A run's config.yaml, with what an export reads of it."""
+    wanted = "the config.yaml that `fit` wrote into the run's folder is wanted"
     if not path.is_file():
-        raise ConfigError(f"there is no {path}; the config.yaml of a run's folder is wanted")
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    if path.name != "config.yaml" or not isinstance(value, dict) or not {"model", "data", "run"} <= value.keys():
-        raise ConfigError(
-            f"{path} is not a run's own: the config.yaml that `fit` wrote into the run's folder is wanted"
-        )
+        raise ConfigError(f"{path} is {'a folder' if path.is_dir() else 'not there'}; {wanted}")
+    value = read_config(path)
+    if path.name != "config.yaml" or not {"model", "data", "run"} <= value.keys():
+        raise ConfigError(f"{path} is not a run's own: {wanted}")
     sections = {"model": ("model",), "run": ("name",), "data": ("shards", "niche")}
     lacking = [] if "seed_everything" in value else ["seed_everything"]
     for section, keys in sections.items():

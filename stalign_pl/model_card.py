@@ -134,9 +134,7 @@ def _use(facts: ModelFacts) -> str:
 
 def _weighted(weights: str | float | tuple[float, ...]) -> str:
     if isinstance(weights, tuple):
-        return (
-            f"from the inside each ring {', '.join(f'{weight:g}' for weight in weights)} times the spot, to sixteenths"
-        )
+        return f"a spot of ring 1, 2, ... counts {', '.join(f'{weight:g}' for weight in weights)}, to sixteenths"
     if isinstance(weights, float):
         return f"each ring {weights:g} times the one inside it, to sixteenths"
     return f"weighted by {weights}"

@@ -119,7 +119,11 @@ class ModelDescription:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"{path} is not as an export writes it: {error!r}") from error
         preparation = Preparation(**typed, colour=colour, share=share)
-        return cls(Architecture.from_json(value["model"]), preparation, panel, left_out)
+        architecture = Architecture.from_json(value["model"])
+        parts = [role for role, part in architecture.parts.items() if part is not None]
+        if unknown := sorted(left_out.keys() - parts):
+            raise ConfigError(f"{path}: left_out names {', '.join(unknown)}; the model's parts: {', '.join(parts)}")
+        return cls(architecture, preparation, panel, left_out)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -136,7 +140,10 @@ def _read_genes(path: Path) -> tuple[GenePanel, np.ndarray]:
     """The panel and the genes' shares."""
     if not path.is_file():
         raise ConfigError(f"there is no {path}; an exported model has one")
-    head, *rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
+    try:
+        head, *rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
+    except ValueError as error:  # not UTF-8, or empty
+        raise ConfigError(f"{path} cannot be read: {error}") from error
     if tuple(head) != COLUMNS or not rows or any(len(row) != len(COLUMNS) for row in rows):
         raise ConfigError(f"{path}: should have the columns {', '.join(COLUMNS)} and a line a gene")
     symbols, ids, mean, sd, share = zip(*rows, strict=True)

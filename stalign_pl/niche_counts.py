@@ -72,8 +72,13 @@ def niche_counts(counts: Any, apart: sparse.spmatrix, niche: NicheConfig) -> spa
 def _raw(counts: Any) -> sparse.csr_matrix:
     from scipy import sparse
 
-    if not (sparse.issparse(counts) or isinstance(counts, np.ndarray)) or counts.ndim != 2:
-        raise ConfigError(f"counts is a {type(counts).__name__}; a numpy array or scipy sparse matrix [N, M] is wanted")
+    if (
+        not (sparse.issparse(counts) or isinstance(counts, np.ndarray))
+        or counts.ndim != 2
+        or counts.dtype.kind not in "uif"
+    ):
+        what = f"{getattr(counts, 'dtype', type(counts).__name__)} {list(getattr(counts, 'shape', []))}"
+        raise ConfigError(f"counts is {what}; a numpy array or scipy sparse matrix of numbers, [N, M], is wanted")
     counts = sparse.csr_matrix(counts)
     check_raw(counts.data, "counts")
     return counts.astype(np.int64)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 
+PX = 1e-3
+"""A box may stand out this much, px: the user's arithmetic rounds."""
+
 VERSION = re.compile(r"^(ENS[A-Z]*G\d+)\.\d+$")
 
 
@@ -41,11 +44,11 @@ class SlideSpots:
             `Preparation.niche.leave_target_out`; weighted sums count as well.
         genes: M names, symbols or Ensembl ids (a version suffix is ignored); those that the model does not know are
             left out, columns of one gene are added up.
-        niche_box: float [N, 4], (x0, y0, x1, y1) of what of `niche_image` the niche is, in its pixels; None is all.
+        niche_box: [N, 4], (x0, y0, x1, y1) of what of `niche_image` the niche is, in its pixels; None is all.
         colour: of the whole slide, where these spots are a part of it; None takes that of `spot_image`.
 
     Raises:
-        ConfigError: nothing given, no spot, or another type, dtype or shape.
+        ConfigError: nothing given, no spot, another type, dtype or shape, or a box that is not within the picture.
     """
 
     spot_image: np.ndarray | None = None
@@ -79,13 +82,16 @@ class SlideSpots:
             if counts is not None and counts.shape != (n, len(self.genes)):
                 raise ConfigError(f"{name} is {list(counts.shape)}; spots by genes, {[n, len(self.genes)]}, is wanted")
         if self.niche_box is not None:
-            self._check_box(np.asarray(self.niche_box), n)
+            self._check_box(n)
 
-    def _check_box(self, box: np.ndarray, n: int) -> None:
-        if box.shape != (n, 4) or box.dtype.kind not in "uif":
-            raise ConfigError(f"niche_box is {box.dtype} {list(box.shape)}; numbers, {[n, 4]}, are wanted")
-        side = np.inf if self.niche_image is None else self.niche_image.shape[1]
-        inside = (box[:, :2] >= 0) & (box[:, :2] < box[:, 2:]) & (box[:, 2:] <= side)
+    def _check_box(self, n: int) -> None:
+        if self.niche_image is None:
+            raise ConfigError("niche_box says what to show of niche_image, which is None")
+        box, side = self.niche_box, self.niche_image.shape[1]
+        if not isinstance(box, np.ndarray) or box.shape != (n, 4) or box.dtype.kind not in "uif":
+            what = f"{box.dtype} {list(box.shape)}" if isinstance(box, np.ndarray) else f"a {type(box).__name__}"
+            raise ConfigError(f"niche_box is {what}; a numpy array of numbers, {[n, 4]}, is wanted")
+        inside = (box[:, :2] >= -PX) & (box[:, :2] < box[:, 2:]) & (box[:, 2:] <= side + PX)
         if not inside.all():
             spot = int(np.flatnonzero(~inside.all(axis=1))[0])
             raise ConfigError(

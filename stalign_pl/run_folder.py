@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from stalign_pl.errors import ConfigError
 
@@ -68,3 +71,20 @@ def set_aside_earlier_run(run: Path) -> Path | None:
     for path in left:
         path.rename(folder / path.name)
     return folder
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config.yaml of a run's folder.
+
+    Raises:
+        ConfigError: it is no YAML, or not of sections by name.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML, as `fit` wrote it: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"{path} holds {type(value).__name__}, not the sections of a configuration, as `fit` wrote it"
+        )
+    return value

@@ -90,8 +90,14 @@ class Architecture:
         factories = {role: part and part.factory(f"model.{role}") for role, part in self.parts.items()}
         try:
             return STAlign(genes=genes, **factories, **sizes)
-        except (ValueError, RuntimeError) as error:  # torch's and timm's, of a size or a rate that cannot be
-            raise ConfigError(f"the model cannot be built with its arguments: {error}") from error
+        except (
+            ValueError,
+            RuntimeError,
+            TypeError,
+            ArithmeticError,
+        ) as error:  # torch's, timm's, of values that cannot be
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"the model cannot be built with its arguments: {reason}") from error
 
     def to_json(self) -> dict[str, Any]:
         """As a configuration writes it."""

@@ -109,7 +109,9 @@ PICTURES = np.zeros((4, 9, 9, 3), np.uint8)
         ({"spot_image": PICTURES.astype(np.float32)}, r"spot_image is float32 .* uint8 \[N, side, side, 3\]"),
         ({"spot_image": PICTURES, "niche_image": PICTURES[:, :8]}, "niche_image is uint8"),
         ({"spot_image": PICTURES, "counts": np.zeros((4, 2)), "genes": ["A"]}, r"counts is \[4, 2\].*\[4, 1\]"),
-        ({"spot_image": PICTURES, "niche_box": np.zeros(4)}, r"niche_box is float64 \[4\]; numbers, \[4, 4\]"),
+        ({"spot_image": PICTURES, "niche_box": np.zeros(4)}, "niche_image, which is None"),
+        ({"niche_image": PICTURES, "niche_box": np.zeros(4)}, r"niche_box is float64 \[4\]; .*numbers, \[4, 4\]"),
+        ({"niche_image": PICTURES, "niche_box": [[0], [0, 1]]}, "niche_box is a list; a numpy array of numbers"),
         (
             {"niche_image": PICTURES, "niche_box": np.array([[0, 0, 9, 9]] * 3 + [[0, 2, 9.5, 9]])},
             r"niche_box of spot 3 is \[0.0, 2.0, 9.5, 9.0\]; .* within the picture's 9 px",

@@ -169,6 +169,12 @@ def test_a_damaged_checkpoint(
     assert named in line
 
 
+def test_a_damaged_config_of_the_run(trained: Path, tiny_shards: Path, fails: Fails, tmp_path: Path) -> None:
+    shutil.copytree(trained / "tiny", tmp_path / "tiny")
+    (tmp_path / "tiny" / "config.yaml").write_text("model: [")
+    assert "tiny/config.yaml is not YAML" in fails("test", tiny_shards, "--ckpt_path", "last")
+
+
 @pytest.mark.parametrize(
     "given",
     [
