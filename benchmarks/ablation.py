@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/ablation.py --jobs 2                     (about a minute a run and core)
 
-"ours" is the recipe over configs/demo.yaml, "demo" is without it, every other variant is ours with one change. Fitted
-for six epochs, half of the demo's, unless the variant says otherwise, and evaluated once, at the end, on four held-out
-patients: what is chosen is chosen on P07 and P08, and P09 and P10, printed beside them, choose nothing. Writes
-results.json (every number) and table.md, losing variants too.
+"ours" is the recipe over configs/demo.yaml, "demo" is without it, every other variant is ours with the change that it
+is named by; niches of one ring also mask two rings of neighbours in place of four. Fitted for six epochs, half of the
+demo's, unless the variant says otherwise, and evaluated once, at the end, on four held-out patients: what is chosen is
+chosen on P07 and P08, and P09 and P10, printed beside them, choose nothing. Writes results.json (every number) and
+table.md, losing variants too. A finished run is not run again unless its options or configurations have changed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from demo_runs import Cohort, call, plain_name
 from machine import write_results
 
 from stalign_pl.evaluation.results import ALL, Row, read_results
+from stalign_pl.shard_format import content_sha256
 
+CONFIG = "configs/demo.yaml"
 EPOCHS = 6  # half of the demo's, so that a run is a minute
 CHOOSING, OTHERS = ("P07", "P08"), ("P09", "P10")
 FUSION, NICHE = "--model.model.init_args.fusion", "--data.niche"
@@ -42,8 +45,19 @@ class Variant:
 
     def arguments(self, config: str, *common: str) -> list[str]:
         """Of `fit`, over a configuration: a variant's options override what all have in common."""
-        recipe = ("--config", "configs/recipes/stalign.yaml") if self.recipe else ()
-        return ["--config", config, *recipe, *common, *self.options]
+        return [
+            *(text for path in self._configs(config) for text in ("--config", path)),
+            *common,
+            *self.options,
+        ]
+
+    def digest(self, config: str) -> str:
+        """Of its configurations and options: another one is another run."""
+        files = {path: Path(path).read_text() for path in self._configs(config)}
+        return content_sha256({"files": files, "options": list(self.options)})[:8]
+
+    def _configs(self, config: str) -> list[str]:
+        return [config, *(["configs/recipes/stalign.yaml"] * self.recipe)]
 
 
 TWICE = ("--trainer.max_epochs", str(2 * EPOCHS), "--trainer.check_val_every_n_epoch", str(2 * EPOCHS))
@@ -64,7 +78,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     ),
     "niche: three rings": (f"{NICHE}.rings", "3", f"{NICHE}.exclude_rings", "4"),
     "niche: rings weighted 1 / (1 + ring)": (f"{NICHE}.weights", "ring"),
-    "niche: rings weighted as ring_weights.py learns": (f"{NICHE}.weights", "[0.15, 0.11]"),
+    "niche: rings at 2 and 2 of 16 (as ring_weights.py learns)": (f"{NICHE}.weights", "[0.125, 0.125]"),
     "niche: depth not evened": (f"{NICHE}.even_depth", "false"),
     "niche: without its spot": (f"{NICHE}.leave_target_out", "true"),
     "negatives: half from other slides": (f"{OBJECTIVE}.other_slides", "0.5"),
@@ -73,7 +87,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "losses: .8 spot, .1 niche, .1 cross": loss_weights(0.8, 0.1),
     "temperature: fixed": (f"{OBJECTIVE}.learn_temperature", "false"),
     "fusion: gated": (FUSION, "stalign_pl.models.Gated", f"{FUSION}.init_args.out", "16"),
-    "fusion: ABFN (demo)": (
+    "fusion: ABFN, 16 wide": (
         *(FUSION, "stalign_pl.models.ABFN", f"{FUSION}.init_args.heads", "4", f"{FUSION}.init_args.head_dim", "32"),
         *(f"{FUSION}.init_args.bottleneck", "32", f"{FUSION}.init_args.hidden", "256", f"{FUSION}.init_args.out", "16"),
     ),
@@ -101,13 +115,18 @@ VARIANTS: dict[str, Variant] = {
 
 
 def run_name(cohort: Cohort, variant: str) -> str:
-    return plain_name(cohort.name, variant)
+    return plain_name(cohort.name, variant, VARIANTS[variant].digest(CONFIG))
 
 
 def finished(folder: Path, cohort: Cohort, variant: str) -> list[Row] | None:
     """A row a slide of a run that has come to its end."""
-    results = folder / run_name(cohort, variant) / "results.json"
-    if not results.exists() or not scores(rows := read_results(results), CHOOSING)[0]:
+    return rows_of_finished(folder / run_name(cohort, variant), CHOOSING)
+
+
+def rows_of_finished(run: Path, patients: tuple[str, ...]) -> list[Row] | None:
+    """The rows of a run that has its model's numbers; None of another."""
+    results = run / "results.json"
+    if not results.exists() or None in scores(rows := read_results(results), patients):
         return None
     return rows
 
@@ -115,8 +134,7 @@ def finished(folder: Path, cohort: Cohort, variant: str) -> list[Row] | None:
 def run(folder: Path, cohort: Cohort, variant: str) -> None:
     """Fit and evaluate, unless that was done."""
     if finished(folder, cohort, variant) is None:
-        common = _common(folder, cohort, variant)
-        call("stalign_pl", "fit", *VARIANTS[variant].arguments("configs/demo.yaml", *common))
+        call("stalign_pl", "fit", *VARIANTS[variant].arguments(CONFIG, *_common(folder, cohort, variant)))
         print(f"{run_name(cohort, variant)} done", flush=True)
 
 
@@ -158,8 +176,9 @@ def scores(rows: list[Row], patients: tuple[str, ...], name: str = "stalign") ->
 
 def table(results: dict[str, dict[int, list[Row]]]) -> list[str]:
     """A line a variant, with its paired difference from ours, mean and sd over cohorts; then the floors."""
-    variants = [_line(name, results[name], results["ours"]) for name in VARIANTS if name in results]
-    floors = [_line(f"*{name}*", results["ours"], results["ours"], name) for name in FLOORS]
+    ours = results["ours"]
+    variants = [_line(name, by_seed, ours) for name, by_seed in results.items() if by_seed.keys() & ours.keys()]
+    floors = [_line(f"*{name}*", ours, ours, name) for name in FLOORS]
     return [
         "| | cohorts | ARI, P07 P08 | - ours | ARI, P09 P10 | - ours | MSE, P07 P08 | - ours | MSE, P09 P10 | - ours |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -169,18 +188,23 @@ def table(results: dict[str, dict[int, list[Row]]]) -> list[str]:
 
 
 def _line(title: str, by_seed: dict[int, list[Row]], ours: dict[int, list[Row]], name: str = "stalign") -> str:
-    cells = [title, str(len(by_seed))]
+    shared = [seed for seed in by_seed if seed in ours]
+    cells = [title, str(len(shared))]
     for metric in (0, 1):
         for patients in (CHOOSING, OTHERS):
-            values = {seed: scores(rows, patients, name)[metric] for seed, rows in by_seed.items() if seed in ours}
-            if None in values.values():
+            values = [scores(by_seed[seed], patients, name)[metric] for seed in shared]
+            if None in values:
                 cells += ["", ""]
                 continue
-            cells.append(f"{statistics.mean(values.values()):.3f}")
-            gains = [value - scores(ours[seed], patients)[metric] for seed, value in values.items()]
-            spread = f" ± {statistics.stdev(gains):.3f}" if len(gains) > 1 else ""
-            cells.append("" if title == "ours" else f"{statistics.mean(gains):+.3f}{spread}")
+            gains = [value - scores(ours[seed], patients)[metric] for seed, value in zip(shared, values, strict=True)]
+            cells += [f"{statistics.mean(values):.3f}", "" if title == "ours" else difference(gains)]
     return "| " + " | ".join(cells) + " |"
+
+
+def difference(gains: list[float]) -> str:
+    """Mean and, of several, standard deviation."""
+    spread = f" ± {statistics.stdev(gains):.3f}" if len(gains) > 1 else ""
+    return f"{statistics.mean(gains):+.3f}{spread}"
 
 
 def main() -> None:
@@ -198,6 +222,10 @@ def main() -> None:
     if unknown:
         sys.exit(f"unknown variants {'; '.join(unknown)}; known: {'; '.join(VARIANTS)}")
     cohorts = [Cohort(int(seed)) for seed in args.seeds.split(",")]
+    if "ours" not in names and not any(finished(args.runs, cohort, "ours") for cohort in cohorts):
+        sys.exit(
+            f"ours, which all others are compared with, is not finished in {args.runs}: name it in --variants, too"
+        )
     for cohort in cohorts:
         cohort.prepare()
     jobs = [(name, cohort) for cohort in cohorts for name in names]
@@ -209,8 +237,6 @@ def main() -> None:
             rows = finished(args.runs, cohort, name)
             if rows is not None:
                 results.setdefault(name, {})[cohort.seed] = rows
-    if "ours" not in results:
-        sys.exit(f"no table: ours, which all others are compared with, has no finished run in {args.runs}")
     lines = [
         f"Development cohorts {args.seeds}, one training a cohort, of {EPOCHS} epochs unless the line says otherwise;",
         "mean over cohorts, and mean ± sd of the difference, cohort by cohort. Under the variants the floors.",

@@ -17,16 +17,17 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ablation import VARIANTS, scores
+from ablation import VARIANTS, difference, rows_of_finished, scores
 from demo_runs import call, plain_name
 from machine import write_results
 
 from stalign_pl.evaluation.results import ALL, Row, read_results
 
-EPOCHS = 3  # 210 steps, as many as the simulated cohorts' ablation has
+CONFIG = "configs/donor_out.yaml"
+EPOCHS = 3  # 213 steps; the simulated cohorts' ablation has 204
 SLIDE = "151673"
 NAMES = (
-    *("ours", "demo", "niche: 6 nearest, alike (demo)", "niche: depth not evened", "fusion: ABFN (demo)"),
+    *("ours", "demo", "niche: 6 nearest, alike (demo)", "niche: depth not evened", "fusion: ABFN, 16 wide"),
     *("fusion: 64 wide", "images to genes: none (demo)"),
 )
 FLOORS = (
@@ -40,15 +41,15 @@ Results = dict[str, dict[int, list[Row]]]
 
 def run(folder: Path, variant: str, seed: int) -> list[Row]:
     """Fit and evaluate, unless that was done."""
-    name = plain_name(variant, str(seed))
-    results = folder / name / "results.json"
-    if not (results.exists() and scores(read_results(results), (SLIDE,))[0]):
-        call("stalign_pl", "fit", *VARIANTS[variant].arguments("configs/donor_out.yaml", *_common(folder, name, seed)))
+    name = plain_name(str(seed), variant, VARIANTS[variant].digest(CONFIG))
+    if rows_of_finished(folder / name, (SLIDE,)) is None:
+        first = variant == "ours"
+        call("stalign_pl", "fit", *VARIANTS[variant].arguments(CONFIG, *_common(folder, name, seed, first)))
         print(f"{name} done", flush=True)
-    return read_results(results)
+    return read_results(folder / name / "results.json")
 
 
-def _common(folder: Path, name: str, seed: int) -> list[str]:
+def _common(folder: Path, name: str, seed: int, floors: bool) -> list[str]:
     given = {
         "seed_everything": str(seed),
         "data.split": "null",
@@ -68,7 +69,7 @@ def _common(folder: Path, name: str, seed: int) -> list[str]:
         "spatial_domains.smooth": "0",
         "trainer.max_epochs": str(EPOCHS),
         "trainer.check_val_every_n_epoch": str(EPOCHS),
-        "trainer.num_sanity_val_steps": "-1" if name.startswith("ours") else "0",
+        "trainer.num_sanity_val_steps": "-1" if floors else "0",
         "trainer.enable_progress_bar": "false",
         "checkpoint.monitor": "null",
         "checkpoint.save_top_k": "0",
@@ -91,13 +92,9 @@ def _line(title: str, by_seed: dict[int, list[Row]], ours: dict[int, list[Row]],
             cells += ["", ""]
             continue
         gains = [value - scores(ours[seed], (SLIDE,))[metric] for seed, value in zip(by_seed, values, strict=True)]
-        cells += [_spread(values, ""), "" if title == "ours" else _spread(gains, "+")]
+        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        cells += [f"{statistics.mean(values):.3f}{spread}", "" if title == "ours" else difference(gains)]
     return "| " + " | ".join(cells) + " |"
-
-
-def _spread(values: list[float], sign: str) -> str:
-    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{sign}.3f}{deviation}"
 
 
 def main() -> None:

@@ -83,14 +83,15 @@ def main() -> None:
             found.setdefault(rings, {})[seed] = ring_weights(slides, len(shards.genes), rings).tolist()
     lines = [
         f"Development cohorts {args.seeds}, training patients; weights relative to the niche's own spot, mean ± sd",
-        f"over cohorts, and to the nearest of {WHOLE} parts, as `data.niche.weights` takes them.",
+        f"over cohorts, and to the nearest of {WHOLE} parts, which `data.niche.weights` is rounded to (1 to {WHOLE}).",
         "",
         "| rings | ring 1 | ring 2 | ring 3 | of 16 |",
         "|---|---|---|---|---|",
     ]
     for rings, by_seed in found.items():
         columns = list(zip(*by_seed.values(), strict=True))
-        cells = [f"{statistics.mean(of):.3f} ± {statistics.stdev(of):.3f}" for of in columns]
+        spreads = [f" ± {statistics.stdev(of):.3f}" if len(of) > 1 else "" for of in columns]
+        cells = [f"{statistics.mean(of):.3f}{spread}" for of, spread in zip(columns, spreads, strict=True)]
         sixteenths = ", ".join(str(round(WHOLE * statistics.mean(of))) for of in columns)
         lines.append("| " + " | ".join([str(rings), *cells, *[""] * (3 - rings), sixteenths]) + " |")
     write_results(

@@ -13,6 +13,7 @@ import yaml
 from scipy import sparse
 
 from stalign_pl.__main__ import main
+from stalign_pl.evaluation.results import Row, write_results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,14 +47,14 @@ def test_every_variant_changes_something(benchmark, resolved) -> None:
     recipe = yaml.safe_load((ROOT / "configs/recipes/stalign.yaml").read_text())
     assert parsed["ours"]["data"]["niche"].items() >= recipe["data"]["niche"].items()
     assert parsed["ours"]["model"]["regression"] == recipe["model"]["regression"]
-    assert parsed["demo"] == resolved(["--config", "configs/demo.yaml"])
+    assert parsed["demo"]["model"]["model"]["init_args"]["fusion"]["class_path"] == "stalign_pl.models.ABFN"
     single = {"k": 6, "rings": 1, "weights": "uniform", "even_depth": False}
     assert parsed["niche: 6 nearest, alike (demo)"]["data"]["niche"].items() >= single.items()
 
 
 def test_the_donors_variants_are_of_the_ablation(benchmark, resolved, tmp_path: Path) -> None:
     donors, ablation = benchmark("donor_ablation"), benchmark("ablation")
-    common = donors._common(tmp_path, "ours-0", 0)
+    common = donors._common(tmp_path, "ours-0", 0, floors=True)
     for name in donors.NAMES:
         config = resolved(ablation.VARIANTS[name].arguments("configs/donor_out.yaml", *common))
         assert (config["data"]["train_patients"], config["data"]["val_patients"]) == (
@@ -61,6 +62,48 @@ def test_the_donors_variants_are_of_the_ablation(benchmark, resolved, tmp_path: 
             ["dlpfc_donor3"],
         )
         assert (config["data"]["split"], config["trainer"]["max_epochs"]) == (None, donors.EPOCHS)
+
+
+def rows(name: str = "stalign", **ari: float) -> list[Row]:
+    """Of one run: the ARI of each patient's slide, and an MSE of two more."""
+    return [
+        Row("spatial_domains", "val", f"sim_{patient}", name, "", metric, value + more, 0.0, 1)
+        for patient, value in ari.items()
+        for metric, more in (("ari", 0), ("mse", 2))
+    ]
+
+
+def test_the_table_pairs_cohorts(benchmark) -> None:
+    """Differences are of the cohorts that both have; an ARI of 0 is a number; a floor without MSE has empty cells."""
+    ablation = benchmark("ablation")
+    ours = {seed: rows(P07=value, P08=value, P09=0.5, P10=0.7) for seed, value in ((0, 0.5), (1, 0.7), (2, 0.1))}
+    ours[0] += [row for row in rows("coordinates", P07=0.2, P08=0.4, P09=0.3, P10=0.3) if row.metric == "ari"]
+    gated = {seed: rows(P07=0.0, P08=value, P09=0.6, P10=0.7) for seed, value in ((0, 0.8), (1, 0.8), (9, 0.0))}
+    lines = ablation.table({"ours": ours, "fusion: gated": gated, "stain: as it is": {9: rows(P07=1, P08=1, P09=1)}})
+    assert lines[2] == "| ours | 3 | 0.433 |  | 0.600 |  | 2.433 |  | 2.600 |  |"
+    cells = [cell.strip() for cell in lines[3].split("|")[1:-1]]
+    assert cells[:4] == ["fusion: gated", "2", "0.400", "-0.200 ± 0.141"]
+    assert cells[4:6] == ["0.650", "+0.050 ± 0.000"]
+    assert not any("stain" in line for line in lines)
+    only = ablation.table({"ours": {0: ours[0]}})
+    floor = next(line for line in only if "*coordinates*" in line)
+    assert floor == "| *coordinates* | 1 | 0.300 | -0.200 | 0.300 | -0.300 |  |  |  |  |"
+
+
+def test_a_run_that_ended_at_zero_is_finished(benchmark, tmp_path: Path) -> None:
+    ablation = benchmark("ablation")
+    assert ablation.rows_of_finished(tmp_path, ("P07",)) is None
+    write_results(tmp_path / "results.json", rows(P07=0.0), {})
+    assert len(ablation.rows_of_finished(tmp_path, ("P07",))) == 2
+    assert ablation.rows_of_finished(tmp_path, ("P08",)) is None
+
+
+def test_another_recipe_is_another_run(benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    variants = benchmark("ablation").VARIANTS
+    digests = {each.digest("configs/demo.yaml") for each in variants.values()}
+    assert len(digests) == len(variants)
+    assert variants["ours"].digest("configs/donor_out.yaml") not in digests
 
 
 class Slide:
