@@ -26,10 +26,7 @@ from stalign_pl.evaluation.results import ALL, Row, read_results
 CONFIG = "configs/donor_out.yaml"
 EPOCHS = 3  # 213 steps; the simulated cohorts' ablation has 204
 SLIDE = "151673"
-NAMES = (
-    *("ours", "demo", "niche: 6 nearest, alike (demo)", "niche: depth not evened", "fusion: ABFN, 16 wide"),
-    *("fusion: 64 wide", "images to genes: none (demo)"),
-)
+NAMES = ("ours", "demo", "fusion: ABFN, 16 wide", "niche: 6 nearest, alike (demo)")
 FLOORS = (
     *("untrained", "image", "pixels", "train_pca", "train_pca_smooth1", "train_pca_smooth2", "train_niche_pca"),
     *("train_niche_pca_smooth1", "coordinates", "constant"),
