@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from demo_runs import Cohort, call, plain_name
 from machine import write_results
 
@@ -53,7 +54,7 @@ class Variant:
 
     def digest(self, config: str) -> str:
         """Of its configurations and options: another one is another run."""
-        files = {path: Path(path).read_text() for path in self._configs(config)}
+        files = {path: yaml.safe_load(Path(path).read_text()) for path in self._configs(config)}
         return content_sha256({"files": files, "options": list(self.options)})[:8]
 
     def _configs(self, config: str) -> list[str]:
