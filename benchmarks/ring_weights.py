@@ -1,6 +1,6 @@
 """How much a spot's neighbours say about it, by ring: weights of a niche that are learnt without labels.
 
-    python benchmarks/ring_weights.py                                            (a minute for five cohorts)
+    python benchmarks/ring_weights.py                                            (seconds a cohort, once it is built)
 
 Of each training spot a tenth of its molecules is set aside (molecular cross-validation, Batson, Royer and Webber 2019).
 What is set aside is fitted, by least squares over all spots and genes, from the rest of the spot and the mean of each
