@@ -68,6 +68,7 @@ def test_what_cannot_change_the_numbers_is_free(key: str) -> None:
 
 def test_absent_and_null_are_the_same_and_a_name_is_no_prefix() -> None:
     assert deciding_changes({"data": {"stain": None}}, {"data": {}, "model": {"compile": None}}) == []
+    assert changed("data.shards_order", 1, 2) == ["data.shards_order"]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,6 @@ def test_absent_and_null_are_the_same_and_a_name_is_no_prefix() -> None:
 def test_a_run_of_before_a_setting_was_there_goes_on(even_depth: bool, changes: list[Change]) -> None:
     old, new = {"data": {"niche": {"k": 3}}}, {"data": {"niche": {"k": 3, "even_depth": even_depth}}}
     assert deciding_changes(old, new) == changes
-    assert changed("data.shards_order", 1, 2) == ["data.shards_order"]
 
 
 def test_a_changed_class_names_its_arguments_too() -> None:
