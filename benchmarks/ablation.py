@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from demo_runs import Cohort, call, plain_name
+from demo_runs import Cohort, call, options, plain_name
 from machine import write_results
+from paired_table import spread
 
 from stalign_pl.evaluation.results import ALL, Row, read_results
 from stalign_pl.shard_format import content_sha256
@@ -140,26 +141,32 @@ def run(folder: Path, cohort: Cohort, variant: str) -> None:
 
 
 def _common(folder: Path, cohort: Cohort, variant: str) -> list[str]:
-    """One evaluation, at the end; floors, by the pass before training, for ours alone."""
+    """On a cohort; floors for ours alone."""
     given = {
         "data.shards": f"shards/{cohort.name}",
         "data.val_patients": f"[{','.join((*CHOOSING, *OTHERS))}]",
+        "spatial_domains.oracle": f"cohorts/{cohort.name}",
+        "spatial_domains.smooth": "1",
+    }
+    return options(given | evaluated_once(folder, run_name(cohort, variant), EPOCHS, floors=variant == "ours"))
+
+
+def evaluated_once(folder: Path, name: str, epochs: int, floors: bool) -> dict[str, str]:
+    """Options of a run that is evaluated at its end alone, and, for the floors, before it."""
+    return {
         "data.test_patients": "[]",
         "data.threads": "1",
         "run.folder": str(folder),
-        "run.name": run_name(cohort, variant),
+        "run.name": name,
         "run.wandb": "off",
-        "spatial_domains.oracle": f"cohorts/{cohort.name}",
         "spatial_domains.secondary": "[]",
-        "spatial_domains.smooth": "1",
-        "trainer.max_epochs": str(EPOCHS),
-        "trainer.check_val_every_n_epoch": str(EPOCHS),
-        "trainer.num_sanity_val_steps": "-1" if variant == "ours" else "0",
+        "trainer.max_epochs": str(epochs),
+        "trainer.check_val_every_n_epoch": str(epochs),
+        "trainer.num_sanity_val_steps": "-1" if floors else "0",
         "trainer.enable_progress_bar": "false",
         "checkpoint.monitor": "null",
         "checkpoint.save_top_k": "0",
     }
-    return [text for option, value in given.items() for text in (f"--{option}", value)]
 
 
 def scores(rows: list[Row], patients: tuple[str, ...], name: str = "stalign") -> tuple[float | None, float | None]:
@@ -198,14 +205,8 @@ def _line(title: str, by_seed: dict[int, list[Row]], ours: dict[int, list[Row]],
                 cells += ["", ""]
                 continue
             gains = [value - scores(ours[seed], patients)[metric] for seed, value in zip(shared, values, strict=True)]
-            cells += [f"{statistics.mean(values):.3f}", "" if title == "ours" else difference(gains)]
+            cells += [f"{statistics.mean(values):.3f}", "" if title == "ours" else spread(gains, "+")]
     return "| " + " | ".join(cells) + " |"
-
-
-def difference(gains: list[float]) -> str:
-    """Mean and, of several, standard deviation."""
-    spread = f" ± {statistics.stdev(gains):.3f}" if len(gains) > 1 else ""
-    return f"{statistics.mean(gains):+.3f}{spread}"
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,11 @@ def plain_name(*parts: str) -> str:
     return "-".join(re.findall(r"[A-Za-z0-9_.]+", " ".join(parts)))
 
 
+def options(given: Mapping[str, str], section: str = "") -> list[str]:
+    """As a command line has them, each behind the section's name."""
+    return [text for name, value in given.items() for text in (f"--{section}{name}", value)]
+
+
 def call(*arguments: str) -> None:
     """Run one of the project's commands; what it prints is shown only where it fails, and that ends the benchmark."""
     done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True)
@@ -49,13 +54,13 @@ def call(*arguments: str) -> None:
         sys.exit(f"{' '.join(arguments)} failed with status {done.returncode}:\n{tail}")
 
 
-def fit_and_test(cohort: Cohort, runs: str, name: str, options: Iterable[str] = ()) -> list[Row]:
+def fit_and_test(cohort: Cohort, runs: str, name: str, changes: Iterable[str] = ()) -> list[Row]:
     """Fit configs/demo.yaml for its number of epochs, test the last checkpoint; the means over slides.
 
     Nothing is chosen on the way: no validation. A run that has its table already is not run again.
     """
     common = ["--config", "configs/demo.yaml", "--data.shards", f"shards/{cohort.name}", "--run.folder", runs]
-    common += ["--run.name", name, "--run.wandb", "off", *options]
+    common += ["--run.name", name, "--run.wandb", "off", *changes]
     common += ["--spatial_domains.oracle", f"cohorts/{cohort.name}"]
     run = Path(runs) / name
     if not (run / "table.txt").exists():

@@ -12,14 +12,14 @@ slide's own 580) are left out. Writes results.json and table.md.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ablation import VARIANTS, difference, rows_of_finished, scores
-from demo_runs import call, plain_name
+from ablation import VARIANTS, evaluated_once, rows_of_finished, scores
+from demo_runs import call, options, plain_name
 from machine import write_results
+from paired_table import spread
 
 from stalign_pl.evaluation.results import ALL, Row, read_results
 
@@ -40,38 +40,27 @@ def run(folder: Path, variant: str, seed: int) -> list[Row]:
     """Fit and evaluate, unless that was done."""
     name = plain_name(str(seed), variant, VARIANTS[variant].digest(CONFIG))
     if rows_of_finished(folder / name, (SLIDE,)) is None:
-        first = variant == "ours"
-        call("stalign_pl", "fit", *VARIANTS[variant].arguments(CONFIG, *_common(folder, name, seed, first)))
+        common = _common(folder, name, seed, floors=variant == "ours")
+        call("stalign_pl", "fit", *VARIANTS[variant].arguments(CONFIG, *common))
         print(f"{name} done", flush=True)
     return read_results(folder / name / "results.json")
 
 
 def _common(folder: Path, name: str, seed: int, floors: bool) -> list[str]:
+    """From one donor to the other."""
     given = {
         "seed_everything": str(seed),
         "data.split": "null",
         "data.fold": "null",
         "data.train_patients": "[dlpfc_donor1]",
         "data.val_patients": "[dlpfc_donor3]",
-        "data.test_patients": "[]",
         "data.composition.slides": "2",
         "data.composition.spots": "64",
         "data.genes.method": "all",
         "data.genes.detected": "0",
-        "data.threads": "1",
-        "run.folder": str(folder),
-        "run.name": name,
-        "run.wandb": "off",
-        "spatial_domains.secondary": "[]",
         "spatial_domains.smooth": "0",
-        "trainer.max_epochs": str(EPOCHS),
-        "trainer.check_val_every_n_epoch": str(EPOCHS),
-        "trainer.num_sanity_val_steps": "-1" if floors else "0",
-        "trainer.enable_progress_bar": "false",
-        "checkpoint.monitor": "null",
-        "checkpoint.save_top_k": "0",
     }
-    return [text for option, value in given.items() for text in (f"--{option}", value)]
+    return options(given | evaluated_once(folder, name, EPOCHS, floors))
 
 
 def table(results: Results) -> list[str]:
@@ -89,8 +78,7 @@ def _line(title: str, by_seed: dict[int, list[Row]], ours: dict[int, list[Row]],
             cells += ["", ""]
             continue
         gains = [value - scores(ours[seed], (SLIDE,))[metric] for seed, value in zip(by_seed, values, strict=True)]
-        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-        cells += [f"{statistics.mean(values):.3f}{spread}", "" if title == "ours" else difference(gains)]
+        cells += [spread(values), "" if title == "ours" else spread(gains, "+")]
     return "| " + " | ".join(cells) + " |"
 
 

@@ -70,8 +70,10 @@ def paired_table(results: Results, split: str, lines: Sequence[Line]) -> list[st
     return [*written, ""]
 
 
-def spread(values: list[float]) -> str:
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+def spread(values: Sequence[float], sign: str = "") -> str:
+    """Mean and, of several, standard deviation; `sign` "+" also marks a mean that is not negative."""
+    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{sign}.3f}{deviation}"
 
 
 def in_sds(gain: list[float]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from demo_runs import Cohort, call, fit_and_test, plain_name
+from demo_runs import Cohort, call, fit_and_test, options, plain_name
 from over_cohorts import compare
 from paired_table import Line, floors
 
@@ -22,10 +22,9 @@ from stalign_pl.evaluation.results import Row
 FEWER_FLOORS = ("--spatial_domains.smooth", "0", "--spatial_domains.secondary", "[]")  # stalign's run has them
 
 
-def at_rate(rate: float) -> tuple[str, ...]:
+def at_rate(rate: float) -> list[str]:
     """As the demo warms up to it; both published rates are for longer runs than its 400 steps."""
-    given = {"lr": str(rate), "warmup": "0.1", "reference_batch": "null"}
-    return tuple(text for name, value in given.items() for text in (f"--model.optimizer.{name}", value))
+    return options({"lr": str(rate), "warmup": "0.1", "reference_batch": "null"}, "model.optimizer.")
 
 
 PAPER = ("--config", "configs/recipes/paper.yaml")
@@ -50,15 +49,15 @@ LINES = [
 
 def run(cohort: Cohort, runs: str, recipe: str) -> list[Row]:
     """Fit and test one recipe on one cohort, unless that was done."""
-    options = list(RECIPES[recipe])
+    changes = list(RECIPES[recipe])
     if recipe != "stalign":
-        options += FEWER_FLOORS
+        changes += FEWER_FLOORS
     if recipe.startswith("authors_code"):
         clusters = Path(runs) / f"clusters-{cohort.seed}.json"
         if not clusters.exists():
             call("stalign_pl", "clusters", f"shards/{cohort.name}", "--out", str(clusters))
-        options += ["--data.clusters", str(clusters)]
-    return fit_and_test(cohort, runs, plain_name("recipe", str(cohort.seed), recipe), options)
+        changes += ["--data.clusters", str(clusters)]
+    return fit_and_test(cohort, runs, plain_name("recipe", str(cohort.seed), recipe), changes)
 
 
 if __name__ == "__main__":

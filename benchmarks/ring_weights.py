@@ -18,15 +18,16 @@ from pathlib import Path
 import numpy as np
 from demo_runs import Cohort
 from machine import write_results
+from paired_table import spread
 from scipy import sparse
 from scipy.spatial import cKDTree
 
 from stalign_pl.data.niche import WHOLE
 from stalign_pl.data.shards import ShardSet, SlideShard
+from stalign_pl.niche_counts import SLACK
 
 HELD_OUT = ("P07", "P08", "P09", "P10")
 SET_ASIDE = 0.1
-SLACK = 0.1  # pitches
 
 
 def ring_weights(slides: list[SlideShard], genes: int, rings: int, seed: int = 0) -> np.ndarray:
@@ -39,9 +40,9 @@ def ring_weights(slides: list[SlideShard], genes: int, rings: int, seed: int = 0
         whole = _shares(counts)
         scale = 1 / np.sqrt(whole.mean(axis=0) + 1e-6)
         seen = [_shares(counts - aside), *(mean @ whole for mean in _ring_means(slide.xy, rings))]
-        columns = np.stack([_spread(part, scale) for part in seen], axis=1)
+        columns = np.stack([_centred(part, scale) for part in seen], axis=1)
         products += columns.T @ columns
-        targets += columns.T @ _spread(_shares(aside), scale)
+        targets += columns.T @ _centred(_shares(aside), scale)
     sizes = np.array([1, *(6 * ring for ring in range(1, rings + 1))])  # of a hexagonal lattice
     each = np.linalg.solve(products, targets) / sizes
     return each[1:] / each[0]
@@ -51,7 +52,7 @@ def _shares(counts: np.ndarray) -> np.ndarray:
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
-def _spread(shares: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def _centred(shares: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return ((shares - shares.mean(axis=0)) * scale).ravel()
 
 
@@ -90,8 +91,7 @@ def main() -> None:
     ]
     for rings, by_seed in found.items():
         columns = list(zip(*by_seed.values(), strict=True))
-        spreads = [f" ± {statistics.stdev(of):.3f}" if len(of) > 1 else "" for of in columns]
-        cells = [f"{statistics.mean(of):.3f}{spread}" for of, spread in zip(columns, spreads, strict=True)]
+        cells = [spread(of) for of in columns]
         sixteenths = ", ".join(str(round(WHOLE * statistics.mean(of))) for of in columns)
         lines.append("| " + " | ".join([str(rings), *cells, *[""] * (3 - rings), sixteenths]) + " |")
     write_results(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stalign_pl.__main__ import main
+from tests.printed_config import printed_config
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = sorted((ROOT / "configs").glob("*.yaml"))
@@ -38,13 +38,7 @@ def test_there_is_a_demo() -> None:
 
 def resolved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *configs: Path) -> dict[str, Any]:
     """What `fit` makes of the files, each over those before it."""
-    monkeypatch.chdir(ROOT)
-    given = [text for path in configs for text in ("--config", str(path))]
-    monkeypatch.setattr(sys, "argv", ["stalign_pl", "fit", *given, "--print_config"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 0
-    return yaml.safe_load(capsys.readouterr().out)
+    return printed_config(monkeypatch, capsys, *(text for path in configs for text in ("--config", str(path))))
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)

@@ -109,8 +109,7 @@ class SpatialDomainCallback(EvaluationCallback):
                 yield name, untrained.of(shard.record.number, field)
         counts = shard.csr(len(data.shard_set.genes))
         for rounds in range(self.smooth + 1):
-            name = "pca" if rounds == 0 else f"pca_smooth{rounds}"
-            yield name, smoothed_pca(counts, section.neighbours, rounds)
+            yield _smoothed("pca", rounds), smoothed_pca(counts, section.neighbours, rounds)
         fitted = self._fitted(data, shard)
         if fitted:
             panel = fitted["train_niche_pca"].panel
@@ -118,8 +117,7 @@ class SpatialDomainCallback(EvaluationCallback):
             read = {"train_pca": counts, "train_niche_pca": niches}
             for name, pca in fitted.items():
                 for rounds in range(TRAIN_PCA_ROUNDS[name] + 1):
-                    smoothed = name if rounds == 0 else f"{name}_smooth{rounds}"
-                    yield smoothed, pca.scores(read[name], section.neighbours, rounds)
+                    yield _smoothed(name, rounds), pca.scores(read[name], section.neighbours, rounds)
         yield "pixels", raw_image_features(niche_pictures(shard))
         yield "coordinates", coordinates(section.xy_um)
         if self.oracle is not None:
@@ -169,6 +167,11 @@ def niche_pictures(shard: SlideShard) -> np.ndarray:
     pictures = np.empty_like(batch.niche_image.numpy())
     pictures[shard.spot_of_rank] = batch.niche_image.numpy()
     return pictures
+
+
+def _smoothed(name: str, rounds: int) -> str:
+    """The row's name after that many rounds."""
+    return f"{name}_smooth{rounds}" if rounds else name
 
 
 def _rows(split: Split, slide: str, name: str, readout: Readout, result: DomainResult) -> list[Row]:

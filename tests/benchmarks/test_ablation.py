@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +12,21 @@ import pytest
 import yaml
 from scipy import sparse
 
-from stalign_pl.__main__ import main
 from stalign_pl.evaluation.results import Row, write_results
+from tests.printed_config import printed_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch):
-    """Import a benchmark as its own command does."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    return importlib.import_module
-
-
-@pytest.fixture
-def resolved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def resolved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
     """What `fit` makes of a variant's arguments."""
-    monkeypatch.chdir(ROOT)
-
-    def parse(arguments: list[str]) -> dict[str, Any]:
-        monkeypatch.setattr(sys, "argv", ["stalign_pl", "fit", *arguments, "--print_config"])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert end.value.code == 0, capsys.readouterr().err
-        return yaml.safe_load(capsys.readouterr().out)
-
-    return parse
+    return partial(printed_config, monkeypatch, capsys)
 
 
 def test_every_variant_changes_something(benchmark, resolved) -> None:
     ablation = benchmark("ablation")
-    parsed = {name: resolved(each.arguments("configs/demo.yaml")) for name, each in ablation.VARIANTS.items()}
+    parsed = {name: resolved(*each.arguments("configs/demo.yaml")) for name, each in ablation.VARIANTS.items()}
     assert len({yaml.safe_dump(config) for config in parsed.values()}) == len(parsed)
     recipe = yaml.safe_load((ROOT / "configs/recipes/stalign.yaml").read_text())
     assert parsed["ours"]["data"]["niche"].items() >= recipe["data"]["niche"].items()
@@ -56,7 +40,7 @@ def test_the_donors_variants_are_of_the_ablation(benchmark, resolved, tmp_path: 
     donors, ablation = benchmark("donor_ablation"), benchmark("ablation")
     common = donors._common(tmp_path, "ours-0", 0, floors=True)
     for name in donors.NAMES:
-        config = resolved(ablation.VARIANTS[name].arguments("configs/donor_out.yaml", *common))
+        config = resolved(*ablation.VARIANTS[name].arguments("configs/donor_out.yaml", *common))
         assert (config["data"]["train_patients"], config["data"]["val_patients"]) == (
             ["dlpfc_donor1"],
             ["dlpfc_donor3"],

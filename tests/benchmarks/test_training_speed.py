@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch):
-    """Import a benchmark as its own command does."""
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    threads = torch.get_num_threads()
-    yield importlib.import_module
-    torch.set_num_threads(threads)
 
 
 def results(module: ModuleType, tmp_path: Path, *given: str) -> tuple[dict, str]:

@@ -1,0 +1,27 @@
+"""The configuration that a command line comes to."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stalign_pl.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def printed_config(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> dict[str, Any]:
+    """What `fit` makes of its arguments, run from the repository."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["stalign_pl", "fit", *arguments, "--print_config"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    printed = capsys.readouterr()
+    assert end.value.code == 0, printed.err
+    return yaml.safe_load(printed.out)
