@@ -53,7 +53,7 @@ def _calls(tmp_path: Path, script: str, *arguments: str, **variables: str) -> li
         "SLURM_SUBMIT_DIR": str(REPOSITORY),
     }
     command = ["bash", str(REPOSITORY / "slurm" / script), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in log.read_text().splitlines()]
 
@@ -153,7 +153,7 @@ def test_a_failed_step_fails_the_job(tmp_path: Path) -> None:
     environment = {**os.environ, **JOB, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(REPOSITORY)}
     for script in ("pretrain.sbatch", "evaluate.sbatch"):
         command = ["bash", str(REPOSITORY / "slurm" / script), "configs/real.yaml"]
-        assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == 3
+        assert subprocess.run(command, env=environment, timeout=120, check=False).returncode == 3
 
 
 def _pretrained(tmp_path: Path, srun: str) -> tuple[subprocess.Popen, Path]:
@@ -170,7 +170,7 @@ def _pretrained(tmp_path: Path, srun: str) -> tuple[subprocess.Popen, Path]:
 @pytest.mark.parametrize(("status", "requeued"), [(75, "requeue 1\n"), (0, ""), (1, ""), (137, "")])
 def test_a_step_that_was_stopped_puts_the_job_back(status: int, requeued: str, tmp_path: Path) -> None:
     job, log = _pretrained(tmp_path, f"exit {status}")
-    assert job.wait(timeout=30) == status
+    assert job.wait(timeout=120) == status
     assert log.read_text() == requeued
 
 
@@ -180,7 +180,7 @@ def test_a_job_that_slurm_ends_waits_for_its_step_and_does_not_come_back_by_itse
     while not (tmp_path / "started").exists():
         time.sleep(0.02)
     job.send_signal(signal.SIGTERM)
-    assert job.wait(timeout=30) == 75
+    assert job.wait(timeout=120) == 75
     assert (tmp_path / "saved").exists()
     assert log.read_text() == ""
 

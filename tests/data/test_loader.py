@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stalign_pl.data.batch import SpotBatch
 from stalign_pl.data.loader import BatchLoader
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.plan import Composition, Plan, training_plan
@@ -72,17 +72,57 @@ def test_a_place_within_an_epoch_is_kept_and_left_with_it(loader: BatchLoader) -
     assert len(list(loader)) == len(whole)
 
 
-def test_waiting_is_counted_and_reading_ahead_saves_it(loader: BatchLoader, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = loader.reader.read
+class Readings:
+    """A clock that only reading moves on, one tick a batch, and a reader that reads what it is allowed to.
 
-    def slowly(slide: np.ndarray, rank: np.ndarray, epoch: int):
-        time.sleep(0.05)
-        return read(slide, rank, epoch)
+    Attributes:
+        allowed: one permit a batch.
+        on_request: a batch may be read when training asks for it, and not before.
+    """
 
-    monkeypatch.setattr(loader.reader, "read", slowly)
-    batches = len(list(loader))
-    assert loader.waited > 0.04 * batches
-    loader.waited = 0.0
-    for _ in loader:
-        time.sleep(0.2)  # a step longer than a read: only the first batch is waited for
-    assert loader.waited < 0.5 * 0.05 * batches
+    def __init__(self, loader: BatchLoader) -> None:
+        self.ticks, self.allowed, self._read = 0, threading.Semaphore(0), loader.reader.read
+        self.changed, self.on_request, self._looks = threading.Condition(), False, 0
+
+    def perf_counter(self) -> float:
+        now = float(self.ticks)
+        if self.on_request and self._looks % 2 == 0:  # before a batch; the look after it follows
+            self.allowed.release()
+        self._looks += 1
+        return now
+
+    def read(self, slide: np.ndarray, rank: np.ndarray, epoch: int) -> SpotBatch:
+        assert self.allowed.acquire(timeout=60)
+        batch = self._read(slide, rank, epoch)
+        with self.changed:
+            self.ticks += 1
+            self.changed.notify_all()
+        return batch
+
+    def wait_for(self, batches: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.ticks >= batches, timeout=60)
+
+
+@pytest.fixture
+def readings(loader: BatchLoader, monkeypatch: pytest.MonkeyPatch) -> Readings:
+    readings = Readings(loader)
+    monkeypatch.setattr("stalign_pl.data.loader.time", readings)
+    monkeypatch.setattr(loader.reader, "read", readings.read)
+    return readings
+
+
+def test_what_training_waits_for_is_counted(loader: BatchLoader, readings: Readings) -> None:
+    readings.on_request = True
+    assert len(list(loader)) == loader.waited == len(loader)
+
+
+def test_reading_ahead_saves_the_waiting(loader: BatchLoader, readings: Readings) -> None:
+    """While training takes a step, the next batch is read: nothing but the first is waited for."""
+    readings.allowed.release()
+    for given, _ in enumerate(loader, start=1):
+        if given < len(loader):
+            readings.allowed.release()
+            readings.wait_for(given + 1)
+    assert readings.ticks == len(loader) > 1
+    assert loader.waited <= 1

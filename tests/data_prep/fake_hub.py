@@ -174,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._note(path, start, max(end - start, 0))
         if path in self.hub.stall:
             self.hub.stalled.set()
-            self.hub.release.wait(60)
+            self.hub.release.wait(300)
         if end < len(content):
             self.close_connection = True
 

@@ -165,8 +165,12 @@ def test_a_killed_run_goes_on_with_what_it_had_not_finished(hub: FakeHub, tmp_pa
     command = [sys.executable, "-m", "data_prep", "download", *arguments]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while not hub.stalled.is_set() or set(held(out)) != wanted.keys() - {stalled}:
+        deadline = time.monotonic() + 300
+        while not (
+            hub.stalled.is_set()
+            and set(held(out)) == wanted.keys() - {stalled}
+            and {asked.path for asked in hub.fetched()} == set(wanted)  # an answer is noted after it is sent
+        ):
             assert process.poll() is None, "the download ended before it was killed"
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -175,7 +179,6 @@ def test_a_killed_run_goes_on_with_what_it_had_not_finished(hub: FakeHub, tmp_pa
         process.wait()
     hub.stall.clear()
     hub.release.set()
-    time.sleep(0.2)  # the broken answer is noted
     hub.asked.clear()
     assert main(["download", *arguments]) == 0
     assert held(out) == wanted
