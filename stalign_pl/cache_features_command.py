@@ -1,8 +1,9 @@
 """Run the frozen encoders of a config's model once over its slides, and keep their features for training to read.
 
 What each slide's features depend on stands in its files; training refuses what was made otherwise, and this command
-makes only what is missing or stale: a run that was killed goes on with the same command. With --views N the training
-slides get N augmented views, which training goes through, one an epoch; without, a cached stream is not augmented.
+makes only what is missing, stale or damaged: a run that was killed goes on with the same command. With --views N the
+training slides get N augmented views, which training goes through, one an epoch; without, a cached stream is not
+augmented.
 
 examples:
   python -m stalign_pl cache-features --config configs/paper.yaml --out features/paper
@@ -110,15 +111,17 @@ def _make(given: argparse.Namespace, of_fit: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     maker = FeatureMaker(data, on_device, settings, out, given.views, given.batch, torch.device(device))
     slides = share(list(data.used_slides.values()), given.task or 0, given.tasks or 1)
-    wanted = {slide.record.number: maker.missing(slide) for slide in slides}
+    wanted = {slide.record.number: maker.missing(slide, print) for slide in slides}
     todo = [slide for slide in slides if wanted[slide.record.number]]
     total = sum(len(slide) * (1 + maker.views_of(slide)) for slide in todo)
     damaged = 0
     hidden = not sys.stderr.isatty()
-    with tqdm(desc=str(out), total=total, unit="spot", disable=hidden, position=given.task or 0) as bar:
-        for slide in todo:
-            damaged += maker.make(slide, wanted[slide.record.number], bar.update)
     task = "" if given.task is None else f"task {given.task} of {given.tasks}: "
+    with tqdm(desc=str(out), total=total, unit="spot", disable=hidden, position=given.task or 0) as bar:
+        for done, slide in enumerate(todo, start=1):
+            damaged += maker.make(slide, wanted[slide.record.number], bar.update)
+            if hidden:  # a job's log takes lines, not a bar
+                print(f"{task}{slide.record.name}, {len(slide):,} spots: {done} of {len(todo)} slides", flush=True)
     print(
         f"{task}{out}: {', '.join(streams)} of {len(slides)} slides ({len(slides) - len(todo)} were there), "
         f"{sum(map(len, todo)):,} spots encoded, {given.views} augmented views"

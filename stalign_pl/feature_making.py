@@ -19,6 +19,7 @@ from stalign_pl.data.loader import BatchLoader
 from stalign_pl.data.plan import reading_plan
 from stalign_pl.data.reader import BatchReader
 from stalign_pl.data.shards import SlideShard
+from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format import sweep
 
 VIEWS_SEED = 0
@@ -50,15 +51,23 @@ class FeatureMaker:
         """Held-out slides are never augmented."""
         return self.views if slide.record.number in self.data.train_slides else 0
 
-    def missing(self, slide: SlideShard) -> list[str]:
-        """The streams whose file of a slide is not there, or was made otherwise."""
-        return [stream for stream in self.streams if not self._there(stream, slide)]
+    def missing(self, slide: SlideShard, say: Callable[[str], object]) -> list[str]:
+        """The streams whose file of a slide is not there, is damaged, or was made otherwise.
 
-    def _there(self, stream: str, slide: SlideShard) -> bool:
+        Args:
+            say: is told of a damaged file, in a line.
+        """
+        return [stream for stream in self.streams if not self._there(stream, slide, say)]
+
+    def _there(self, stream: str, slide: SlideShard, say: Callable[[str], object]) -> bool:
         path = feature_path(self.folder, slide, stream)
         if not path.is_file():
             return False
-        file, views = open_features(path), self.views_of(slide)
+        try:
+            file, views = open_features(path), self.views_of(slide)
+        except ConfigError:
+            say(f"{path} cannot be read as features, and is made anew")
+            return False
         return file.views == views and not differences(file.settings, self._wanted(stream, slide))
 
     def _wanted(self, stream: str, slide: SlideShard) -> Settings:

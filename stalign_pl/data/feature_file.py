@@ -22,6 +22,7 @@ from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format import replacing
 
 VALUES = np.dtype("<f4")
+ANEW = "It is made anew by: python -m stalign_pl cache-features"
 
 # HDF5's locks are for files with writers and readers at once, and some cluster file systems have none: these files are
 # written under another name.
@@ -90,8 +91,8 @@ def open_features(path: Path) -> FeatureFile:
             settings, shape, offset = json.loads(file.attrs["settings"]), dataset.shape, dataset.id.get_offset()
             fits = dataset.dtype == VALUES and len(shape) == 3 and valid.shape == shape[1:2] and offset is not None
     except (OSError, KeyError, ValueError) as error:
-        raise ConfigError(f"{path} is not a file of cached features ({error}): remove it, and make it anew") from error
+        raise ConfigError(f"{path} is not a file of cached features ({error}). {ANEW}") from error
     if not fits:
-        raise ConfigError(f"{path} is not a file of cached features: remove it, and make it anew")
+        raise ConfigError(f"{path} is not a file of cached features. {ANEW}")
     # As a plain array: its slices cost a tenth of a memmap's.
     return FeatureFile(np.memmap(path, VALUES, "r", offset, shape).view(np.ndarray), valid, settings)

@@ -222,13 +222,32 @@ def test_a_killed_run_goes_on_with_what_is_missing(
     assert fit(tiny_shards, tmp_path, "--data.features", str(out)) == 1
     assert "has no spot_image features of tiny_2" in capsys.readouterr().err
     assert make(tiny_shards, out) == 0
-    assert "3 slides (1 were there), 128 spots" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 slides (1 were there), 128 spots" in said
+    assert "tiny_3, 64 spots: 2 of 2 slides" in said  # what a job's log shows in place of a bar
     assert {name: (out / name).stat().st_mtime_ns for name in there} == there
     assert {path.name for path in out.iterdir()} == {path.name for path in plain.iterdir()}
     for path in plain.iterdir():
         np.testing.assert_array_equal(open_features(path).values, open_features(out / path.name).values)
     assert make(tiny_shards, out, "--data.stain", "none") == 0
     assert "3 slides (0 were there)" in capsys.readouterr().out
+
+
+def test_a_damaged_file_is_made_anew(
+    tiny_shards: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = Path(shutil.copytree(plain, tmp_path / "features"))
+    damaged = out / "tiny_2.niche_image.h5"
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    assert fit(tiny_shards, tmp_path, "--data.features", str(out)) == 1
+    said = capsys.readouterr().err
+    assert f"{damaged} is not a file of cached features" in said
+    assert "made anew by: python -m stalign_pl cache-features" in said
+    assert make(tiny_shards, out) == 0
+    said = capsys.readouterr().out
+    assert f"{damaged} cannot be read as features, and is made anew" in said
+    assert "3 slides (2 were there), 64 spots" in said
+    np.testing.assert_array_equal(open_features(damaged).values, open_features(plain / damaged.name).values)
 
 
 def test_two_devices_share_the_slides(
