@@ -9,7 +9,7 @@ import numpy as np
 from stalign_pl.data.member_counts import evened
 from stalign_pl.data.niche import WHOLE, NicheConfig
 from stalign_pl.errors import ConfigError
-from stalign_pl.raw_counts import check_raw
+from stalign_pl.given_arrays import check_numbers, check_raw
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -72,13 +72,7 @@ def niche_counts(counts: Any, apart: sparse.spmatrix, niche: NicheConfig) -> spa
 def _raw(counts: Any) -> sparse.csr_matrix:
     from scipy import sparse
 
-    if (
-        not (sparse.issparse(counts) or isinstance(counts, np.ndarray))
-        or counts.ndim != 2
-        or counts.dtype.kind not in "uif"
-    ):
-        what = f"{getattr(counts, 'dtype', type(counts).__name__)} {list(getattr(counts, 'shape', []))}"
-        raise ConfigError(f"counts is {what}; a numpy array or scipy sparse matrix of numbers, [N, M], is wanted")
+    check_numbers(counts, "counts", "N, M", or_sparse=True)
     counts = sparse.csr_matrix(counts)
     check_raw(counts.data, "counts")
     return counts.astype(np.int64)

@@ -20,7 +20,7 @@ from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.pictures import Interpolation, show
 from stalign_pl.errors import ConfigError
 from stalign_pl.gene_panel import GenePanel
-from stalign_pl.raw_counts import check_raw
+from stalign_pl.given_arrays import check_numbers, check_raw, is_sparse
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -62,13 +62,12 @@ class SlideSpots:
     def __post_init__(self) -> None:
         if all(value is None for value in (self.spot_image, self.niche_image, self.counts, self.niche_counts)):
             raise ConfigError("SlideSpots has neither pictures nor counts; give what the model is to see")
-        for name in ("counts", "niche_counts", "spot_image", "niche_image"):
-            given = getattr(self, name)
-            dense = isinstance(given, np.ndarray) and given.ndim and given.dtype.kind in "uif"
-            if not (given is None or dense or (name.endswith("counts") and _is_sparse(given))):
-                what = f"a {type(given).__name__}" if not isinstance(given, np.ndarray) else f"{given.dtype}"
-                kinds = "a numpy array of numbers" + " or a scipy sparse matrix" * name.endswith("counts")
-                raise ConfigError(f"{name} is {what} {list(getattr(given, 'shape', []))}; {kinds} is wanted")
+        for name, shape in (
+            *(("counts", "N, M"), ("niche_counts", "N, M")),
+            *(("spot_image", "N, side, side, 3"), ("niche_image", "N, side, side, 3"), ("niche_box", "N, 4")),
+        ):
+            if (given := getattr(self, name)) is not None:
+                check_numbers(given, name, shape, or_sparse=name.endswith("counts"))
         if (n := len(self)) == 0:
             raise ConfigError("SlideSpots has no spot")
         for name in ("spot_image", "niche_image"):
@@ -88,9 +87,8 @@ class SlideSpots:
         if self.niche_image is None:
             raise ConfigError("niche_box says what to show of niche_image, which is None")
         box, side = self.niche_box, self.niche_image.shape[1]
-        if not isinstance(box, np.ndarray) or box.shape != (n, 4) or box.dtype.kind not in "uif":
-            what = f"{box.dtype} {list(box.shape)}" if isinstance(box, np.ndarray) else f"a {type(box).__name__}"
-            raise ConfigError(f"niche_box is {what}; a numpy array of numbers, {[n, 4]}, is wanted")
+        if box.shape != (n, 4):
+            raise ConfigError(f"niche_box is {list(box.shape)}; {[n, 4]} is wanted")
         inside = (box[:, :2] >= -PX) & (box[:, :2] < box[:, 2:]) & (box[:, 2:] <= side + PX)
         if not inside.all():
             spot = int(np.flatnonzero(~inside.all(axis=1))[0])
@@ -151,7 +149,7 @@ class Preparation:
             ConfigError: no gene in common with the model, counts that cannot be raw, or no colour to start from.
         """
         counts, niche_counts = (
-            each.tocsr() if _is_sparse(each) else each for each in (spots.counts, spots.niche_counts)
+            each.tocsr() if is_sparse(each) else each for each in (spots.counts, spots.niche_counts)
         )
         genes = None if counts is None and niche_counts is None else _Genes.of(panel, spots, self)
         pictures = spots.spot_image is not None or spots.niche_image is not None
@@ -224,11 +222,6 @@ def panel_columns(panel: GenePanel, names: Sequence[str]) -> np.ndarray:
     for known in (panel.symbols, panel.ids):
         place |= {name: number for number, name in reversed(list(enumerate(known))) if name}
     return np.array([place.get(VERSION.sub(r"\1", str(name)), -1) for name in names], np.int64)
-
-
-def _is_sparse(value: Any) -> bool:
-    """Whether it is scipy's, without importing scipy."""
-    return hasattr(value, "tocsr") and hasattr(value, "shape")
 
 
 def _own_colour(spots: SlideSpots) -> SlideColour:

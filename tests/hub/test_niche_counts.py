@@ -65,7 +65,7 @@ NEAR = distances(SPOTS, 2.1)
         (np.ones((3, 5)), distances(SPOTS, 1.05), {"rings": 2}, "apart reaches 1 pitches; the model's niches reach 2"),
         (np.full((3, 5), 0.5), NEAR, {}, "counts hold fractions, 0.5 first; raw counts"),
         (np.full((3, 5), np.nan), NEAR, {}, "not finite"),
-        ([[1], [2], [3]], NEAR, {}, r"counts is list \[\]; a numpy array or scipy sparse matrix of numbers"),
+        ([[1], [2], [3]], NEAR, {}, "counts is a list; a numpy array or scipy sparse matrix of numbers"),
         (np.ones(3), NEAR, {}, r"counts is float64 \[3\]; a numpy array"),
         (np.array([["1"]] * 3), NEAR, {}, r"counts is <U1 \[3, 1\]"),
     ],

@@ -109,8 +109,9 @@ PICTURES = np.zeros((4, 9, 9, 3), np.uint8)
         ({"spot_image": PICTURES.astype(np.float32)}, r"spot_image is float32 .* uint8 \[N, side, side, 3\]"),
         ({"spot_image": PICTURES, "niche_image": PICTURES[:, :8]}, "niche_image is uint8"),
         ({"spot_image": PICTURES, "counts": np.zeros((4, 2)), "genes": ["A"]}, r"counts is \[4, 2\].*\[4, 1\]"),
-        ({"spot_image": PICTURES, "niche_box": np.zeros(4)}, "niche_image, which is None"),
-        ({"niche_image": PICTURES, "niche_box": np.zeros(4)}, r"niche_box is float64 \[4\]; .*numbers, \[4, 4\]"),
+        ({"spot_image": PICTURES, "niche_box": np.zeros((4, 4))}, "niche_image, which is None"),
+        ({"niche_image": PICTURES, "niche_box": np.zeros(4)}, r"niche_box is float64 \[4\]; .*numbers, \[N, 4\]"),
+        ({"niche_image": PICTURES, "niche_box": np.zeros((3, 4))}, r"niche_box is \[3, 4\]; \[4, 4\]"),
         ({"niche_image": PICTURES, "niche_box": [[0], [0, 1]]}, "niche_box is a list; a numpy array of numbers"),
         (
             {"niche_image": PICTURES, "niche_box": np.array([[0, 0, 9, 9]] * 3 + [[0, 2, 9.5, 9]])},
@@ -119,10 +120,13 @@ PICTURES = np.zeros((4, 9, 9, 3), np.uint8)
         ({"niche_image": PICTURES, "niche_box": np.full((4, 4), np.nan)}, "niche_box of spot 0 is"),
         (
             {"spot_image": PICTURES, "counts": [[1], [2], [3], [4]], "genes": ["A"]},
-            r"counts is a list \[\]; a numpy array",
+            "counts is a list; a numpy array or scipy sparse matrix of numbers",
         ),
         ({"spot_image": PICTURES, "counts": np.array([["1"]] * 4), "genes": ["A"]}, r"counts is <U1 \[4, 1\]"),
-        ({"spot_image": "spots.png"}, r"spot_image is a str \[\]; a numpy array of numbers is wanted"),
+        (
+            {"spot_image": "spots.png"},
+            r"spot_image is a str; a numpy array of numbers, \[N, side, side, 3\], is wanted",
+        ),
         ({"spot_image": PICTURES[:, :0, :0]}, r"spot_image is uint8 \[4, 0, 0, 3\]"),
         ({"spot_image": PICTURES[:0]}, "has no spot"),
     ],
