@@ -63,12 +63,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _refuse(given: argparse.Namespace) -> None:
-    for name, least in (("views", 0), ("batch", 1), ("devices", 1)):
-        if getattr(given, name) < least:
+    for name, least in (("views", 0), ("batch", 1), ("devices", 1), ("tasks", 1)):
+        if getattr(given, name) is not None and getattr(given, name) < least:
             raise ConfigError(f"--{name} is {getattr(given, name)}; it must be at least {least}")
     unknown = [name for name in given.streams or () if name not in STREAMS]
-    if unknown:
-        raise ConfigError(f"--streams names {', '.join(unknown)}; known: {', '.join(STREAMS)}")
+    if unknown or given.streams == []:
+        raise ConfigError(f"--streams names {', '.join(unknown) or 'none'}; known: {', '.join(STREAMS)}")
     if (given.task is None) != (given.tasks is None):
         raise ConfigError("--task and --tasks go together: --task I --tasks N takes one of N shares of the slides")
     if given.task is not None and not 0 <= given.task < given.tasks:
@@ -104,6 +104,8 @@ def _make(given: argparse.Namespace, of_fit: list[str]) -> int:
     out = given.out or data.features
     if out is None:
         raise ConfigError("no folder: give --out DIR, or a config with data.features")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"the folder of the features, {out}, is a file")
     streams = _chosen(cacheable_streams(model), given.streams)
     settings = data.feature_settings({name: fingerprint(stream) for name, stream in streams.items()})
     device = _device(given.device, given.task or 0)

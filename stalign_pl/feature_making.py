@@ -64,11 +64,15 @@ class FeatureMaker:
         if not path.is_file():
             return False
         try:
-            file, views = open_features(path), self.views_of(slide)
+            file = open_features(path)
         except ConfigError:
             say(f"{path} cannot be read as features, and is made anew")
             return False
-        return file.views == views and not differences(file.settings, self._wanted(stream, slide))
+        if file.views != self.views_of(slide) or differences(file.settings, self._wanted(stream, slide)):
+            return False
+        if damaged := file.damaged:
+            say(f"{path} is damaged, {damaged} of its features are not what was written; it is made anew")
+        return damaged == 0
 
     def _wanted(self, stream: str, slide: SlideShard) -> Settings:
         return self.settings.of(stream, slide, self.views_of(slide))
@@ -81,8 +85,20 @@ class FeatureMaker:
             progress: is told of spots done, each counted once a view.
 
         Returns:
-            How many of its samples are damaged; their features are those of other spots, and marked.
+            How many of its samples are damaged; their features are 0, and marked.
+
+        Raises:
+            ConfigError: another process makes the same files.
         """
+        try:
+            return self._make(slide, streams, progress)
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{self.folder}: a file that was being made of {slide.record.name} is gone, as when another process "
+                f"makes the same features. Let one end; several at once want --task I --tasks N ({error})"
+            ) from error
+
+    def _make(self, slide: SlideShard, streams: list[str], progress: Callable[[int], object]) -> int:
         views, number = self.views_of(slide), slide.record.number
         sweep(self.folder, *(feature_path(self.folder, slide, stream).name for stream in streams))
         data, pin = self.data, self.device.type == "cuda"

@@ -272,7 +272,7 @@ class STAlignData(LightningDataModule):
         """`seed` of a pass that is augmented."""
         trainer = self.trainer
         pin = trainer.strategy.root_device.type == "cuda"
-        features = None if self.feature_cache is None else FeatureRows(self.feature_cache, seed)
+        features = None if self.feature_cache is None else FeatureRows(self.feature_cache, seed, self.verify)
         reader = BatchReader(slides, self.niche, draws, self.threads, self.verify, pin, features)
         return BatchLoader(reader, plan, trainer.global_rank, trainer.world_size, pin=pin)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from stalign_pl.data.batch import CachedFeatures
 from stalign_pl.data.buffers import BatchBuffers
 from stalign_pl.data.counter_random import uniform
-from stalign_pl.data.feature_file import FeatureFile, feature_path, open_features
+from stalign_pl.data.feature_file import FeatureFile, checksum, feature_path, open_features
 from stalign_pl.data.feature_settings import FeatureSettings, differences
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.errors import ConfigError
@@ -55,6 +55,7 @@ class FeatureCache:
                 f"data.features is {folder}, and no stream of the model is a frozen encoder whose features could be "
                 f"cached: freeze one, or set data.features: null"
             )
+        self._slides = slides
         self._files: dict[str, dict[int, FeatureFile]] = {}
         for stream in settings.encoders:
             paths = {number: feature_path(folder, slide, stream) for number, slide in slides.items()}
@@ -66,7 +67,7 @@ class FeatureCache:
                     f"data.features: {folder} has no {stream} features of {listed(missing)}. {AGAIN} {folder}"
                 )
             self._files[stream] = {number: open_features(path) for number, path in paths.items()}
-            self._refuse_stale(stream, settings, slides)
+            self._refuse_stale(stream, settings)
         if not self._files:
             raise ConfigError(
                 f"data.features: {folder} has no features of {' or '.join(settings.encoders)}, the model's frozen "
@@ -76,13 +77,13 @@ class FeatureCache:
         self.instead = {stream: views for stream, views in self.views.items() if settings.augments(stream)}
         self.widths = {stream: next(iter(files.values())).values.shape[2] for stream, files in self._files.items()}
 
-    def _refuse_stale(self, stream: str, settings: FeatureSettings, slides: Mapping[int, SlideShard]) -> None:
+    def _refuse_stale(self, stream: str, settings: FeatureSettings) -> None:
         for number, file in self._files[stream].items():
-            found = differences(file.settings, settings.of(stream, slides[number], file.views))
+            found = differences(file.settings, settings.of(stream, self._slides[number], file.views))
             if found:
                 raise ConfigError(
-                    f"data.features: {feature_path(self.folder, slides[number], stream)} was made otherwise: "
-                    f"{'; '.join(found)}. {AGAIN} {self.folder}"
+                    f"data.features: {self.path(stream, number)} was made otherwise: {'; '.join(found)}. "
+                    f"{AGAIN} {self.folder}, or another folder: one holds the features of one split and setting"
                 )
 
     def _views_of(self, stream: str, slides: Mapping[int, SlideShard], trained: Collection[int]) -> int:
@@ -109,6 +110,9 @@ class FeatureCache:
         """A slide's features."""
         return self._files[stream][number]
 
+    def path(self, stream: str, number: int) -> Path:
+        return feature_path(self.folder, self._slides[number], stream)
+
 
 @dataclass(frozen=True)
 class FeatureRows:
@@ -116,10 +120,12 @@ class FeatureRows:
 
     Attributes:
         seed: of a run that trains, and so sees augmented views; None sees the plain one.
+        verify: compare what is read with its checksum.
     """
 
     cache: FeatureCache
     seed: int | None = None
+    verify: bool = True
 
     @property
     def streams(self) -> frozenset[str]:
@@ -130,7 +136,11 @@ class FeatureRows:
         return all(self.cache.file(stream, slide).valid[spot] for stream in self.cache.views)
 
     def read(self, epoch: int, slide: np.ndarray, spot: np.ndarray, buffers: BatchBuffers) -> CachedFeatures:
-        """The rows' features: slide [B] and spot [B], -1 in rows that are not valid, which are 0."""
+        """The rows' features: slide [B] and spot [B], -1 in rows that are not valid, which are 0.
+
+        Raises:
+            ConfigError: features that are not what was written.
+        """
         return CachedFeatures(**{stream: self._stream(stream, epoch, slide, spot, buffers) for stream in self.streams})
 
     def _stream(self, stream: str, epoch: int, slide: np.ndarray, spot: np.ndarray, buffers: BatchBuffers) -> Tensor:
@@ -139,8 +149,20 @@ class FeatureRows:
         view = self._view(self.cache.views[stream], epoch, slide, spot)
         for number in np.unique(slide[spot >= 0]).tolist():
             rows = np.flatnonzero((slide == number) & (spot >= 0))
-            found.numpy()[rows] = self.cache.file(stream, number).values[view[rows], spot[rows]]
+            file = self.cache.file(stream, number)
+            found.numpy()[rows] = file.values[view[rows], spot[rows]]
+            if self.verify:
+                self._check(stream, number, found.numpy()[rows], file.checksums[view[rows], spot[rows]], spot[rows])
         return found
+
+    def _check(self, stream: str, number: int, values: np.ndarray, checksums: np.ndarray, spots: np.ndarray) -> None:
+        wrong = [spot for spot, row, wanted in zip(spots, values, checksums, strict=True) if checksum(row) != wanted]
+        if wrong:
+            path = self.cache.path(stream, number)
+            raise ConfigError(
+                f"data.features: {path} is damaged: the features of spot {wrong[0]} are not what was written. "
+                f"{AGAIN} {self.cache.folder}"
+            )
 
     def _view(self, views: int, epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
         """int64 [B]: a spot goes through its augmented views in turn, an epoch each, from one that is drawn."""

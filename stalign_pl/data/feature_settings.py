@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from stalign_pl.data.augmentation import Augmentation
@@ -16,7 +17,7 @@ from stalign_pl.data.transform import BatchTransform
 from stalign_pl.features import Fingerprint
 from stalign_pl.shard_format import content_sha256
 
-FEATURES_FORMAT = 1
+FEATURES_FORMAT = 2
 
 Settings = Mapping[str, Any]
 """JSON values by name; lists of numbers are compared within TOLERANCE, as two machines round otherwise."""
@@ -69,7 +70,9 @@ class FeatureSettings:
         return {
             f"data.{scale}_size": size,
             f"data.{scale}_interpolation": interpolation,
-            "colours by data.stain": _numbers(transform.colour[slide.table]) + _numbers(transform.common_colour),
+            "colours by data.stain (the slide's own, and the mean of the training slides)": _numbers(
+                torch.stack((transform.colour[slide.table], transform.common_colour))
+            ),
         }
 
     def _genes(self, slide: SlideShard) -> dict[str, Any]:
@@ -95,10 +98,19 @@ class FeatureSettings:
 def differences(made: Settings, wanted: Settings) -> list[str]:
     """What differs, in words; empty where the features are those wanted."""
     return [
-        f"{name} was {made.get(name, 'not asked for')}, is {wanted.get(name, 'not asked for')}"
+        f"{name} was {_shown(made.get(name, 'not asked for'))}, is {_shown(wanted.get(name, 'not asked for'))}"
         for name in sorted(made.keys() | wanted.keys())
         if not _same(made.get(name), wanted.get(name))
     ]
+
+
+def _shown(value: Any) -> str:
+    """Without digits that do not count."""
+    return f"[{', '.join(f'{number:.4g}' for number in value)}]" if _is_numbers(value) else str(value)
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(number, float) for number in value)
 
 
 def _same(made: Any, wanted: Any) -> bool:

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -13,11 +14,13 @@ from stalign_pl.data.augmentation import Augmentation
 from stalign_pl.data.batch import CachedFeatures
 from stalign_pl.data.buffers import BatchBuffers
 from stalign_pl.data.feature_cache import FeatureRows
+from stalign_pl.data.feature_file import checksum, new_features, open_features
 from stalign_pl.data.feature_settings import FeatureSettings, differences
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.reader import BatchReader
 from stalign_pl.data.shards import ShardSet
 from stalign_pl.data.tar_bytes import TarBytes
+from stalign_pl.errors import ConfigError
 
 SPOTS = 20
 
@@ -25,7 +28,9 @@ SPOTS = 20
 def rows_of(views, seed):
     """A cache of one slide, number 4, whose features are 100 x view + spot."""
     values = 100 * np.arange(1 + views)[:, None, None] + np.arange(SPOTS)[None, :, None] + np.zeros((1, 1, 3))
-    file = SimpleNamespace(values=values.astype(np.float32), valid=np.arange(SPOTS) != 7)
+    values = values.astype(np.float32)
+    checksums = np.array([[checksum(row) for row in view] for view in values])
+    file = SimpleNamespace(values=values, valid=np.arange(SPOTS) != 7, checksums=checksums)
     cache = SimpleNamespace(views={"niche_image": views}, widths={"niche_image": 3}, file=lambda stream, number: file)
     return FeatureRows(cache, seed)
 
@@ -55,6 +60,80 @@ def test_evaluation_and_a_cache_without_views_show_the_plain_one(views, seed):
 
 def test_a_damaged_spot_is_known():
     assert [rows_of(0, None).whole(4, spot) for spot in (6, 7, 8)] == [True, False, True]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A file of two views, ten spots and four numbers; spot 3's sample was damaged."""
+    path = tmp_path / "features.h5"
+    with new_features(path, {"data.niche.k": 3}, 1, 10, 4) as new:
+        new.values[:] = np.random.default_rng(0).normal(size=(2, 10, 4))
+        new.valid[3] = False
+    return path
+
+
+def test_a_file_says_what_was_written(written):
+    file = open_features(written)
+    assert file.values.shape == (2, 10, 4)
+    assert file.views == 1
+    assert np.flatnonzero(~file.valid).tolist() == [3]
+    assert file.settings == {"data.niche.k": 3}
+    assert file.damaged == 0
+
+
+def test_features_that_are_not_what_was_written_are_counted(written):
+    content = bytearray(written.read_bytes())
+    place = content.index(open_features(written).values[1, 4].tobytes())
+    content[place + 2] ^= 1
+    written.write_bytes(content)
+    assert open_features(written).damaged == 1
+
+
+def test_damage_anywhere_is_an_error_a_difference_or_without_effect(written):
+    """64 bytes of nothing, or one other byte, all over the file: never another exception, nor a search without end."""
+    content, whole, random = written.read_bytes(), open_features(written), np.random.default_rng(0)
+    for start in range(0, len(content), 32):
+        for end, filled in ((start + 64, bytes(64)), (start + 1, bytes([random.integers(256)]))):
+            written.write_bytes(content[:start] + filled + content[end:])
+            try:
+                file = open_features(written)
+            except ConfigError:
+                continue
+            same = np.array_equal(file.values, whole.values)
+            assert file.values.shape != whole.values.shape or file.damaged or same
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("valid", None),
+        ("valid", np.ones(10)),
+        ("valid", np.ones(9, bool)),
+        ("checksums", np.ones((2, 10), np.int64)),
+        ("features", np.ones((10, 4), np.float32)),
+        ("settings", None),
+        ("settings", np.bytes_("null")),
+        ("settings", np.bytes_("{")),
+        ("settings", "{}"),
+        ("settings", 3),
+    ],
+)
+def test_other_contents_are_refused(written, name, value):
+    with h5py.File(written, "r+") as file:
+        parts = file.attrs if name == "settings" else file
+        del parts[name]
+        if value is not None:
+            parts[name] = value
+    with pytest.raises(ConfigError, match="is not a file of cached features"):
+        open_features(written)
+
+
+def test_a_group_in_a_datasets_place_is_refused(written):
+    with h5py.File(written, "r+") as file:
+        del file["features"]
+        file.create_group("features")
+    with pytest.raises(ConfigError, match="features, valid and checksums are wanted"):
+        open_features(written)
 
 
 def test_differences_name_what_differs_and_forgive_rounding():

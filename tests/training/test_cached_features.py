@@ -233,20 +233,46 @@ def test_a_killed_run_goes_on_with_what_is_missing(
     assert "3 slides (0 were there)" in capsys.readouterr().out
 
 
+def test_another_process_that_makes_the_same_is_named(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """It sweeps the folder of what it takes for a killed writer's rest."""
+    features = TimmStream.features
+
+    def meanwhile(self: TimmStream, image: torch.Tensor) -> torch.Tensor:
+        for path in tmp_path.glob(".*.tmp"):
+            path.unlink()
+        return features(self, image)
+
+    monkeypatch.setattr(TimmStream, "features", meanwhile)
+    assert make(tiny_shards, tmp_path, "--batch", "8") == 1
+    assert "tiny_1 is gone, as when another process makes the same features" in capsys.readouterr().err
+
+
 def test_a_damaged_file_is_made_anew(
     tiny_shards: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = Path(shutil.copytree(plain, tmp_path / "features"))
     damaged = out / "tiny_2.niche_image.h5"
-    damaged.write_bytes(damaged.read_bytes()[:5000])
-    assert fit(tiny_shards, tmp_path, "--data.features", str(out)) == 1
-    said = capsys.readouterr().err
-    assert f"{damaged} is not a file of cached features" in said
-    assert "made anew by: python -m stalign_pl cache-features" in said
-    assert make(tiny_shards, out) == 0
-    said = capsys.readouterr().out
-    assert f"{damaged} cannot be read as features, and is made anew" in said
-    assert "3 slides (2 were there), 64 spots" in said
+    content = damaged.read_bytes()
+    place = content.index(open_features(damaged).values[0, 9].tobytes())
+    for wrong, refused, made in (
+        (content[:5000], f"{damaged} is not a file of cached features", "cannot be read as features, and is made anew"),
+        (
+            content[:place] + b"?" + content[place + 1 :],
+            f"{damaged} is damaged: the features of spot 9 are not",
+            "is damaged, 1 of its features are not what was written; it is made anew",
+        ),
+    ):
+        damaged.write_bytes(wrong)
+        assert fit(tiny_shards, tmp_path, "--data.features", str(out)) == 1
+        said = capsys.readouterr().err
+        assert refused in said
+        assert "python -m stalign_pl cache-features --config CONFIG --out" in said
+        assert make(tiny_shards, out) == 0
+        said = capsys.readouterr().out
+        assert f"{damaged} {made}" in said
+        assert "3 slides (2 were there), 64 spots" in said
     np.testing.assert_array_equal(open_features(damaged).values, open_features(plain / damaged.name).values)
 
 
@@ -332,7 +358,10 @@ def test_gene_features_are_scgpts(
         (("--streams", "spot_genes"), "known: spot_image, spot_gene, niche_image, niche_gene"),
         (("--streams", "spot_gene"), "--streams names spot_gene, which has no frozen encoder"),
         (("--task", "2", "--tasks", "2"), "it is 0 to 1"),
+        (("--tasks", "0", "--task", "0"), "--tasks is 0; it must be at least 1"),
+        (("--streams", ","), "--streams names none; known: spot_image"),
         (("--views", "-1"), "--views is -1"),
+        (("--out", str(TINY)), f"the folder of the features, {TINY}, is a file"),
     ],
 )
 def test_wrong_options_are_refused(
