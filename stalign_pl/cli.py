@@ -196,6 +196,7 @@ class STAlignCLI(LightningCLI):
         options = self._options
         self._refuse_inexact(options)
         self._refuse_without_clusters()
+        self._refuse_other_sizes()
         if self.subcommand == "fit":
             self._refuse_absent_figure(options.checkpoint.monitor or "")
         run = Path(options.trainer.default_root_dir)
@@ -248,6 +249,16 @@ class STAlignCLI(LightningCLI):
                 raise ConfigError(
                     f"checkpoint.monitor is {monitor!r}, which is scored on the {wanted}, and model.model has none. "
                     f"Set it to another figure or to train/loss, or to null with checkpoint.save_top_k: 0"
+                )
+
+    def _refuse_other_sizes(self) -> None:
+        """Else the first batch says so, of a picture."""
+        for scale in ("spot", "niche"):
+            encoder, size = getattr(self.model.model, f"{scale}_image"), getattr(self.datamodule, f"{scale}_size")
+            if encoder is not None and encoder.size != size:
+                raise ConfigError(
+                    f"data.{scale}_size is {size}, and the model's {scale}_image takes pictures of {encoder.size} px "
+                    f"(its argument size): make them the same"
                 )
 
     def _refuse_without_clusters(self) -> None:

@@ -20,7 +20,7 @@ from stalign_pl.encoder_terms import EncoderTerms, encoder_terms
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.tables import markdown
 from stalign_pl.finished_run import FinishedRun, read_run
-from stalign_pl.hub import push, save_pretrained
+from stalign_pl.hub import check_hub_name, push, save_pretrained
 from stalign_pl.model_card import DataSource, ModelFacts, model_card
 from stalign_pl.model_folder import WEIGHTS
 from stalign_pl.shard_format import SlideRecord, content_sha256
@@ -32,6 +32,10 @@ LIBRARIES = ("torch", "timm", "lightning", "numpy")
 def main(arguments: list[str]) -> int:
     """Write the folder, and push it where asked."""
     given = _parser().parse_args(arguments)
+    if given.push:
+        check_hub_name(given.push)
+    elif given.private:
+        raise ConfigError("--private is of a repository on the hub: give --push OWNER/NAME, too")
     stated = _stated(given.encoder_licence)
     run = read_run(given.config, given.ckpt_path, given.shards)
     frozen = {prefix.partition(".")[0] for prefix in run.model.frozen_prefixes}

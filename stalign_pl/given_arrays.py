@@ -23,9 +23,11 @@ def check_numbers(given: Any, name: str, shape: str, or_sparse: bool = False) ->
         or_sparse: scipy sparse matrices are arrays, too.
 
     Raises:
-        ConfigError: no array of numbers, or another number of axes.
+        ConfigError: no array of numbers, a masked one, or another number of axes.
     """
     array = isinstance(given, np.ndarray) or (or_sparse and is_sparse(given))
+    if isinstance(given, np.ma.MaskedArray):
+        raise ConfigError(f"{name} is a masked array, and nothing here leaves out what is masked: give an array")
     if not array or given.dtype.kind not in "uif" or len(given.shape) != len(shape.split(",")):
         what = f"{given.dtype} {list(given.shape)}" if array else f"a {type(given).__name__}"
         kinds = "a numpy array or scipy sparse matrix" if or_sparse else "a numpy array"

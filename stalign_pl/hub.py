@@ -90,6 +90,8 @@ def from_pretrained(
         ConfigError: there is no such model; a file of it is damaged, of another format version or of another export;
             weights that are missing, extra or of another shape; or an encoder that was left out and cannot be had.
     """
+    if not isinstance(sources or {}, Mapping):
+        raise ConfigError(f"sources is {sources!r}; a mapping of streams to files is wanted: {{stream: FILE}}")
     folder = _local(folder, revision)
     description = ModelDescription.read(folder)
     with torch.random.fork_rng(devices=[]):  # the weights that a model begins with are of no use here
@@ -143,6 +145,12 @@ def embed(model: STAlign, spots: SlideSpots, batch: int = 64) -> Embeddings:
     return Embeddings(**joined)
 
 
+def check_hub_name(name: str) -> None:
+    """Raises ConfigError for what no repository on the hub can be called."""
+    if not HUB_NAME.fullmatch(name):
+        raise ConfigError(f"--push {name}: OWNER/NAME is wanted")
+
+
 def push(folder: Path, name: str, private: bool) -> str:
     """Upload an exported folder to the hub, as the user who is logged in on this machine; the page's address.
 
@@ -151,8 +159,7 @@ def push(folder: Path, name: str, private: bool) -> str:
     """
     from huggingface_hub import HfApi
 
-    if not HUB_NAME.fullmatch(name):
-        raise ConfigError(f"--push {name}: OWNER/NAME is wanted")
+    check_hub_name(name)
     api = HfApi()
     try:
         api.create_repo(name, private=private, exist_ok=True)

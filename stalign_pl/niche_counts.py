@@ -41,18 +41,25 @@ def niche_counts(counts: Any, apart: sparse.spmatrix, niche: NicheConfig) -> spa
 
     Raises:
         ConfigError: counts that are not raw, distances in another unit or that do not reach as far as the niche, more
-            than k neighbours of a spot, or shapes that do not go together.
+            than k neighbours of a spot, whole rings of which one of two spots alone has the other, or shapes that do
+            not go together.
     """
     from scipy import sparse
 
+    if not isinstance(niche, NicheConfig):
+        raise ConfigError(f"niche is a {type(niche).__name__}; a NicheConfig, model.preparation.niche, is wanted")
     counts = _raw(counts)
     spots = counts.shape[0]
-    if not sparse.issparse(apart) or apart.shape != (spots, spots):
-        what = list(apart.shape) if sparse.issparse(apart) else f"a {type(apart).__name__}"
-        raise ConfigError(f"apart is {what}; a scipy sparse matrix, spots by spots, {[spots, spots]}, is wanted")
+    if not sparse.issparse(apart) or apart.shape != (spots, spots) or apart.dtype.kind not in "uif":
+        what = f"{apart.dtype} {list(apart.shape)}" if sparse.issparse(apart) else f"a {type(apart).__name__}"
+        raise ConfigError(
+            f"apart is {what}; a scipy sparse matrix of distances, spots by spots, {[spots, spots]}, is wanted"
+        )
     row, member, distance = _near(sparse.coo_matrix(apart), niche.rings)
     used = np.bincount(row, minlength=spots)
-    if niche.k is not None and used.max(initial=0) > niche.k:
+    if niche.k is None:
+        _refuse_one_sided(row, member, spots)
+    elif used.max(initial=0) > niche.k:
         spot = int(used.argmax())
         raise ConfigError(
             f"apart has {used[spot]} neighbours of spot {spot}; the model's niches have {niche.k}: keep the nearest"
@@ -73,15 +80,27 @@ def _raw(counts: Any) -> sparse.csr_matrix:
     from scipy import sparse
 
     check_numbers(counts, "counts", "N, M", or_sparse=True)
+    if isinstance(counts, np.ndarray):
+        counts = counts.astype(np.float64)  # scipy knows neither half precision nor another byte order
     counts = sparse.csr_matrix(counts)
     check_raw(counts.data, "counts")
     return counts.astype(np.int64)
 
 
+def _refuse_one_sided(row: np.ndarray, member: np.ndarray, spots: int) -> None:
+    alone = np.setdiff1d(row * spots + member, member * spots + row)
+    if len(alone):
+        one, other = divmod(int(alone[0]), spots)
+        raise ConfigError(
+            f"apart has spot {other} near spot {one} and not the other way round; in niches of whole rings each of two "
+            f"neighbours has the other: take apart + apart.T of a half matrix"
+        )
+
+
 def _near(apart: sparse.coo_matrix, rings: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Spot, neighbour and distance of each pair within the rings, spot by spot."""
     others = apart.row != apart.col
-    row, member, distance = (of[others] for of in (apart.row, apart.col, apart.data))
+    row, member, distance = (of[others] for of in (apart.row.astype(np.int64), apart.col.astype(np.int64), apart.data))
     if len(distance) == 0 or not np.isfinite(distance).all() or distance.min() < 0:
         raise ConfigError("apart has no distance between two spots, or one that is negative or not finite")
     order = np.lexsort((member, row))

@@ -6,7 +6,7 @@ The same functions that a shard's samples go through, so that a spot gets the sa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,8 @@ class SlideSpots:
         colour: of the whole slide, where these spots are a part of it; None takes that of `spot_image`.
 
     Raises:
-        ConfigError: nothing given, no spot, another type, dtype or shape, or a box that is not within the picture.
+        ConfigError: nothing given, no spot, another type, dtype or shape, genes without an order, or a box that is not
+            within the picture.
     """
 
     spot_image: np.ndarray | None = None
@@ -75,11 +76,15 @@ class SlideSpots:
             if image is not None and (
                 image.dtype != np.uint8 or image.shape != (n, *image.shape[1:2] * 2, 3) or not image.size
             ):
-                raise ConfigError(f"{name} is {image.dtype} {list(image.shape)}; uint8 [N, side, side, 3] is wanted")
+                raise ConfigError(f"{name} is {image.dtype} {list(image.shape)}; uint8 [{n}, side, side, 3] is wanted")
+        if not _is_list(self.genes):
+            raise ConfigError(f"genes is a {type(self.genes).__name__}; a list of names, a column's each, is wanted")
         for name in ("counts", "niche_counts"):
             counts = getattr(self, name)
             if counts is not None and counts.shape != (n, len(self.genes)):
                 raise ConfigError(f"{name} is {list(counts.shape)}; spots by genes, {[n, len(self.genes)]}, is wanted")
+        if not (self.colour is None or isinstance(self.colour, SlideColour)):
+            raise ConfigError(f"colour is a {type(self.colour).__name__}; a SlideColour(mean, sd) is wanted")
         if self.niche_box is not None:
             self._check_box(n)
 
@@ -222,6 +227,11 @@ def panel_columns(panel: GenePanel, names: Sequence[str]) -> np.ndarray:
     for known in (panel.symbols, panel.ids):
         place |= {name: number for number, name in reversed(list(enumerate(known))) if name}
     return np.array([place.get(VERSION.sub(r"\1", str(name)), -1) for name in names], np.int64)
+
+
+def _is_list(names: Any) -> bool:
+    """Whether it has an order: a list, a tuple, an array, pandas' Series or Index."""
+    return all(hasattr(names, name) for name in ("__getitem__", "__len__")) and not isinstance(names, (str, Mapping))
 
 
 def _own_colour(spots: SlideSpots) -> SlideColour:

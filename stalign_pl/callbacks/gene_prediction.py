@@ -60,6 +60,9 @@ class GenePredictionCallback(EvaluationCallback):
         coverage: a training slide joins the fit if it measured at least this share of the held-out slide's
             vocabulary genes.
         oracle: folder of a simulated cohort, for the oracle's row; null has none.
+
+    Raises:
+        ConfigError: fewer than one gene, or a coverage outside [0, 1].
     """
 
     trained_fields = ("image",)
@@ -71,6 +74,10 @@ class GenePredictionCallback(EvaluationCallback):
         self, genes: list[str] | None = None, n_genes: int = 50, coverage: float = 0.9, oracle: str | None = None
     ) -> None:
         super().__init__()
+        if n_genes < 1 or genes == []:
+            raise ConfigError(f"gene_prediction: n_genes is {n_genes} and genes is {genes}; at least 1 gene is wanted")
+        if not 0 <= coverage <= 1:
+            raise ConfigError(f"gene_prediction.coverage is {coverage}; 0 to 1")
         self.genes, self.n_genes, self.coverage, self.oracle = genes, n_genes, coverage, oracle
         self._targets: dict[int, Targets | None] = {}
 

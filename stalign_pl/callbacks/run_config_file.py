@@ -46,9 +46,12 @@ class RunConfigFile(SaveConfigCallback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._step = checkpoint["global_step"]
         data: STAlignData = trainer.datamodule
-        trained_on = checkpoint[type(data).__qualname__].get("content")
+        saved = checkpoint[type(data).__qualname__]
+        trained_on, views = saved.get("content"), saved.get("views", data.views)
         if self._goes_on and trained_on not in (None, data.content):
-            change = Change("the content of data.shards, clusters or features", trained_on[:12], data.content[:12])
+            change = Change("the content of data.shards or data.clusters", trained_on[:12], data.content[:12])
+            if views != data.views:
+                change = Change("cached views in place of augmentation (data.features)", views, data.views)
             refuse_changes([change], self._allowed, Path(trainer.default_root_dir))
             self._changes.append(change)
 

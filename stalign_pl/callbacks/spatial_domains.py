@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from lightning import LightningModule, Trainer
 
 from stalign_pl.callbacks.collected import Table
 from stalign_pl.callbacks.evaluation_pass import EvaluationCallback, SlideReport
@@ -15,9 +16,10 @@ from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.niche_sums import niche_sums
 from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.section import Section, read_section
+from stalign_pl.data.section import Section, check_label, read_section
 from stalign_pl.data.shards import SlideShard
-from stalign_pl.evaluation.baselines import TrainingPCA, coordinates, raw_image_features, smoothed_pca
+from stalign_pl.errors import ConfigError
+from stalign_pl.evaluation.baselines import MAX_ROUNDS, TrainingPCA, coordinates, raw_image_features, smoothed_pca
 from stalign_pl.evaluation.canvas import save_figure
 from stalign_pl.evaluation.domains import DomainResult, Readout, spatial_domains
 from stalign_pl.evaluation.figures import domains_figure
@@ -45,6 +47,9 @@ class SpatialDomainCallback(EvaluationCallback):
             vocabulary genes; without any the slide has no such rows.
         secondary: further read-outs for the same rows, in `test` and before training.
         oracle: folder of a simulated cohort, for the oracle's row; null has none.
+
+    Raises:
+        ConfigError: no seed, more rounds of smoothing than are known, or a coverage outside [0, 1].
     """
 
     trained_fields = ("niche", "spot_fused")
@@ -63,9 +68,22 @@ class SpatialDomainCallback(EvaluationCallback):
         oracle: str | None = None,
     ) -> None:
         super().__init__()
+        if seeds < 1:
+            raise ConfigError(f"spatial_domains.seeds is {seeds}; at least 1")
+        if not 0 <= smooth <= MAX_ROUNDS:
+            raise ConfigError(f"spatial_domains.smooth is {smooth}; 0 to {MAX_ROUNDS} rounds")
+        if not 0 <= coverage <= 1:
+            raise ConfigError(f"spatial_domains.coverage is {coverage}; 0 to 1")
         self.label, self.seeds, self.smooth, self.oracle = label, seeds, smooth, oracle
         self.coverage, self.secondary = coverage, ["kmeans"] if secondary is None else secondary
         self._train_pca: tuple[SharedGenes, dict[str, TrainingPCA]] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Raises ShardError where a slide that will be scored has labels and none of that name."""
+        data: STAlignData = trainer.datamodule
+        held_out = data.val_slides if stage in ("fit", "validate") else {**data.val_slides, **data.test_slides}
+        for slide in held_out.values():
+            check_label(slide.record, self.label)
 
     def report(
         self, data: STAlignData, slide: int, trained: Table | None, untrained: Table | None, figures: Path, when: str

@@ -7,13 +7,31 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from stalign_pl.errors import ConfigError
+
+WANTED = "red, green and blue in [0, 1] are wanted, sd above 0"
+
 
 @dataclass(frozen=True)
 class SlideColour:
-    """mean, sd: float32 [3], over the pixels of a sample of the slide's spot pictures, in [0, 1]."""
+    """mean, sd: float32 [3], over the pixels of a sample of the slide's spot pictures, in [0, 1].
+
+    Raises:
+        ConfigError: not three numbers each, in [0, 1], sd above 0.
+    """
 
     mean: np.ndarray
     sd: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "sd"):
+            try:
+                value = np.asarray(getattr(self, name), np.float32)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"a slide's colour has {name} {getattr(self, name)!r}; {WANTED}") from error
+            if value.shape != (3,) or not (value >= 0).all() or not (value <= 1).all() or (name == "sd" and 0 in value):
+                raise ConfigError(f"a slide's colour has {name} {value.tolist()}; {WANTED}")
+            object.__setattr__(self, name, value)
 
 
 def colour_of(pictures: np.ndarray) -> SlideColour:

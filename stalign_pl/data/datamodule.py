@@ -144,9 +144,14 @@ class STAlignData(LightningDataModule):
         files = {slide.record.name: slide.record.files for slide in self.train_slides.values()}
         sums = {name: {file: facts["sha256"] for file, facts in named.items()} for name, named in files.items()}
         content = {"slides": sums, "clusters": None if self.clusters is None else self.clusters.sha256()}
-        if self.feature_cache is not None and self.feature_cache.instead:
-            content["views"] = self.feature_cache.instead
+        if self.views:
+            content["views"] = self.views
         return content_sha256(content)
+
+    @property
+    def views(self) -> dict[str, int]:
+        """Stream -> cached views, of the streams that are shown these in place of augmentation."""
+        return {} if self.feature_cache is None else dict(self.feature_cache.instead)
 
     @property
     def used_slides(self) -> dict[int, SlideShard]:
@@ -288,6 +293,7 @@ class STAlignData(LightningDataModule):
             "vocabulary": self.vocabulary.digest(),
             "n_genes": len(self.vocabulary),
             "content": self.content,
+            "views": self.views,
             "train_slides": sorted(slide.record.name for slide in self.train_slides.values()),
         }
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.errors import ShardError
+from stalign_pl.shard_format import SlideRecord
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -35,6 +36,12 @@ class Section:
     extent_um: tuple[float, float, float, float]
 
 
+def check_label(record: SlideRecord, label: str | None) -> None:
+    """Raises ShardError where the slide has labels, and no column of them is called so."""
+    if label is not None and record.labels and label not in record.labels:
+        raise ShardError(f"slide {record.name!r} has no label column {label!r}; known: {', '.join(record.labels)}")
+
+
 def read_section(slide: SlideShard, label: str | None = None) -> Section:
     """Read what evaluation needs of a slide.
 
@@ -47,8 +54,7 @@ def read_section(slide: SlideShard, label: str | None = None) -> Section:
     import anndata
 
     record = slide.record
-    if label is not None and record.labels and label not in record.labels:
-        raise ShardError(f"slide {record.name!r} has no label column {label!r}; known: {', '.join(record.labels)}")
+    check_label(record, label)
     if label is None and record.labels:
         label = next(iter(record.labels))
     data = anndata.read_h5ad(slide.folder / record.h5ad)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from stalign_pl.errors import ConfigError
 from stalign_pl.models.attention import Attention
+from stalign_pl.models.sizes import check_sizes
 
 
 class Fusion(nn.Module):
@@ -23,6 +24,7 @@ class Fusion(nn.Module):
 
     def __init__(self, out: int) -> None:
         super().__init__()
+        check_sizes(type(self).__name__, out=out)
         self.out = out
 
 
@@ -55,6 +57,7 @@ class ABFN(Fusion):
         out: int = 1024,
     ) -> None:
         super().__init__(out)
+        check_sizes("ABFN", heads=heads, head_dim=head_dim, bottleneck=bottleneck, hidden=hidden)
         if width % 2:
             raise ConfigError(
                 f"ABFN: width {width} is odd; the two modalities take half each: {width - 1} or {width + 1}"

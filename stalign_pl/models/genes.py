@@ -9,6 +9,7 @@ from stalign_pl.errors import ConfigError
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.attention import TransformerBlock
 from stalign_pl.models.dropout import SpotDropout
+from stalign_pl.models.sizes import check_sizes
 
 PROJECTION = (1024, 512)
 """Widths between the genes and the tokens of `NicheGeneTransformer`, as in the paper's code."""
@@ -62,6 +63,7 @@ class GeneMLP(nn.Module):
 
     def __init__(self, genes: GenePanel, tokens: int, width: int, hidden: int = 1024, dropout: float = 0.0) -> None:
         super().__init__()
+        check_sizes("GeneMLP", hidden=hidden)
         self.missing = MissingGenes(genes)
         self.mlp = nn.Sequential(
             nn.Linear(len(genes), hidden),
@@ -101,6 +103,7 @@ class NicheGeneTransformer(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        check_sizes("NicheGeneTransformer", dim=dim, depth=depth, heads=heads, head_dim=head_dim, mlp=mlp)
         first, second = PROJECTION
         self.missing = MissingGenes(genes)
         self.project = nn.Sequential(

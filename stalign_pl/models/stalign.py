@@ -17,6 +17,7 @@ from stalign_pl.models.dropout import number_dropouts
 from stalign_pl.models.frozen import frozen_prefixes
 from stalign_pl.models.fusion import Fusion
 from stalign_pl.models.image import TimmStream
+from stalign_pl.models.sizes import check_sizes
 
 if TYPE_CHECKING:
     from stalign_pl.preparation import Preparation, SlideSpots
@@ -79,6 +80,7 @@ class STAlign(nn.Module):
         dim: int = 512,
     ) -> None:
         super().__init__()
+        check_sizes("STAlign", tokens=tokens, width=width, dim=dim)
         self.genes = genes
         self.dim = dim
         self.spot_image = spot_image and spot_image(tokens, width)

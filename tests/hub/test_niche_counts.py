@@ -56,7 +56,9 @@ NEAR = distances(SPOTS, 2.1)
 @pytest.mark.parametrize(
     ("counts", "apart", "niche", "said"),
     [
-        (np.ones((2, 5)), NEAR, {}, r"apart is \[3, 3\]; a scipy sparse matrix, spots by spots, \[2, 2\]"),
+        (np.ones((2, 5)), NEAR, {}, r"apart is float64 \[3, 3\]; a scipy sparse matrix .*\[2, 2\]"),
+        (np.ones((3, 5)), NEAR.astype(bool), {}, "apart is bool"),
+        (np.ones((3, 5)), sparse.triu(NEAR), {}, "spot 1 near spot 0 and not the other way round"),
         (np.ones((3, 5)), {(0, 1): 1.0}, {}, "apart is a dict"),
         (np.ones((3, 5)), NEAR, {"k": 1}, "apart has 2 neighbours of spot 0; the model's niches have 1"),
         (np.ones((3, 5)), distances(100 * SPOTS, 210), {}, r"nearest spot 100 away \(median\); distances in pitches"),
@@ -67,12 +69,25 @@ NEAR = distances(SPOTS, 2.1)
         (np.full((3, 5), np.nan), NEAR, {}, "not finite"),
         ([[1], [2], [3]], NEAR, {}, "counts is a list; a numpy array or scipy sparse matrix of numbers"),
         (np.ones(3), NEAR, {}, r"counts is float64 \[3\]; a numpy array"),
+        (np.ma.masked_array(np.ones((3, 5))), NEAR, {}, "counts is a masked array"),
         (np.array([["1"]] * 3), NEAR, {}, r"counts is <U1 \[3, 1\]"),
     ],
 )
 def test_what_is_refused(counts, apart, niche: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         niche_counts(counts, apart, NicheConfig(**{"k": None} | niche))
+
+
+@pytest.mark.parametrize("kind", ["float16", ">f4", ">i4", "uint8"])
+def test_counts_of_any_number_type(kind: str) -> None:
+    counts = np.arange(15).reshape(3, 5)
+    wanted = niche_counts(counts, NEAR, NicheConfig(k=None))
+    assert (niche_counts(counts.astype(kind), NEAR, NicheConfig(k=None)) != wanted).nnz == 0
+
+
+def test_another_niche_is_refused() -> None:
+    with pytest.raises(ConfigError, match="niche is a dict; a NicheConfig"):
+        niche_counts(np.ones((3, 5)), NEAR, {"k": 3})
 
 
 def test_a_pair_named_twice() -> None:

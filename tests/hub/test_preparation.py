@@ -106,7 +106,13 @@ PICTURES = np.zeros((4, 9, 9, 3), np.uint8)
     ("changes", "said"),
     [
         ({}, "neither pictures nor counts"),
-        ({"spot_image": PICTURES.astype(np.float32)}, r"spot_image is float32 .* uint8 \[N, side, side, 3\]"),
+        ({"spot_image": PICTURES.astype(np.float32)}, r"spot_image is float32 .* uint8 \[4, side, side, 3\]"),
+        ({"spot_image": PICTURES[:3], "niche_image": PICTURES}, r"uint8 \[4, 9, 9, 3\]; uint8 \[3, side, side, 3\]"),
+        ({"counts": np.ones((4, 2)), "genes": {"A", "B"}}, "genes is a set; a list of names"),
+        ({"counts": np.ones((4, 2)), "genes": None}, "genes is a NoneType"),
+        ({"counts": np.ones((4, 2)), "genes": "AB"}, "genes is a str"),
+        ({"counts": np.ones((4, 2)), "genes": {"A": 0, "B": 1}}, "genes is a dict"),
+        ({"spot_image": PICTURES, "colour": ([0.5] * 3, [0.1] * 3)}, r"colour is a tuple; a SlideColour\(mean, sd\)"),
         ({"spot_image": PICTURES, "niche_image": PICTURES[:, :8]}, "niche_image is uint8"),
         ({"spot_image": PICTURES, "counts": np.zeros((4, 2)), "genes": ["A"]}, r"counts is \[4, 2\].*\[4, 1\]"),
         ({"spot_image": PICTURES, "niche_box": np.zeros((4, 4))}, "niche_image, which is None"),
@@ -134,6 +140,19 @@ PICTURES = np.zeros((4, 9, 9, 3), np.uint8)
 def test_spots_that_are_refused(changes: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         SlideSpots(**changes)
+
+
+def test_a_colour_is_three_numbers_each() -> None:
+    colour = SlideColour([0.5, 0.4, 0.6], [0.1, 0.2, 0.1])
+    assert (colour.mean.dtype, colour.sd.dtype) == (np.float32, np.float32)
+    for mean, sd in (
+        ([0.5], [0.1] * 3),
+        ([0.5] * 3, [0.1, 0, 0.1]),
+        ([128.0] * 3, [0.1] * 3),
+        (["red"] * 3, [0.1] * 3),
+    ):
+        with pytest.raises(ConfigError, match=r"red, green and blue in \[0, 1\]"):
+            SlideColour(mean, sd)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_where_the_shards_lie_is_free_and_what_they_hold_is_not(
     (elsewhere / "manifest.json").write_text(json.dumps(manifest))
     capsys.readouterr()
     assert run_here(*arguments("fit", elsewhere, again.parent, *given)) == 1
-    assert "the content of data.shards, clusters or features was " in capsys.readouterr().err.splitlines()[-1]
+    assert "the content of data.shards or data.clusters was " in capsys.readouterr().err.splitlines()[-1]
     assert run_here(*arguments("fit", elsewhere, again.parent, *given, "--run.allow_changes", "true")) == 0
 
 

@@ -241,6 +241,16 @@ def test_push_uploads_the_folder_and_shows_no_token(
     assert "hf_secret" not in printed.out + printed.err
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(("--push", "not_a_name"), "--push not_a_name: OWNER/NAME is wanted"), (("--private",), "give --push OWNER/NAME")],
+)
+def test_a_wrong_push_is_refused_before_the_work(tested: Path, tmp_path: Path, given: tuple, said: str, capfd) -> None:
+    assert export(tested, tmp_path / "out", *given) == 1
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_of_the_hub_by_name(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def snapshot(name: str, revision: str | None, allow_patterns: list[str]) -> str:
         if name != "me/model":
@@ -251,5 +261,7 @@ def test_a_model_of_the_hub_by_name(exported: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert STAlign.from_pretrained("me/model", revision="v2").preparation.spot_size == 32
+    with pytest.raises(ConfigError, match="a mapping of streams to files"):
+        STAlign.from_pretrained("me/model", "w.pth")
     with pytest.raises(ConfigError, match="the hub did not hand out a model me/other: cannot be reached"):
         STAlign.from_pretrained("me/other")

@@ -83,6 +83,14 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fails:
         (["--spatial_domains.label", "layer"], ["tiny_2", "'layer'", "known: domain"]),
         (["--spatial_domains.oracle", "nowhere"], ["oracle", "nowhere/tiny_2/oracle.npz"]),
         (["--gene_prediction.genes", "[GENE1,TP53]"], ["TP53", "tiny_2"]),
+        (["--gene_prediction.n_genes", "0"], ["gene_prediction", "n_genes is 0", "at least 1"]),
+        (["--gene_prediction.coverage", "2"], ["gene_prediction.coverage is 2"]),
+        (["--spatial_domains.seeds", "0"], ["spatial_domains.seeds is 0", "at least 1"]),
+        (["--spatial_domains.smooth", "7"], ["spatial_domains.smooth is 7", "0 to 6"]),
+        (["--data.spot_size", "48"], ["data.spot_size is 48", "spot_image takes pictures of 32 px"]),
+        (["--model.model.init_args.dim", "0"], ["STAlign", "dim is 0", "at least 1"]),
+        (["--model.model.init_args.niche_gene.init_args.heads", "0"], ["NicheGeneTransformer", "heads is 0"]),
+        (["--model.model.init_args.fusion.init_args.heads", "0"], ["ABFN", "heads is 0"]),
         (["--data.split", "some.json"], ["data.split (some.json)", "data.val_patients, data.test_patients", "null"]),
         (["--data.fold", "P1"], ["data.fold is 'P1'", "data.split"]),
         (["--data.genes.detected", "2"], ["data.genes.detected is 2", "0 to 1"]),
@@ -110,6 +118,21 @@ def test_a_wrong_setting_is_named(
     line = fails("fit", tiny_shards, *given)
     for text in named:
         assert text in line
+
+
+def test_a_refused_setting_leaves_the_finished_run_where_it_is(
+    trained: Path, tiny_shards: Path, fails: Fails, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained / "tiny", tmp_path / "runs" / "tiny"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for setting, value in (
+        ("--data.spot_size", "48"),
+        ("--spatial_domains.label", "layer"),
+        ("--gene_prediction.n_genes", "0"),
+        ("--model.model.init_args.dim", "0"),
+    ):
+        fails("fit", tiny_shards, setting, value, folder=tmp_path / "runs")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_a_set_of_another_format_version(shards: Path, fails: Fails) -> None:
