@@ -90,15 +90,6 @@ class FeatureMaker:
         Raises:
             ConfigError: another process makes the same files.
         """
-        try:
-            return self._make(slide, streams, progress)
-        except FileNotFoundError as error:
-            raise ConfigError(
-                f"{self.folder}: a file that was being made of {slide.record.name} is gone, as when another process "
-                f"makes the same features. Let one end; several at once want --task I --tasks N ({error})"
-            ) from error
-
-    def _make(self, slide: SlideShard, streams: list[str], progress: Callable[[int], object]) -> int:
         views, number = self.views_of(slide), slide.record.number
         sweep(self.folder, *(feature_path(self.folder, slide, stream).name for stream in streams))
         data, pin = self.data, self.device.type == "cuda"

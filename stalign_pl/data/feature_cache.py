@@ -150,9 +150,10 @@ class FeatureRows:
         for number in np.unique(slide[spot >= 0]).tolist():
             rows = np.flatnonzero((slide == number) & (spot >= 0))
             file = self.cache.file(stream, number)
-            found.numpy()[rows] = file.values[view[rows], spot[rows]]
+            values = file.values[view[rows], spot[rows]]
             if self.verify:
-                self._check(stream, number, found.numpy()[rows], file.checksums[view[rows], spot[rows]], spot[rows])
+                self._check(stream, number, values, file.checksums[view[rows], spot[rows]], spot[rows])
+            found.numpy()[rows] = values
         return found
 
     def _check(self, stream: str, number: int, values: np.ndarray, checksums: np.ndarray, spots: np.ndarray) -> None:

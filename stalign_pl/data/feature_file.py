@@ -63,7 +63,11 @@ def feature_path(folder: Path, slide: SlideShard, stream: str) -> Path:
 
 @contextmanager
 def new_features(path: Path, settings: Settings, views: int, spots: int, width: int) -> Iterator[FeatureFile]:
-    """A file of features to be filled within the block; it stands under its name when that ends well."""
+    """A file of features to be filled within the block; it stands under its name when that ends well.
+
+    Raises:
+        ConfigError: what was written so far is gone: another maker takes it for a killed one's, and sweeps.
+    """
     import h5py
 
     with replacing(path) as temporary:
@@ -86,6 +90,11 @@ def new_features(path: Path, settings: Settings, views: int, spots: int, width: 
             settings,
         )
         yield new
+        if not temporary.exists():
+            raise ConfigError(
+                f"{path.parent}: a file that was being made of {path.name.partition('.')[0]} is gone, as when another "
+                f"process makes the same features. Let one end; several at once want --task I --tasks N"
+            )
         new.values.flush()
         new.checksums[:] = _checksums(new.values)
         with h5py.File(temporary, "r+", locking=False) as file:

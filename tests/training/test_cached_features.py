@@ -252,6 +252,15 @@ def test_another_process_that_makes_the_same_is_named(
     assert "tiny_1 is gone, as when another process makes the same features" in capsys.readouterr().err
 
 
+def test_a_tar_that_is_missing_is_named(tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    shards = Path(shutil.copytree(tiny_shards, tmp_path / "set"))
+    (shards / "tiny_2.tar").unlink()
+    assert make(shards, tmp_path / "features", "--data.stain", "none") == 1
+    said = capsys.readouterr().err
+    assert "tiny_2.tar" in said
+    assert "another process" not in said
+
+
 def test_a_damaged_file_is_made_anew(
     tiny_shards: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
