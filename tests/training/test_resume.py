@@ -58,6 +58,7 @@ def kill_and_go_on(given: list[str], run: Path, printed: Path, random: np.random
     json.loads((run / "results.json").read_text())
     for picture in (run / "figures").glob("*.png"):
         Image.open(picture).load()
+    assert weights(run)
     return {saved_step(run) - 1} - set(trained_steps(run))
 
 

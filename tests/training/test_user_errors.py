@@ -120,21 +120,6 @@ def test_a_wrong_setting_is_named(
         assert text in line
 
 
-def test_a_refused_setting_leaves_the_finished_run_where_it_is(
-    trained: Path, tiny_shards: Path, fails: Fails, tmp_path: Path
-) -> None:
-    run = Path(shutil.copytree(trained / "tiny", tmp_path / "runs" / "tiny"))
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    for setting, value in (
-        ("--data.spot_size", "48"),
-        ("--spatial_domains.label", "layer"),
-        ("--gene_prediction.n_genes", "0"),
-        ("--model.model.init_args.dim", "0"),
-    ):
-        fails("fit", tiny_shards, setting, value, folder=tmp_path / "runs")
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-
-
 def test_a_set_of_another_format_version(shards: Path, fails: Fails) -> None:
     manifest = json.loads((shards / "manifest.json").read_text())
     (shards / "manifest.json").write_text(json.dumps({**manifest, "format_version": 99}))
@@ -207,8 +192,15 @@ def test_a_damaged_config_of_the_run(trained: Path, tiny_shards: Path, fails: Fa
         ["--data.features", "nowhere"],
         ["--ckpt_path", __file__],
         ["--run.wandb", "online"],
+        ["--data.spot_size", "48"],
+        ["--spatial_domains.label", "layer"],
+        ["--gene_prediction.n_genes", "0"],
+        ["--model.model.init_args.dim", "0"],
     ],
-    ids=["refused checkpoint", "no such device", "wrong size", "no features", "no checkpoint", "no login"],
+    ids=[
+        *("refused checkpoint", "no such device", "wrong size", "no features", "no checkpoint", "no login"),
+        *("another size", "no such label", "no genes", "model of no width"),
+    ],
 )
 def test_a_fit_that_cannot_start_leaves_the_run_as_it_was(
     given: list[str], trained: Path, tiny_shards: Path, fails: Fails, tmp_path: Path
