@@ -24,7 +24,7 @@ from machine import write_results
 from paired_table import spread
 
 from stalign_pl.evaluation.results import ALL, Row, read_results
-from stalign_pl.shard_format import content_sha256
+from stalign_pl.files import content_sha256
 
 CONFIG = "configs/demo.yaml"
 EPOCHS = 6  # half of the demo's, so that a run is a minute

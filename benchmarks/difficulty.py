@@ -16,7 +16,7 @@ from pathlib import Path
 from demo_runs import Cohort, fit_and_test, number
 
 from stalign_pl.evaluation.results import Row
-from stalign_pl.shard_format import replacing
+from stalign_pl.files import replacing
 
 CELLS = [(share, informative) for informative in ("1", "0") for share in ("0", "0.5", "1")]
 SPLIT = ("--data.val_patients", "[]", "--data.test_patients", "[P05,P06]")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from stalign_pl.shard_format import SlideRecord, write_json
+from stalign_pl.files import write_json
+from stalign_pl.shard_format import SlideRecord
 
 
 def link(folder: Path, record: SlideRecord, number: int) -> SlideRecord:

@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from stalign_pl.shard_format import replacing, write_json
+from stalign_pl.files import replacing, write_json
 
 
 def machine(*packages: str) -> str:

@@ -27,10 +27,10 @@ from data_prep.progress import with_bar
 from data_prep.shards import file_patterns
 from data_prep.slide import SlideError
 from data_prep.slide_job import build_slide
-from data_prep.split_inputs import DUPLICATES
 from data_prep.state import SlideState, read_state, state_path
 from stalign_pl.errors import ConfigError, ShardError
-from stalign_pl.shard_format import Manifest, SlideRecord, file_stem, replacing, sweep, write_json
+from stalign_pl.files import replacing, sweep, write_json
+from stalign_pl.shard_format import DUPLICATES, Manifest, SlideRecord, file_stem
 
 EXCLUSIONS = "exclusions.json"
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import sparse
 
-from stalign_pl.splitmix import GOLDEN, mix
+from stalign_pl.draws import GOLDEN, mix
 
 SKETCH = 256
 """Hashes a slide: the estimate's standard error is below .03."""

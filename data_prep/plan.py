@@ -21,7 +21,7 @@ from data_prep.sources.sheet import SlideFacts
 from data_prep.state import SlideState
 from data_prep.survey import Candidate, survey
 from stalign_pl.errors import ConfigError, ShardError
-from stalign_pl.shard_format import write_json
+from stalign_pl.files import write_json
 
 PLAN = "plan.json"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from data_prep.config import BuildConfig, read_config
 from data_prep.survey import Candidate, columns, survey
 from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format import replacing
+from stalign_pl.files import replacing
 
 SHOWN = 20
 """Slides left out by one rule that are named on the screen; the table has all."""

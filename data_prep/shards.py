@@ -17,7 +17,8 @@ from data_prep.settings import BuildSettings, CropSettings
 from data_prep.slide import Slide
 from data_prep.slide_h5ad import write_h5ad
 from data_prep.tars import sample_order, write_tars
-from stalign_pl.shard_format import SlideRecord, file_stem, replacing, sweep, write_json
+from stalign_pl.files import replacing, sweep, write_json
+from stalign_pl.shard_format import SlideRecord, file_stem
 
 
 def write_slide(

@@ -9,7 +9,8 @@ from scipy import sparse
 
 from data_prep.niches import Neighbors
 from data_prep.slide import Slide
-from stalign_pl.shard_format import FORMAT_VERSION, GeneTable, replacing
+from stalign_pl.files import replacing
+from stalign_pl.shard_format import FORMAT_VERSION, GeneTable
 
 
 def write_h5ad(

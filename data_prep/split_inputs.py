@@ -10,16 +10,14 @@ from pathlib import Path
 
 from data_prep.split_units import SplitSlide
 from data_prep.splits import ONLY, Mappings
-from stalign_pl.errors import ConfigError
+from stalign_pl.errors import ConfigError, listed
 from stalign_pl.shard_format import Manifest
-from stalign_pl.split_file import listed, read_split
+from stalign_pl.shard_format.index import DUPLICATES
+from stalign_pl.shard_format.split import read_split
 
 NEEDED = ("slide", "patient", "patient_from", "study", "spots")
 """Columns of a CSV of planned slides; it may also have tissue, duplicate_of and kept ("no" leaves the
 slide out), and others, which are left alone."""
-
-DUPLICATES = "duplicates.csv"
-"""In a shard set that keeps duplicates: columns slide, duplicate_of."""
 
 
 def read_slides(source: Path) -> list[SplitSlide]:

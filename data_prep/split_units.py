@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Literal, get_args
 
 from data_prep.donors import dlpfc_slice, known_patient
-from stalign_pl.errors import ConfigError
-from stalign_pl.split_file import listed
+from stalign_pl.errors import ConfigError, listed
 
 UnitName = Literal["patient", "study"]
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 from data_prep.donors import PAPER_TEST_SLICES, dlpfc_slice
 from data_prep.split_units import SplitSlide, Tie, Unit, UnitName, ties, torn, units
-from stalign_pl.errors import ConfigError
-from stalign_pl.split_file import PARTS, Fold, Part, Split, listed, patient_marks, slide_list_digest
+from stalign_pl.errors import ConfigError, listed
+from stalign_pl.shard_format.split import PARTS, Fold, Part, Split, patient_marks, slide_list_digest
 
 ONLY = "main"
 """Name of the fold of a scheme that has one."""

@@ -34,7 +34,7 @@ from typing import get_args
 from data_prep.split_inputs import read_mapping, read_slides, with_duplicates
 from data_prep.split_units import SplitSlide, UnitName
 from data_prep.splits import DEFAULT_SHARES, SCHEMES, By, SplitRequest, make_split
-from stalign_pl.split_file import Split
+from stalign_pl.shard_format.split import Split
 
 TISSUES_SHOWN = 6
 

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from stalign_pl.shard_format import file_stem, sweep, write_json
+from stalign_pl.files import sweep, write_json
+from stalign_pl.shard_format import file_stem
 
 STATES = "state"
 

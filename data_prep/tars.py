@@ -13,7 +13,8 @@ import numpy as np
 
 from data_prep.samples import SlideSamples
 from data_prep.spool import encoded_pictures
-from stalign_pl.shard_format import INDEX, INDEX_COLUMN, MEMBERS, replacing, sample_key, tar_name
+from stalign_pl.files import replacing
+from stalign_pl.shard_format import INDEX, INDEX_COLUMN, MEMBERS, sample_key, tar_name
 
 
 def sample_order(spots: int, seed: int, slide_name: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from stalign_pl.data.clusters import CLUSTERS, MOST_CLUSTERS, ClusterTable, clus
 from stalign_pl.data.shards import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.checks import EvaluationError
-from stalign_pl.output_file import output_file
+from stalign_pl.files import output_file
 
 
 def main(arguments: list[str]) -> int:

@@ -1,5 +1,7 @@
 """The errors that a user can cause and mend. Each message names the thing, its value and what would be right."""
 
+from collections.abc import Iterable
+
 
 class STAlignError(Exception):
     """Base of every error that is about the user's data, files or configuration."""
@@ -15,3 +17,21 @@ class TrainingError(STAlignError):
 
 class ConfigError(STAlignError):
     """A configuration that contradicts itself or the data."""
+
+
+SHOWN = 8
+"""Names listed in an error; beyond these only their number."""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message: the first few, and how many more."""
+    names = list(names)
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def check_sizes(part: str, **sizes: int) -> None:
+    """Raises ConfigError for a size below 1, with the part's name, the argument's and its value."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise ConfigError(f"{part}: {name} is {value}; at least 1 is wanted")

@@ -19,12 +19,13 @@ import stalign_pl
 from stalign_pl.encoder_terms import EncoderTerms, encoder_terms
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.tables import markdown
+from stalign_pl.files import content_sha256
 from stalign_pl.finished_run import FinishedRun, read_run
 from stalign_pl.hub import check_hub_name, push, save_pretrained
 from stalign_pl.model_card import DataSource, ModelFacts, model_card
 from stalign_pl.model_folder import WEIGHTS
-from stalign_pl.shard_format import SlideRecord, content_sha256
-from stalign_pl.split_file import PARTS
+from stalign_pl.shard_format import SlideRecord
+from stalign_pl.shard_format.split import PARTS
 
 LIBRARIES = ("torch", "timm", "lightning", "numpy")
 

@@ -20,7 +20,7 @@ from stalign_pl.data.plan import reading_plan
 from stalign_pl.data.reader import BatchReader
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format import sweep
+from stalign_pl.files import sweep
 
 VIEWS_SEED = 0
 """Of the augmented views' draws: not the run's, so that runs of several seeds share one cache."""

@@ -16,7 +16,7 @@ from stalign_pl.data.division import divide
 from stalign_pl.data.gene_selection import GeneSelection, Method
 from stalign_pl.data.shards import ShardSet
 from stalign_pl.data.vocabulary import build_vocabulary, few_measured
-from stalign_pl.output_file import output_file
+from stalign_pl.files import output_file
 
 
 def main(arguments: list[str]) -> int:

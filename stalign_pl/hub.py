@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from stalign_pl.errors import ConfigError
+from stalign_pl.files import write_json
 from stalign_pl.model_folder import CARD, FILES, PROVENANCE, WEIGHTS, LeftOut, ModelDescription, replacing_folder
 from stalign_pl.models.architecture import ROLES, Architecture
 from stalign_pl.models.frozen import Source
 from stalign_pl.models.stalign import Embeddings, STAlign
 from stalign_pl.models.weights import load_tensors, read_tensors
 from stalign_pl.preparation import Preparation, SlideSpots
-from stalign_pl.shard_format import write_json
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 

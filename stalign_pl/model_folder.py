@@ -22,12 +22,12 @@ import numpy as np
 
 from stalign_pl.data.colour import SlideColour
 from stalign_pl.errors import ConfigError
+from stalign_pl.files import write_json
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.architecture import ROLES, Architecture
 from stalign_pl.models.frozen import Source
 from stalign_pl.preparation import Preparation
-from stalign_pl.shard_format import write_json
-from stalign_pl.typed_values import typed_arguments
+from stalign_pl.typed import typed_arguments
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, GENES, CARD, PROVENANCE = FILES = (

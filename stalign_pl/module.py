@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from stalign_pl.batch.row_keys import RowKeys
 from stalign_pl.checkpoint_weights import CURRENT, fill_in, leave_out
 from stalign_pl.data.transform import ModelInputs
 from stalign_pl.errors import ConfigError
@@ -31,7 +32,6 @@ from stalign_pl.objectives import GeneRegression, RegressionConfig, ThreeLevelOb
 from stalign_pl.objectives.micro_batches import loss_by_parts, micro_batches
 from stalign_pl.objectives.three_level import CONTRASTS, LossTerms
 from stalign_pl.optimizer import adamw, takes_fused
-from stalign_pl.row_random import RowKeys
 from stalign_pl.schedules import OptimizerConfig, learning_rate, weight_decay
 
 

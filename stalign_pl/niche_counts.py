@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stalign_pl.arrays import check_numbers, check_raw
 from stalign_pl.data.member_counts import evened
 from stalign_pl.data.niche import WHOLE, NicheConfig
 from stalign_pl.errors import ConfigError
-from stalign_pl.given_arrays import check_numbers, check_raw
 
 if TYPE_CHECKING:
     from scipy import sparse

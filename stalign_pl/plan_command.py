@@ -22,8 +22,7 @@ from stalign_pl.data.plan import PADDING, Composition, Plan, rows_a_rank, traini
 from stalign_pl.data.plan_figures import excluded_shares, plan_figures
 from stalign_pl.data.shards import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.output_file import output_file
-from stalign_pl.shard_format import replacing
+from stalign_pl.files import output_file, replacing
 
 Config = TypeVar("Config")
 

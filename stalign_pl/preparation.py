@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stalign_pl.arrays import check_numbers, check_raw, is_sparse
 from stalign_pl.data.colour import SlideColour, colour_of, recoloured
 from stalign_pl.data.expression import log_normalised, measured_share
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.pictures import Interpolation, show
 from stalign_pl.errors import ConfigError
 from stalign_pl.gene_panel import GenePanel
-from stalign_pl.given_arrays import check_numbers, check_raw, is_sparse
 
 if TYPE_CHECKING:
     from scipy import sparse

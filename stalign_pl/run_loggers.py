@@ -14,8 +14,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from stalign_pl.errors import ConfigError
+from stalign_pl.files import replacing
 from stalign_pl.run_writer import RunWriter
-from stalign_pl.shard_format import replacing
 
 WandbMode = Literal["auto", "online", "offline", "off"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 
 from stalign_pl.errors import TrainingError
-from stalign_pl.shard_format import sweep, write_json
+from stalign_pl.files import sweep, write_json
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.batch.row_keys import RowKeys
 from stalign_pl.errors import ConfigError
 from stalign_pl.execution import Execution, prepare
 from stalign_pl.models import GeneMLP, NicheGeneTransformer, STAlign, TimmStream, keyed_dropout
 from stalign_pl.objectives import SpotIds, ThreeLevelLoss
-from stalign_pl.row_random import RowKeys
 from tests.models.test_stalign import batch, small
 
 ROWS = 6

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stalign_pl import clusters_command, genes_command, plan_command
-from stalign_pl.output_file import output_file
+from stalign_pl.files import output_file
 
 
 @pytest.mark.parametrize("command", [clusters_command, genes_command, plan_command])

@@ -22,7 +22,8 @@ from data_prep.report.split_tables import SplitTable, read_split_table
 from data_prep.report.thumbnail import LARGE, SMALL
 from data_prep.report.warnings import LicenceRow, licence_rows, patient_marks
 from stalign_pl import __version__
-from stalign_pl.shard_format import FORMAT_VERSION, replacing
+from stalign_pl.files import replacing
+from stalign_pl.shard_format import FORMAT_VERSION
 
 MANY_SLIDES = 60
 """Above this many slides the thumbnails are small, so that the page stays below some 25 MB."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stalign_pl.shard_format import SlideRecord
-from stalign_pl.split_file import Fold, Part, read_split
+from stalign_pl.shard_format.split import Fold, Part, read_split
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from data_prep.simulation.histology import draw_image
 from data_prep.simulation.parameters import CohortParameters
 from data_prep.simulation.tissue import compose, draw_tissue
 from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format import replacing, write_json
+from stalign_pl.files import replacing, write_json
 
 HELP = "write a simulated cohort (known domains, images, counts) in Space Ranger's layout"
 

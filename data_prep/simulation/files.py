@@ -13,7 +13,7 @@ from scipy import sparse
 
 from data_prep.simulation.expression import Expression
 from data_prep.simulation.tissue import PITCH_UM, Tissue
-from stalign_pl.shard_format import replacing
+from stalign_pl.files import replacing
 
 SPOT_UM = 55.0
 HIRES_PX, LOWRES_PX = 1000, 600

@@ -8,8 +8,8 @@ from lightning import Callback, LightningModule, Trainer
 
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.vocabulary import few_measured
+from stalign_pl.errors import listed
 from stalign_pl.models import ScGPT
-from stalign_pl.split_file import listed
 
 
 class DataRecord(Callback):

@@ -13,9 +13,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from stalign_pl.errors import ConfigError
+from stalign_pl.files import replacing
 from stalign_pl.run_loggers import MetricsCSV
 from stalign_pl.run_writer import RunWriter
-from stalign_pl.shard_format import replacing
 
 
 class LastCheckpoint(Checkpoint):

@@ -17,8 +17,8 @@ from stalign_pl.data.shards import SlideShard
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluated import Evaluated
 from stalign_pl.evaluation.domains import DomainResult, spatial_domains
+from stalign_pl.files import replacing
 from stalign_pl.module import STAlignModule
-from stalign_pl.shard_format import replacing
 
 
 class PredictionWriter(Callback):

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from stalign_pl.config_changes import Change, refuse_changes
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.shard_format import replacing, write_json
+from stalign_pl.files import replacing, write_json
 
 
 class RunConfigFile(SaveConfigCallback):

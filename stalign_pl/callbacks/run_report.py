@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from stalign_pl.evaluation.results import ALL, Row, read_results
 from stalign_pl.evaluation.tables import LOWER_IS_BETTER, table
-from stalign_pl.shard_format import replacing
+from stalign_pl.files import replacing
 
 
 class RunReport(Callback):

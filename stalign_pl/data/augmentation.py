@@ -1,4 +1,4 @@
-"""How training pictures are varied. What each row draws is decided by counter_random, never by a generator's state."""
+"""How training pictures are varied. What each row draws is decided by `draws.uniform`, never by a generator's state."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stalign_pl.data.counter_random import uniform
+from stalign_pl.batch.row_keys import GENE_MASK, RowKeys
+from stalign_pl.draws import uniform
 from stalign_pl.errors import ConfigError
-from stalign_pl.row_random import GENE_MASK, RowKeys
 
 STREAM = 1
 DRAWS = 16

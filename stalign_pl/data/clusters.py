@@ -19,12 +19,10 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from stalign_pl.data.counter_random import uniform
-from stalign_pl.data.reader import Draws
 from stalign_pl.data.shards import SlideShard
-from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format import content_sha256, write_json
-from stalign_pl.split_file import listed
+from stalign_pl.draws import Draws, uniform
+from stalign_pl.errors import ConfigError, listed
+from stalign_pl.files import content_sha256, write_json
 
 CLUSTERS_FORMAT = 1
 
@@ -35,7 +33,7 @@ MOST_CLUSTERS = 10
 """A cluster is one digit of the file."""
 
 STREAM = 2
-"""Of counter_random; `augmentation` has 1."""
+"""Of `draws.uniform`; `augmentation` has 1."""
 
 
 def cluster_spots(counts: sparse.spmatrix, clusters: int, seed: int) -> np.ndarray:

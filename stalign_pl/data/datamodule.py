@@ -23,16 +23,16 @@ from stalign_pl.data.loader import BatchLoader
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.pictures import Interpolation
 from stalign_pl.data.plan import Composition, Plan, reading_plan, training_plan
-from stalign_pl.data.reader import BatchReader, Draws, no_draws
+from stalign_pl.data.reader import BatchReader
 from stalign_pl.data.shards import ShardSet, SlideShard
 from stalign_pl.data.staging import Staging
 from stalign_pl.data.transform import BatchTransform, ModelInputs
 from stalign_pl.data.vocabulary import Vocabulary, build_vocabulary, measured_counts
-from stalign_pl.errors import ConfigError
+from stalign_pl.draws import Draws, no_draws
+from stalign_pl.errors import ConfigError, listed
 from stalign_pl.features import Fingerprint
+from stalign_pl.files import content_sha256
 from stalign_pl.gene_panel import GenePanel
-from stalign_pl.shard_format import content_sha256
-from stalign_pl.split_file import listed
 
 
 class STAlignData(LightningDataModule):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stalign_pl.data.shards import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.split_file import patient_marks, read_split
+from stalign_pl.shard_format.split import patient_marks, read_split
 
 Slides = dict[int, SlideShard]
 

@@ -12,15 +12,14 @@ from torch import Tensor
 
 from stalign_pl.data.batch import CachedFeatures
 from stalign_pl.data.buffers import BatchBuffers
-from stalign_pl.data.counter_random import uniform
 from stalign_pl.data.feature_file import FeatureFile, checksum, feature_path, open_features
 from stalign_pl.data.feature_settings import FeatureSettings, differences
 from stalign_pl.data.shards import SlideShard
-from stalign_pl.errors import ConfigError
-from stalign_pl.split_file import listed
+from stalign_pl.draws import uniform
+from stalign_pl.errors import ConfigError, listed
 
 VIEW = 5
-"""Stream of counter_random: where in the views a spot begins."""
+"""Stream of `draws.uniform`: where in the views a spot begins."""
 
 AGAIN = "Make them: python -m stalign_pl cache-features --config CONFIG --out"
 

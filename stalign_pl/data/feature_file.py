@@ -21,7 +21,7 @@ import numpy as np
 from stalign_pl.data.feature_settings import Settings
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format import replacing
+from stalign_pl.files import replacing
 
 VALUES = np.dtype("<f4")
 ANEW = "Make it anew: python -m stalign_pl cache-features --config CONFIG --out ITS_FOLDER"

@@ -15,7 +15,7 @@ from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.shards import SlideShard
 from stalign_pl.data.transform import BatchTransform
 from stalign_pl.features import Fingerprint
-from stalign_pl.shard_format import content_sha256
+from stalign_pl.files import content_sha256
 
 FEATURES_FORMAT = 2
 

@@ -11,9 +11,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from stalign_pl.data.shards import SlideShard
-from stalign_pl.errors import ConfigError
+from stalign_pl.errors import ConfigError, listed
 from stalign_pl.shard_format import GeneTable
-from stalign_pl.split_file import listed
 
 Method = Literal["variable", "all"]
 

@@ -21,23 +21,18 @@ from stalign_pl.data.neighbourhoods import Neighbourhoods
 from stalign_pl.data.niche import NicheConfig
 from stalign_pl.data.shards import Run, SlideShard
 from stalign_pl.data.tar_bytes import TarBytes
+from stalign_pl.draws import Draws, no_draws
 from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS
 
 if TYPE_CHECKING:
     from stalign_pl.data.feature_cache import FeatureRows
 
-Draws = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
-"""(epoch, slide [B], spot [B]) -> float32 [B, n], the random numbers of each row."""
 
 PICTURES = ("spot", "niche")
 """The members of a sample that are pictures."""
 
 DECODED_TOGETHER = 32
 """Rows a decoding job: handing a job over costs 0.2 ms, the decoding of half a pair of 224 px (measured)."""
-
-
-def no_draws(epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
-    return np.zeros((len(slide), 0), np.float32)
 
 
 class BatchReader:

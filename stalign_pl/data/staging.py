@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stalign_pl.data.shards import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError, ShardError
-from stalign_pl.shard_format import replacing, sweep
+from stalign_pl.files import replacing, sweep
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.batch.row_keys import RowKeys
 from stalign_pl.data.augmentation import DRAWS, Augmentation, shuffled_within_slide
 from stalign_pl.data.batch import CountPairs, SpotBatch
 from stalign_pl.data.colour import recoloured
@@ -20,7 +21,6 @@ from stalign_pl.data.stain import slide_colour
 from stalign_pl.data.vocabulary import Vocabulary
 from stalign_pl.features import Features
 from stalign_pl.objectives import GeneTargets, SpotIds
-from stalign_pl.row_random import RowKeys
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import numpy as np
 from stalign_pl.data.expression import measured_share
 from stalign_pl.data.gene_selection import GeneSelection, choose_genes, looked_at
 from stalign_pl.data.shards import SlideShard
+from stalign_pl.errors import listed
+from stalign_pl.files import replacing
 from stalign_pl.gene_panel import GenePanel
-from stalign_pl.shard_format import GeneTable, replacing
-from stalign_pl.split_file import listed
+from stalign_pl.shard_format import GeneTable
 
 CP10K = 1e4
 

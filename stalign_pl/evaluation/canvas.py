@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stalign_pl.evaluation.checks import EvaluationError, finite_matrix
-from stalign_pl.shard_format import replacing
+from stalign_pl.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from stalign_pl.evaluation.checks import EvaluationError
-from stalign_pl.shard_format import write_json
+from stalign_pl.files import write_json
 
 Split = Literal["val", "test"]
 Task = Literal["spatial_domains", "gene_prediction"]

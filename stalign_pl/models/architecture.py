@@ -17,7 +17,7 @@ from stalign_pl.models.genes import GeneMLP, NicheGeneTransformer
 from stalign_pl.models.image import TimmStream
 from stalign_pl.models.scgpt import ScGPT
 from stalign_pl.models.stalign import STAlign
-from stalign_pl.typed_values import typed_arguments
+from stalign_pl.typed import typed_arguments
 
 PREFIX = "stalign_pl.models."
 IMAGE: tuple[type[nn.Module], ...] = (TimmStream,)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from stalign_pl.batch.row_keys import DROPOUT, RowKeys
 from stalign_pl.models.frozen import Frozen
-from stalign_pl.row_random import DROPOUT, RowKeys
 
 
 class SpotDropout(nn.Dropout):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stalign_pl.errors import ConfigError
+from stalign_pl.errors import ConfigError, check_sizes
 from stalign_pl.models.attention import Attention
-from stalign_pl.models.sizes import check_sizes
 
 
 class Fusion(nn.Module):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stalign_pl.errors import ConfigError
+from stalign_pl.errors import ConfigError, check_sizes
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.attention import TransformerBlock
 from stalign_pl.models.dropout import SpotDropout
-from stalign_pl.models.sizes import check_sizes
 
 PROJECTION = (1024, 512)
 """Widths between the genes and the tokens of `NicheGeneTransformer`, as in the paper's code."""

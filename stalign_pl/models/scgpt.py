@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.draws import GOLDEN, mix, start
 from stalign_pl.errors import ConfigError
 from stalign_pl.features import Features
 from stalign_pl.gene_panel import GenePanel
@@ -18,7 +19,6 @@ from stalign_pl.models.scgpt_folder import CLS, read_folder
 from stalign_pl.models.tokens import ToTokens
 from stalign_pl.models.trained_part import trained_part
 from stalign_pl.models.value_bins import TIE_BITS, value_bins
-from stalign_pl.splitmix import GOLDEN, mix, start
 
 TIE, ORDER = 0, 1
 """What is drawn by gene: how it falls among equal values, and its place in the order of choice."""

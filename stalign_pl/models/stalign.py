@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from stalign_pl.errors import ConfigError
+from stalign_pl.errors import ConfigError, check_sizes
 from stalign_pl.features import STREAMS, Features
 from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.dropout import number_dropouts
 from stalign_pl.models.frozen import frozen_prefixes
 from stalign_pl.models.fusion import Fusion
 from stalign_pl.models.image import TimmStream
-from stalign_pl.models.sizes import check_sizes
 
 if TYPE_CHECKING:
     from stalign_pl.preparation import Preparation, SlideSpots

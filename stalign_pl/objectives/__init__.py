@@ -1,7 +1,7 @@
 """The contrastive losses: tensors in, scalars out. They know the process group, no model, no trainer and no config."""
 
+from stalign_pl.distributed import World, all_gather
 from stalign_pl.objectives.contrastive import Contrast
-from stalign_pl.objectives.gather import World, all_gather
 from stalign_pl.objectives.ids import SpotIds
 from stalign_pl.objectives.info_nce import symmetric_info_nce
 from stalign_pl.objectives.losses import ThreeLevelLoss, ThreeLevelPairedLoss, ThreeLevelSigmoidLoss

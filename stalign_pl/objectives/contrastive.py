@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stalign_pl.objectives.gather import all_gather
+from stalign_pl.distributed import all_gather
 from stalign_pl.objectives.pairs import Pairs
 
 

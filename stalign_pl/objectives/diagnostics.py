@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stalign_pl.distributed import World, all_gather
 from stalign_pl.objectives.contrastive import Contrast
-from stalign_pl.objectives.gather import World, all_gather
 from stalign_pl.objectives.paired import PairedNegatives
 from stalign_pl.objectives.pairs import Pairs
 from stalign_pl.objectives.retrieval import Shares

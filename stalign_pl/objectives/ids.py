@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stalign_pl.distributed import World, all_gather
 from stalign_pl.errors import ConfigError
-from stalign_pl.objectives.gather import World, all_gather
 
 SPOT_BITS = 32
 """A spot's key is slide * 2^32 + spot: one int64 that sorts and compares."""
@@ -30,7 +30,7 @@ class SpotIds:
         cluster: int64 [b], the spot's cluster in its slide, 0 to C - 1 (-1 in padding); None where no table of clusters
             is read. On every rank or on none.
         draws: float32 [b, C], the row's uniform numbers in [0, 1), one a cluster: which of its slide's rows become its
-            paired negatives. A function of (seed, epoch, spot), see `stalign_pl.data.counter_random`.
+            paired negatives. A function of (seed, epoch, spot), see `stalign_pl.draws`.
 
     Raises:
         ConfigError: another shape or dtype.

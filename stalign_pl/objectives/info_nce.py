@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from stalign_pl.distributed import all_gather
 from stalign_pl.objectives.contrastive import Contrast, UnitVectors, own_similarity
-from stalign_pl.objectives.gather import all_gather
 from stalign_pl.objectives.pairs import Masks, Pairs
 from stalign_pl.objectives.retrieval import Retrieval
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stalign_pl.objectives.gather import World
+from stalign_pl.distributed import World
 from stalign_pl.objectives.ids import SpotIds
 
 CHUNK = 1024

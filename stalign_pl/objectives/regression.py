@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.distributed import World
 from stalign_pl.errors import ConfigError
-from stalign_pl.objectives.gather import World
 from stalign_pl.objectives.three_level import LossTerms
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.distributed import World
 from stalign_pl.errors import ConfigError
 from stalign_pl.objectives.contrastive import Contrast
 from stalign_pl.objectives.diagnostics import alignment_share, masked_share, paired_shares, ratios, uniformity_shares
-from stalign_pl.objectives.gather import World
 from stalign_pl.objectives.ids import SpotIds
 from stalign_pl.objectives.paired import PairedNegatives
 from stalign_pl.objectives.pairs import Pairs

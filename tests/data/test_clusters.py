@@ -15,10 +15,10 @@ from scipy import sparse
 from stalign_pl.__main__ import main
 from stalign_pl.data.augmentation import DRAWS, Augmentation
 from stalign_pl.data.clusters import cluster_spots, read_clusters, with_pair_draws
-from stalign_pl.data.counter_random import uniform
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.reader import BatchReader
 from stalign_pl.data.shards import ShardSet
+from stalign_pl.draws import uniform
 from stalign_pl.errors import ConfigError
 
 

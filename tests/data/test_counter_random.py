@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stalign_pl.data.counter_random import uniform
+from stalign_pl.draws import uniform
 
 
 def test_numbers_are_uniform_and_uncorrelated():

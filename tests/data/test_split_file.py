@@ -11,8 +11,8 @@ import pytest
 
 from data_prep.split_units import SplitSlide
 from data_prep.splits import SplitRequest, make_split
-from stalign_pl.errors import ConfigError
-from stalign_pl.split_file import Split, listed, read_split
+from stalign_pl.errors import ConfigError, listed
+from stalign_pl.shard_format.split import Split, read_split
 
 SLIDES = [SplitSlide(f"s{n}", f"P{n // 2}", study=f"study{n // 4}", spots=10) for n in range(8)]
 SET = Path("shards/some")

@@ -27,7 +27,7 @@ from data_prep.report.histograms import WIDTH, histogram
 from data_prep.report.page import make_report, render
 from data_prep.report.thumbnail import SMALL, Overlay, ThumbnailSize, _within, bar_length_um, draw
 from data_prep.state import SlideState
-from stalign_pl.split_file import Fold, Part, Split
+from stalign_pl.shard_format.split import Fold, Part, Split
 from tests.tiny_cohort import write_cohort
 
 REPOSITORY = Path(__file__).resolve().parents[2]

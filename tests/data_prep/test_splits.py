@@ -16,7 +16,7 @@ from data_prep.donors import DLPFC_DONORS, PAPER_TEST_SLICES, dlpfc_slice, known
 from data_prep.split_units import SplitSlide, ties, torn, units
 from data_prep.splits import SplitRequest, make_split
 from stalign_pl.errors import ConfigError
-from stalign_pl.split_file import PARTS, Fold, Split, read_split
+from stalign_pl.shard_format.split import PARTS, Fold, Split, read_split
 
 DLPFC = [
     SplitSlide(f"Human_Brain_Maynard_02082021_Visium_{number}", "study maynard", "study", "maynard", "brain", 4000)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from stalign_pl.data.counter_random import uniform
+from stalign_pl.batch.row_keys import RowKeys
+from stalign_pl.draws import uniform
 from stalign_pl.models import (
     Frozen,
     GeneMLP,
@@ -17,7 +18,6 @@ from stalign_pl.models import (
 )
 from stalign_pl.models.attention import Attention
 from stalign_pl.models.dropout import number_dropouts
-from stalign_pl.row_random import RowKeys
 from tests.models.panels import plain_panel
 
 SLIDE, SPOT = torch.tensor([3, 3, 500, 0]), torch.tensor([10, 11, 10, 0])

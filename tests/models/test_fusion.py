@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from stalign_pl.batch.row_keys import RowKeys
 from stalign_pl.errors import ConfigError
 from stalign_pl.models import ABFN, Concat, Gated, GeneOnly, ImageOnly, keyed_dropout
-from stalign_pl.row_random import RowKeys
 
 
 def counted(module):

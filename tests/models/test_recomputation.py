@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from stalign_pl.batch.row_keys import RowKeys
 from stalign_pl.errors import ConfigError
 from stalign_pl.models import LastBlocks, LowRank, LowRankLinear, TimmStream, keyed_dropout
 from stalign_pl.models.dropout import number_dropouts
-from stalign_pl.row_random import RowKeys
 
 KEYS = RowKeys(5, 2, torch.tensor([3, 3, 500, 0]), torch.tensor([10, 11, 10, 0]))
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -1,6 +1,6 @@
 """Random numbers of a batch's rows, on their device: a pure function of (seed, epoch, slide, spot, stream).
 
-The same numbers as `stalign_pl.data.counter_random.uniform`, in whole-number arithmetic on tensors: for gene masks and
+The same numbers as `stalign_pl.draws.uniform`, in whole-number arithmetic on tensors: for gene masks and
 dropout, whose draws are too many to be sent from the host.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stalign_pl.splitmix import FIRST, GOLDEN, SECOND, start
+from stalign_pl.draws import FIRST, GOLDEN, SECOND, start
 
 GENE_MASK = 2
 DROPOUT = 16
@@ -61,7 +61,7 @@ def _shifted(value: Tensor, bits: int) -> Tensor:
 
 
 def _mix(value: Tensor) -> Tensor:
-    """As `splitmix.mix`, on int64: products wrap, which is arithmetic modulo 2^64."""
+    """As `draws.mix`, on int64: products wrap, which is arithmetic modulo 2^64."""
     value = _shifted(value, 30).bitwise_xor_(value).mul_(_signed(FIRST))
     value = _shifted(value, 27).bitwise_xor_(value).mul_(_signed(SECOND))
     return _shifted(value, 31).bitwise_xor_(value)

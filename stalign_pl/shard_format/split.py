@@ -18,13 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format import content_sha256, write_json
+from stalign_pl.errors import ConfigError, listed
+from stalign_pl.files import content_sha256, write_json
 
 SPLIT_FORMAT = 1
 PARTS = ("train", "val", "test")
-SHOWN = 8
-"""Names listed in an error; beyond these only their number."""
 
 
 class ListedSlide(Protocol):
@@ -219,10 +217,3 @@ def patient_marks(slides: Sequence[ListedSlide]) -> list[str]:
         if count:
             marks.append(f"{text} in {count} of {len(slides)} slides")
     return marks
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names for a message: the first few, and how many more."""
-    names = list(names)
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,1 @@
+"""What travels between data, models, objectives and evaluation."""

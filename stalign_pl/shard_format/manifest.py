@@ -1,0 +1,126 @@
+"""`manifest.json`: what a shard set holds, a record a slide, and how it was built."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from stalign_pl.errors import ConfigError, ShardError
+from stalign_pl.files import write_json
+
+FORMAT_VERSION = 2
+
+
+@dataclass(frozen=True)
+class SlideRecord:
+    """One slide of a set, as the manifest lists it. Sizes are micrometres (um) unless the name says px."""
+
+    number: int
+    name: str
+    stem: str
+    source: str
+    patient: str  # the unit of every split
+    patient_from: str  # who named it: "source", "sheet" or "config"; "study" or "slide" where that stands for it
+    study: str
+    species: str
+    tissue: str
+    technology: str
+    licence: str
+    spots: int
+    measured_genes: int
+    panel: str  # file name of the measured gene indices
+    labels: dict[str, int]  # label column of the h5ad -> number of classes
+    lattice: str  # "hex", "square" or "none"
+    pitch_um: float  # distance of nearest spots
+    um_per_px: float  # of the full-resolution frame, in which positions are given: from the lattice
+    um_per_px_claims: dict[str, float]  # what else says so -> its answer
+    image: str  # "fullres", "hires", "lowres" or "shipped" (slide.ImageKind): which image the crops come from
+    image_um_per_px: float
+    spot_um: float  # side of the spot crop
+    niche_um: float  # side of the niche crop
+    spot_px: int  # sides as stored
+    niche_px: int
+    spot_format: str  # "png" or "jpg"
+    niche_format: str
+    ring_members: tuple[int, ...]  # per ring of neighbours the most that a spot has in it and within it
+    outside: float  # mean share of the niche crops that lies outside the image, 0 to 1
+    on_tissue: float  # mean share of the spots' area that shows tissue, 0 to 1
+    sharpness: float  # of the image around the spots, see data_prep/quality.py
+    notes: tuple[str, ...]  # what the reader and the curation saw
+    tars: tuple[str, ...]
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name -> {"bytes": int, "sha256": str}
+
+    @property
+    def h5ad(self) -> str:
+        return f"{self.stem}.h5ad"
+
+    @property
+    def counts(self) -> str:
+        return f"{self.stem}.counts.npy"
+
+    @property
+    def index(self) -> str:
+        return f"{self.stem}.index.npy"
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], origin: Path) -> SlideRecord:
+        known = {item.name for item in fields(cls)}
+        missing, extra = sorted(known - value.keys()), sorted(value.keys() - known)
+        if missing or extra:
+            raise ShardError(
+                f"{origin}: slide {value.get('name', '?')!r}: missing keys {missing}, unknown keys {extra}"
+            )
+        lists = {name: tuple(value[name]) for name in ("tars", "notes", "ring_members")}
+        return cls(**{**value, **lists})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`manifest.json`: what the set holds and how it was built."""
+
+    gene_table: str  # digest of genes.tsv
+    genes: int
+    settings: dict[str, Any]  # build settings, as given
+    slides: tuple[SlideRecord, ...]  # by number
+    format_version: int = FORMAT_VERSION
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / "manifest.json", {**asdict(self), "slides": [slide.to_json() for slide in self.slides]})
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read a set's manifest.
+
+        Raises:
+            ConfigError: no such folder.
+            ShardError: no manifest, not JSON, or written by another format version.
+        """
+        path = folder / "manifest.json"
+        if not path.is_file():
+            if not folder.is_dir():
+                raise ConfigError(f"there is no folder {folder}")
+            if (folder / "plan.json").is_file():
+                raise ShardError(
+                    f"{folder} has no manifest.json: its build is still running, or was stopped. Give the build's "
+                    f"command again (without --task)"
+                )
+            raise ShardError(
+                f"{folder} is not a shard set: it has no manifest.json. Build one: python -m data_prep build"
+            )
+        try:
+            value = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ShardError(f"{path} is not JSON: {error}") from error
+        version = value.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ShardError(
+                f"{folder} has shard format version {version!r}, this program reads version {FORMAT_VERSION}. "
+                f"Build the set again with this version's data_prep, or install the version that wrote it."
+            )
+        slides = tuple(SlideRecord.from_json(slide, path) for slide in value.pop("slides"))
+        return cls(**value, slides=slides)
