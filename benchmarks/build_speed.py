@@ -27,17 +27,17 @@ import numpy as np
 import synthetic_slides as synthetic
 from machine import machine, memory, write_results
 
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.crops import crop, crop_size, encode
-from data_prep.curation import Curation
-from data_prep.duplicates import sketch
-from data_prep.genes import GeneNames, gene_axis
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.build.duplicates import sketch
+from data_prep.build.plan import make_plan
+from data_prep.build.slide_job import build_slide, curated, seen
 from data_prep.images import Level, level_for, open_image, thumbnail
-from data_prep.plan import make_plan
-from data_prep.settings import BuildSettings, CropSettings
-from data_prep.shards import write_slide
-from data_prep.slide import Slide
-from data_prep.slide_job import build_slide, curated, seen
+from data_prep.shards.crops import crop, crop_size, encode
+from data_prep.shards.settings import BuildSettings, CropSettings
+from data_prep.shards.write import write_slide
+from data_prep.slide.curation import Curation
+from data_prep.slide.genes import GeneNames, gene_axis
+from data_prep.slide.slide import Slide
 from data_prep.sources import ReaderOptions, find_source
 
 REPEATS = 3

@@ -21,13 +21,13 @@ import synthetic_slides as synthetic
 from linked_slides import link
 from machine import machine, write_results
 
-from data_prep.__main__ import main as data_prep
-from data_prep.check import check
-from data_prep.genes import GeneNames, gene_axis
+from data_prep.check.check import check
+from data_prep.cli.main import main as data_prep
 from data_prep.images import open_image, thumbnail
-from data_prep.quality import ImageQuality
-from data_prep.settings import BuildSettings, CropSettings
-from data_prep.shards import write_slide
+from data_prep.shards.settings import BuildSettings, CropSettings
+from data_prep.shards.write import write_slide
+from data_prep.slide.genes import GeneNames, gene_axis
+from data_prep.slide.quality import ImageQuality
 from stalign_pl.shard_format import Manifest, SlideRecord
 
 SLIDES, SPOTS, PITCH_PX = 531, 2452, 12.0

@@ -36,11 +36,11 @@ MIB = 1 << 20
 
 def build(out: Path, slides: int, spots: int) -> dict[str, float]:
     """Write the set."""
-    from data_prep.genes import GeneAxis, GeneNames, gene_axis
     from data_prep.images import open_image, thumbnail
-    from data_prep.quality import ImageQuality
-    from data_prep.settings import BuildSettings, CropSettings
-    from data_prep.shards import write_slide
+    from data_prep.shards.settings import BuildSettings, CropSettings
+    from data_prep.shards.write import write_slide
+    from data_prep.slide.genes import GeneAxis, GeneNames, gene_axis
+    from data_prep.slide.quality import ImageQuality
 
     ids = synthetic.gene_ids()
     axis: GeneAxis = gene_axis([GeneNames(tuple(ids), ("",) * len(ids))])

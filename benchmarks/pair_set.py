@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import synthetic_slides as synthetic
 
-from data_prep.genes import GeneNames, gene_axis
 from data_prep.images import open_image, thumbnail
-from data_prep.quality import ImageQuality
-from data_prep.settings import BuildSettings, CropSettings
-from data_prep.shards import write_slide
+from data_prep.shards.settings import BuildSettings, CropSettings
+from data_prep.shards.write import write_slide
+from data_prep.slide.genes import GeneNames, gene_axis
+from data_prep.slide.quality import ImageQuality
 from stalign_pl.shard_format import Manifest
 
 SECTION = Path("../shared/data/her2st/data/ST-imgs/C/C2")

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy import sparse
 
-from data_prep.slide import Slide, SlideImage
+from data_prep.slide.slide import Slide, SlideImage
 
 GENES, GENES_A_SPOT = 18_085, 3_000
 """A human probe panel, and about as many genes as a spot of a good section has counts of."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.build import build
-from data_prep.config import BuildConfig, SourceEntry
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
 from tests.tiny_cohort import write_cohort
 
 

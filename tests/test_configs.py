@@ -74,7 +74,7 @@ def test_a_training_config_names_classes_and_their_options(path: Path) -> None:
 
 @pytest.mark.parametrize("path", BUILDING, ids=lambda path: path.stem)
 def test_a_build_config_parses(path: Path) -> None:
-    from data_prep.config import read_config
+    from data_prep.build.config import read_config
 
     assert read_config(path).sources
 

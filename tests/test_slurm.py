@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import build_command, check_command
+from data_prep.cli import build as build_command
+from data_prep.cli import check as check_command
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([*REPOSITORY.glob("slurm/*.sbatch"), *REPOSITORY.glob("slurm/*.sh")])

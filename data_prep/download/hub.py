@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.byte_sizes import byte_text
+from data_prep.console import byte_text
 from data_prep.download.errors import DownloadError, explained
 from stalign_pl.errors import ConfigError
 

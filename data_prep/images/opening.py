@@ -13,7 +13,7 @@ from data_prep.images.pixels import Pixels
 from data_prep.images.place import ImagePlace
 from data_prep.images.tiff import open_tiff
 from data_prep.images.whole import open_jpeg, open_pillow
-from data_prep.slide import SlideError, SlideImage
+from data_prep.slide.slide import SlideError, SlideImage
 
 JPEG = b"\xff\xd8\xff"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, either byte order

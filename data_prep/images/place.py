@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.slide import SlideError
+from data_prep.slide.slide import SlideError
 
 MAX_WHOLE_PIXELS = 3_000_000_000
 """What has to be decoded whole (9 GB as RGB) may have no more pixels: it would fill the memory of a usual node."""

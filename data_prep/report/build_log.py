@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from data_prep.build import EXCLUSIONS
-from data_prep.curation import Exclusion
+from data_prep.build.build import EXCLUSIONS
+from data_prep.build.state import STATES, SlideState
 from data_prep.report.shard_set import read_json
-from data_prep.state import STATES, SlideState
+from data_prep.slide.curation import Exclusion
 from stalign_pl.errors import ShardError
 
 

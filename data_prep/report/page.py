@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.byte_sizes import byte_text
-from data_prep.progress import with_bar
+from data_prep.console import byte_text, with_bar
 from data_prep.report.build_log import ExclusionGroup, excluded, read_exclusions, read_states
 from data_prep.report.gene_coverage import GeneCoverage, gene_coverage
 from data_prep.report.histograms import Histogram, histogram

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.curation import Curation
+from data_prep.build.state import SlideState
 from data_prep.report.thumbnail import Thumbnail, ThumbnailSize, draw_thumbnail
-from data_prep.state import SlideState
+from data_prep.slide.curation import Curation
 from stalign_pl.errors import ShardError
 from stalign_pl.shard_format import INDEX_COLUMN, SlideRecord
 

@@ -5,5 +5,5 @@ tissue.py       spots, domains, states: the latent
 expression.py   latent -> counts, and the oracle's conditional means
 histology.py    latent -> H&E image
 files.py        one slide -> a Space Ranger folder
-command.py      python -m data_prep simulate
+cohort.py       the slides of all patients, with sheet and record
 """

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from data_prep.catalogue import CatalogueRow
-from data_prep.sources import (
-    anndata_file,
-    hest,
-    hest_catalogue,
-    legacy_st,
-    space_ranger,
-    spatialdata_zarr,
-    stimage,
-    stimage_catalogue,
-)
+from data_prep.slide.catalogue import CatalogueRow
+from data_prep.sources.h5ad import slide as anndata_file
+from data_prep.sources.hest import catalogue as hest_catalogue
+from data_prep.sources.hest import slide as hest
 from data_prep.sources.job import Discovery, ReaderOptions, SlideJob, Source
+from data_prep.sources.legacy_st import slide as legacy_st
+from data_prep.sources.space_ranger import slide as space_ranger
+from data_prep.sources.spatialdata_zarr import slide as spatialdata_zarr
+from data_prep.sources.stimage import catalogue as stimage_catalogue
+from data_prep.sources.stimage import slide as stimage
 from stalign_pl.errors import ConfigError
 
 SOURCES: dict[str, Source] = {

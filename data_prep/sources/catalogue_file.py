@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from stalign_pl.errors import ConfigError
@@ -63,3 +63,30 @@ def whole_number(path: Path, name: str, column: str, text: str) -> int | None:
     if value is not None and value != int(value):
         raise ConfigError(f"catalogue {path}: {column} of {name!r} is {text!r}; a whole number is wanted")
     return None if value is None else int(value)
+
+
+def joined_studies(marks_of_slide: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
+    """Slide -> every mark of its study. Slides that share a mark, or are linked by a chain of shared marks, are one
+    study, so that a split by study tears no publication apart. Independent of the order of the slides.
+
+    Args:
+        marks_of_slide: slide -> at least one mark.
+    """
+    parent: dict[str, str] = {}
+
+    def root(mark: str) -> str:
+        while parent[mark] != mark:
+            parent[mark] = parent[parent[mark]]
+            mark = parent[mark]
+        return mark
+
+    marks_of = {slide: tuple(marks) for slide, marks in marks_of_slide.items()}
+    for marks in marks_of.values():
+        for mark in marks:
+            parent.setdefault(mark, mark)
+            parent[root(mark)] = root(marks[0])
+    together: dict[str, set[str]] = {}
+    for mark in parent:
+        together.setdefault(root(mark), set()).add(mark)
+    frozen = {first: frozenset(marks) for first, marks in together.items()}
+    return {slide: frozen[root(marks[0])] for slide, marks in marks_of.items()}

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from data_prep.catalogue import CatalogueRow
-from data_prep.genes import GeneNames
-from data_prep.slide import Slide
+from data_prep.slide.catalogue import CatalogueRow
+from data_prep.slide.genes import GeneNames
+from data_prep.slide.slide import Slide
 
 
 class SlideJob(Protocol):

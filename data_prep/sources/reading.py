@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_prep.slide import SlideError
+import numpy as np
+
+from data_prep.slide.slide import SlideError
 
 DAMAGED = (OSError, KeyError, ValueError, EOFError, OverflowError, RuntimeError, TypeError, zlib.error)
 """What h5py, pandas, scipy, json, gzip and zarr raise over a file that is not what it should be: zarr a TypeError over
@@ -21,3 +23,13 @@ def reading(slide_name: str, path: Path, what: str = "") -> Iterator[None]:
         yield
     except DAMAGED as error:
         raise SlideError(slide_name, f"{path} cannot be read{what and f' as {what}'}: {error}") from error
+
+
+NO_LABEL = frozenset({"", "nan", "NaN", "NA", "N/A", "None", "<NA>"})
+"""Texts that programs write for a missing value; such a spot is unlabelled, not of a class "nan"."""
+
+
+def clean_labels(values: Iterable[object]) -> np.ndarray:
+    """[N] str objects, '' where there is no label."""
+    texts = ("" if value is None or value != value else str(value).strip() for value in values)  # NaN is not itself
+    return np.array(["" if text in NO_LABEL else text for text in texts], dtype=object)

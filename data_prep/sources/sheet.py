@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_prep.catalogue import CatalogueRow
-from data_prep.slide import Slide, SlideError
-from data_prep.sources.labels import clean_labels
+from data_prep.slide.catalogue import CatalogueRow
+from data_prep.slide.slide import Slide, SlideError
+from data_prep.sources.reading import clean_labels
 from stalign_pl.errors import ConfigError
 
 SHEET = "slides.csv"

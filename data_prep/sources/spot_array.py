@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.slide import Lattice, SlideError
+from data_prep.slide.slide import Lattice, SlideError
 
 BIN = re.compile(r"^s_(\d+)um_")
 """How Visium HD names a bin: s_016um_00269_00526-1."""
@@ -55,3 +55,16 @@ def array_of(slide_name: str, barcodes: np.ndarray, origin: str) -> SpotArray:
         )
     side = float(found.group(1))
     return SpotArray("Visium HD", side, side, "square")
+
+
+PITCH_UM, SPOT_UM = 200.0, 100.0
+
+
+def is_dense(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether places [N] on the array are those of a denser array, where x + y is even (or odd) everywhere."""
+    return len(np.unique((x + y) % 2)) == 1
+
+
+def square_grid(x: np.ndarray, y: np.ndarray, dense: bool) -> np.ndarray:
+    """[N, 2] (column, row) with nearest spots one step apart; a dense array's rows run along the diagonals."""
+    return np.stack([(x + y) // 2, (y - x) // 2] if dense else [x, y], axis=1)

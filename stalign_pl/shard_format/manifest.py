@@ -47,7 +47,7 @@ class SlideRecord:
     ring_members: tuple[int, ...]  # per ring of neighbours the most that a spot has in it and within it
     outside: float  # mean share of the niche crops that lies outside the image, 0 to 1
     on_tissue: float  # mean share of the spots' area that shows tissue, 0 to 1
-    sharpness: float  # of the image around the spots, see data_prep/quality.py
+    sharpness: float  # of the image around the spots, see data_prep/slide/quality.py
     notes: tuple[str, ...]  # what the reader and the curation saw
     tars: tuple[str, ...]
     files: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name -> {"bytes": int, "sha256": str}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.split_inputs import read_slides
-from data_prep.splits import SplitRequest, make_split
+from data_prep.splits.inputs import read_slides
+from data_prep.splits.schemes import SplitRequest, make_split
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
 

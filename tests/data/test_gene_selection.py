@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from data_prep.build import build
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.split_inputs import read_slides
-from data_prep.splits import SplitRequest, make_split
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.splits.inputs import read_slides
+from data_prep.splits.schemes import SplitRequest, make_split
 from stalign_pl.__main__ import main
 from stalign_pl.data.gene_selection import GeneSelection, choose_genes, detected_in, rank_genes
 from stalign_pl.data.shards import ShardSet, SlideShard

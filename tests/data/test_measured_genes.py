@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from data_prep.build import build
-from data_prep.config import BuildConfig, SourceEntry
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.gene_selection import GeneSelection
 from stalign_pl.data.niche import NicheConfig

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.split_units import SplitSlide
-from data_prep.splits import SplitRequest, make_split
+from data_prep.splits.schemes import SplitRequest, make_split
+from data_prep.splits.units import SplitSlide
 from stalign_pl.errors import ConfigError, listed
 from stalign_pl.shard_format.split import Split, read_split
 

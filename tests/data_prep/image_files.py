@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_prep.images import Pixels, open_image
-from data_prep.slide import SlideError, SlideImage
+from data_prep.slide.slide import SlideError, SlideImage
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

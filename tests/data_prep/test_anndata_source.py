@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from data_prep.build import build
-from data_prep.check import check
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.slide import SlideError
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.check.check import check
+from data_prep.slide.slide import SlideError
 from data_prep.sources import ReaderOptions, find_source
 from tests.data_prep.test_sources import read_one
 from tests.tiny_cohort import hex_grid, write_spatial

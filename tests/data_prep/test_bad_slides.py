@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from data_prep.build import _outcomes, build
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.plan import make_plan
-from data_prep.slide import Slide, SlideError
+from data_prep.build.build import _outcomes, build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.build.plan import make_plan
+from data_prep.slide.slide import Slide, SlideError
+from data_prep.slide.validation import validate, whole_counts
 from data_prep.sources import ReaderOptions, find_source
-from data_prep.validation import validate, whole_counts
 from stalign_pl.errors import ConfigError, ShardError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.__main__ import main
-from data_prep.build import Share
+from data_prep.build.build import Share
+from data_prep.cli.main import main
 from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format import Manifest
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.check import check
+from data_prep.check.check import check
 from stalign_pl.errors import ShardError
 from stalign_pl.shard_format import INDEX_COLUMN, Manifest
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_prep.__main__ import main
-from data_prep.config import read_config
+from data_prep.build.config import read_config
+from data_prep.cli.main import main
 from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format import Manifest
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_prep.slide import SlideError
-from data_prep.sources import count_table
-from data_prep.sources.count_table import read_count_table, read_genes
+from data_prep.slide.slide import SlideError
+from data_prep.sources.stimage import count_table
+from data_prep.sources.stimage.count_table import read_count_table, read_genes
 
 
 @pytest.mark.parametrize("block", [1, 37, 1 << 19])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.crops import CropSize, border_colour, corner, crop, crop_size, encode, niche_boxes, outside_share
 from data_prep.images.whole import ArrayPixels
+from data_prep.shards.crops import CropSize, border_colour, corner, crop, crop_size, encode, niche_boxes, outside_share
 from stalign_pl.shard_format import MAX_SIDE_PX
 
 

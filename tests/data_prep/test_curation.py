@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.__main__ import main
-from data_prep.build import build
-from data_prep.catalogue import CatalogueRow
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.curation import Curation, SetAside, judge_row, judge_slide, keep_measured_spots, keep_spots
-from data_prep.slide import Slide
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.cli.main import main
+from data_prep.slide.catalogue import CatalogueRow
+from data_prep.slide.curation import Curation, SetAside, judge_row, judge_slide, keep_measured_spots, keep_spots
+from data_prep.slide.slide import Slide
 from data_prep.sources import find_source
 from data_prep.sources.job import ReaderOptions
 from stalign_pl.errors import ConfigError

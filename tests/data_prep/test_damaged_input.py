@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.slide import SlideImage
+from data_prep.slide.slide import SlideImage
 from tests.data_prep.damage import (
     columns,
     coordinates,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.__main__ import main
+from data_prep.cli.main import main
 from tests.data_prep.fake_hub import FakeHub, serving
 
 REPOSITORY = Path(__file__).resolve().parents[2]

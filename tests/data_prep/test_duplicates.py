@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from data_prep.build import build
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.curation import Curation
-from data_prep.duplicates import bare_barcode, duplicate_of, shared, sketch
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.build.duplicates import bare_barcode, duplicate_of, shared, sketch
+from data_prep.slide.curation import Curation
 from tests.tiny_cohort import write_cohort
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from data_prep.genes import GeneNames, counts_on, gene_axis, gene_names
-from data_prep.sources.legacy_tables import unrepeated
+from data_prep.slide.genes import GeneNames, counts_on, gene_axis, gene_names
+from data_prep.sources.legacy_st.tables import unrepeated
 
 BOTH = gene_names(["ENSG00000000003.14", "ENSG00000000009", "ENSG00000000005"], ["TP", "DUP", "DUP"])
 SYMBOLS = gene_names(["DUP", "TP", "ONLY_HERE", "FO538757.1"])

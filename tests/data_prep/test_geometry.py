@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.curation import SetAside
-from data_prep.geometry import check_grid, check_orientation, check_scale
 from data_prep.images import open_image, thumbnail
-from data_prep.quality import share_at, sharpness, tissue_mask
-from data_prep.slide import Slide
+from data_prep.slide.curation import SetAside
+from data_prep.slide.geometry import check_grid, check_orientation, check_scale
+from data_prep.slide.quality import share_at, sharpness, tissue_mask
+from data_prep.slide.slide import Slide
 from data_prep.sources import ReaderOptions, find_source
 
 

@@ -18,13 +18,13 @@ import pytest
 import tifffile
 from scipy import sparse
 
-from data_prep.build import build
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.curation import Curation
-from data_prep.slide import SlideError
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.slide.curation import Curation
+from data_prep.slide.slide import SlideError
 from data_prep.sources import find_source
-from data_prep.sources.hest import find_catalogue, read_catalogue
-from data_prep.sources.hest_catalogue import read_samples
+from data_prep.sources.hest.catalogue import read_samples
+from data_prep.sources.hest.slide import find_catalogue, read_catalogue
 from data_prep.sources.job import Discovery, ReaderOptions
 from stalign_pl.errors import ConfigError
 from tests.data_prep.whole_image import whole_image

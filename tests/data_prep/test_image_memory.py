@@ -22,9 +22,9 @@ import json, sys
 import numpy as np
 from pathlib import Path
 import simplejpeg, tifffile, imagecodecs
-from data_prep.crops import border_colour, crop, crop_size
+from data_prep.shards.crops import border_colour, crop, crop_size
 from data_prep.images import open_image, thumbnail
-from data_prep.slide import SlideImage
+from data_prep.slide.slide import SlideImage
 def peak(): return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 warm = np.zeros((64, 64, 3), np.uint8)
 tifffile.imwrite(sys.argv[2], warm, tile=(64, 64), compression="jpeg", photometric="rgb")

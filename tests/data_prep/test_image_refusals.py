@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.slide import SlideError
+from data_prep.slide.slide import SlideError
 from tests.data_prep.image_files import (
     IMAGE,
     needs_proc,

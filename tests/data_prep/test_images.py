@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.crops import border_colour, crop, crop_size
 from data_prep.images import level_for, thumbnail
 from data_prep.images.blocks import BlockPixels
 from data_prep.images.pixels import level_of
 from data_prep.images.whole import ArrayPixels
+from data_prep.shards.crops import border_colour, crop, crop_size
 from tests.data_prep.image_files import (
     IMAGE,
     halved,

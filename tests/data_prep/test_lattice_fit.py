@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from scipy.spatial import cKDTree
 
-from data_prep.lattice_fit import fit_lattice, grid_residual
-from data_prep.sources import hest_array, stimage
-from data_prep.sources.spatial_folder import read_positions
+from data_prep.slide.lattice_fit import fit_lattice, grid_residual
+from data_prep.sources.hest import array as hest_array
+from data_prep.sources.space_ranger.spatial_folder import read_positions
+from data_prep.sources.stimage import slide as stimage
 
 PITCH = 12.5  # px, as on a thumbnail
 

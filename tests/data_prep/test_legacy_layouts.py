@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.build import build
-from data_prep.check import check
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.slide import Slide, SlideError
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.check.check import check
+from data_prep.slide.slide import Slide, SlideError
 from data_prep.sources import ReaderOptions, find_source
 from stalign_pl.errors import ConfigError
 from tests.data_prep.test_sources import read_one

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from data_prep.niches import NeighborRule, Neighbors, neighbor_table
-from data_prep.slide import Slide, SlideImage
+from data_prep.shards.niches import NeighborRule, Neighbors, neighbor_table
+from data_prep.slide.slide import Slide, SlideImage
 from stalign_pl.errors import ConfigError
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.build import build
-from data_prep.check import check
-from data_prep.config import BuildConfig, SourceEntry
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.check.check import check
 from data_prep.images import open_image
-from data_prep.slide import Slide
+from data_prep.slide.slide import Slide
 from data_prep.sources import ReaderOptions, find_source
 from data_prep.sources.sheet import SlideFacts
 from stalign_pl.shard_format import GeneTable
@@ -68,7 +68,7 @@ def test_labels_of_the_layers(real_data: Path) -> None:
 
 @pytest.mark.parametrize("section", ["A1", "B1", "C1", "D1", "E1", "F1"])
 def test_regions_of_her2st_meet_their_spots(real_data: Path, section: str) -> None:
-    from data_prep.sources.legacy_st import LegacySection
+    from data_prep.sources.legacy_st.slide import LegacySection
 
     data = real_data / "her2st" / "data"
     job = LegacySection(

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.__main__ import main
-from data_prep.build import build
-from data_prep.byte_sizes import byte_text
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.curation import Exclusion
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.build.state import SlideState
+from data_prep.cli.main import main
+from data_prep.console import byte_text
 from data_prep.report.build_log import excluded
 from data_prep.report.histograms import WIDTH, histogram
 from data_prep.report.page import make_report, render
 from data_prep.report.thumbnail import SMALL, Overlay, ThumbnailSize, _within, bar_length_um, draw
-from data_prep.state import SlideState
+from data_prep.slide.curation import Exclusion
 from stalign_pl.shard_format.split import Fold, Part, Split
 from tests.tiny_cohort import write_cohort
 

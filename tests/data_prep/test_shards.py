@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.build import build
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.settings import BuildSettings
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.shards.settings import BuildSettings
+from data_prep.shards.tars import sample_order
 from data_prep.sources import ReaderOptions, find_source
-from data_prep.tars import sample_order
 from stalign_pl.shard_format import INDEX, INDEX_COLUMN, MEMBERS, GeneTable, Manifest, file_stem
 
 
@@ -235,5 +235,8 @@ def test_crop_settings_of_an_entry_stand_above_the_builds(tiny_cohort: Path, tmp
 
 
 def test_building_imports_no_torch() -> None:
-    code = "import sys, data_prep.build, data_prep.check, data_prep.build_command; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, data_prep.build.build, data_prep.check.check, data_prep.cli.build; "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

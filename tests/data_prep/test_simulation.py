@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_prep.build import build
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.simulation.command import parse_parameters, simulate
-from data_prep.simulation.command import run as run_command
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.cli.simulate import parse_parameters
+from data_prep.cli.simulate import run as run_command
+from data_prep.simulation.cohort import simulate
 from data_prep.simulation.expression import draw_expression, draw_genes
 from data_prep.simulation.histology import draw_image
 from data_prep.simulation.parameters import CohortParameters

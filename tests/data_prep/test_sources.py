@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.niches import NeighborRule, neighbor_table
-from data_prep.slide import Slide, SlideError
+from data_prep.shards.niches import NeighborRule, neighbor_table
+from data_prep.slide.slide import Slide, SlideError
 from data_prep.sources import ReaderOptions, find_source
 from data_prep.sources.sheet import SlideFacts, read_sheet
 from stalign_pl.errors import ConfigError

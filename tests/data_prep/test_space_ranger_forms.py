@@ -17,11 +17,11 @@ from PIL import Image
 from scipy import sparse
 from scipy.io import mmwrite
 
-from data_prep.build import BuildReport, build
-from data_prep.check import check
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.curation import Curation
-from data_prep.slide import Slide
+from data_prep.build.build import BuildReport, build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.check.check import check
+from data_prep.slide.curation import Curation
+from data_prep.slide.slide import Slide
 from data_prep.sources import ReaderOptions, find_source
 from stalign_pl.errors import ConfigError
 from tests.data_prep.test_sources import copy, read_one

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.__main__ import main
-from data_prep.donors import DLPFC_DONORS, PAPER_TEST_SLICES, dlpfc_slice, known_patient
-from data_prep.split_units import SplitSlide, ties, torn, units
-from data_prep.splits import SplitRequest, make_split
+from data_prep.cli.main import main
+from data_prep.slide.patients import DLPFC_DONORS, PAPER_TEST_SLICES, dlpfc_slice, known_patient
+from data_prep.splits.schemes import SplitRequest, make_split
+from data_prep.splits.units import SplitSlide, ties, torn, units
 from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format.split import PARTS, Fold, Split, read_split
 

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.build import build
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.crops import crop
-from data_prep.genes import GeneNames, counts_on, gene_axis
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
 from data_prep.images import Pixels, open_image
 from data_prep.images import blocks as blocks_module
-from data_prep.niches import NeighborRule, neighbor_table
-from data_prep.samples import SlideSamples, slide_samples
-from data_prep.settings import CropSettings
-from data_prep.slide import SlideError, SlideImage
+from data_prep.shards.crops import crop
+from data_prep.shards.niches import NeighborRule, neighbor_table
+from data_prep.shards.samples import SlideSamples, slide_samples
+from data_prep.shards.settings import CropSettings
+from data_prep.shards.spool import encoded_pictures, reading_order
+from data_prep.shards.tars import sample_order, write_tars
+from data_prep.slide.genes import GeneNames, counts_on, gene_axis
+from data_prep.slide.slide import SlideError, SlideImage
 from data_prep.sources import ReaderOptions, find_source
-from data_prep.spool import encoded_pictures, reading_order
-from data_prep.tars import sample_order, write_tars
 from stalign_pl.shard_format import Manifest
 
 

@@ -16,12 +16,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from data_prep.build import build
-from data_prep.config import BuildConfig, SourceEntry
-from data_prep.slide import SlideError
+from data_prep.build.build import build
+from data_prep.build.config import BuildConfig, SourceEntry
+from data_prep.slide.slide import SlideError
 from data_prep.sources import find_source
 from data_prep.sources.job import Discovery, ReaderOptions
-from data_prep.sources.stimage import find_catalogue, read_catalogue
+from data_prep.sources.stimage.slide import find_catalogue, read_catalogue
 from stalign_pl.errors import ConfigError
 
 VISIUM, LEGACY = "GSE100001_GSM2000001", "Human_Breast_Andersson_10142021_ST_A1"

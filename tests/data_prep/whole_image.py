@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from data_prep.images import open_image
-from data_prep.slide import SlideImage
+from data_prep.slide.slide import SlideImage
 
 
 def whole_image(slide_name: str, image: SlideImage) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import anndata
 import pytest
 
-from data_prep.__main__ import main as data_prep
+from data_prep.cli.main import main as data_prep
 from stalign_pl.evaluation.results import read_results
 from tests.training.runs import QUICK, arguments, run_here
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.build import BuildReport, build
-from data_prep.config import BuildConfig, SourceEntry, read_config
-from data_prep.curation import Exclusion
+from data_prep.build.build import BuildReport, build
+from data_prep.build.config import BuildConfig, SourceEntry, read_config
+from data_prep.slide.curation import Exclusion
 from stalign_pl.errors import STAlignError
 from stalign_pl.shard_format import SlideRecord
 from tests.data_prep.damage.case import Case

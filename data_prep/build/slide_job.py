@@ -1,0 +1,112 @@
+"""One slide, from its files to its shard: read, curate, check its geometry, write. Runs in any process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.build.duplicates import sketch
+from data_prep.build.plan import Plan, PlannedSlide
+from data_prep.images import Pixels, open_image, thumbnail
+from data_prep.shards.crops import check_spots_on_image, corner
+from data_prep.shards.write import write_slide
+from data_prep.slide.curation import Curation, SetAside, judge_slide, keep_measured_spots, keep_spots
+from data_prep.slide.genes import GeneNames
+from data_prep.slide.geometry import check_grid, check_orientation, check_scale
+from data_prep.slide.patients import unit_of
+from data_prep.slide.quality import ImageQuality, share_at, sharpness, tissue_mask
+from data_prep.slide.slide import Slide, SlideError
+from data_prep.slide.validation import validate
+from stalign_pl.shard_format import MAX_SIDE_PX, SlideRecord
+
+LOOKED_AT = 64
+"""Niche crops whose sharpness is measured; evenly spread over the spots."""
+
+
+def build_slide(out: Path, plan: Plan, planned: PlannedSlide) -> tuple[SlideRecord, np.ndarray]:
+    """Read one slide and write its shard; the record, and the sketch of its counts.
+
+    Raises:
+        SlideError: the slide cannot be used.
+        SetAside: it can, and a rule of the curation leaves it out.
+    """
+    slide = curated(named(planned.facts.apply(planned.job.read()), plan, planned), plan.curation)
+    panel = plan.panels[planned.panel]
+    with open_image(slide.name, slide.image) as pixels:
+        picture = thumbnail(pixels)
+        slide, quality = seen(slide, pixels, picture, plan.curation)
+        record = write_slide(
+            out, planned.number, slide, pixels, picture, quality, plan.axis, panel, plan.settings, planned.crops
+        )
+    genes = plan.axis.columns(GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols)))
+    return record, sketch(slide.barcodes, slide.counts, genes)
+
+
+def named(slide: Slide, plan: Plan, planned: PlannedSlide) -> Slide:
+    """The slide with its patient, or what stands for it."""
+    patient, patient_from = unit_of(
+        slide.name, slide.patient, planned.patient_from or "source", slide.study, plan.slide_as_patient
+    )
+    return replace(slide, patient=patient, patient_from=patient_from)
+
+
+def curated(slide: Slide, rules: Curation) -> Slide:
+    """The slide's spots that stay, once everything that can be judged without the image has been.
+
+    Raises:
+        SlideError, SetAside: see `build_slide`.
+    """
+    validate(slide)
+    slide = keep_measured_spots(slide, rules)
+    judge_slide(slide, rules)
+    validate(slide)  # a slide may have lost all but one of its spots
+    if rules.scale_tolerance is not None:
+        check_grid(slide)  # first: positions that fit no grid have no pitch that a scale could be derived from
+        check_scale(slide, rules.scale_tolerance)
+    return slide
+
+
+def seen(slide: Slide, pixels: Pixels, picture: np.ndarray, rules: Curation) -> tuple[Slide, ImageQuality]:
+    """The slide's spots that stay once the image has been looked at, and what it looks like.
+
+    Args:
+        picture: the image's thumbnail, uint8 [h, w, 3].
+
+    Raises:
+        SlideError: spots lie off the image, or it is blank.
+        SetAside: another reading of the positions fits the tissue, the image is blurred, or too few spots are left.
+    """
+    check_spots_on_image(slide, pixels.width, pixels.height)
+    if (picture == picture[0, 0]).all():
+        where = f"{slide.image.path} {slide.image.member}".strip()
+        raise SlideError(slide.name, f"{where} is of one colour, {picture[0, 0].tolist()}, and shows nothing")
+    mask = tissue_mask(picture)
+    per_px = mask.shape[1] / pixels.width * slide.image.scale
+    if rules.orientation:
+        check_orientation(slide, mask, per_px)
+    tissue = share_at(mask, slide.xy * per_px, slide.spot_um / slide.um_per_px / 2 * per_px)
+    if rules.min_spot_tissue:
+        kept = tissue >= rules.min_spot_tissue
+        slide = keep_spots(slide, kept, f"less than {rules.min_spot_tissue:g} of the spot is tissue")
+        tissue = tissue[kept]
+        judge_slide(slide, rules)
+        validate(slide)
+    quality = ImageQuality(round(float(tissue.mean()), 4), round(sharpness(list(patches(slide, pixels))), 4))
+    if quality.sharpness < rules.min_sharpness:
+        what = f"its image has sharpness {quality.sharpness:.3f}; at least {rules.min_sharpness:g} is wanted"
+        raise SetAside(slide.name, "min_sharpness", what)
+    return slide, quality
+
+
+def patches(slide: Slide, pixels: Pixels) -> Iterator[np.ndarray]:
+    """Native pixels around some of the spots, at most MAX_SIDE_PX a side and a pitch and a half wide."""
+    side = max(3, min(MAX_SIDE_PX, round(1.5 * slide.pitch_px * slide.image.scale)))
+    some = np.unique(np.linspace(0, len(slide) - 1, LOOKED_AT).astype(int))
+    low = corner(slide.xy[some] * slide.image.scale, side)
+    for x, y in low[np.lexsort((low[:, 0], low[:, 1]))].tolist():  # from top to bottom: tiles are decoded once
+        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + side, pixels.width), min(y + side, pixels.height)
+        if min(x1 - x0, y1 - y0) >= 3:
+            yield pixels.region(x0, y0, x1, y1)

@@ -1,0 +1,1 @@
+"""Whether the files of a shard set are what its manifest says."""

@@ -1,0 +1,1 @@
+"""One slide to its files: crops, niches, samples, tars, arrays and AnnData."""

@@ -1,0 +1,1 @@
+"""AnnData files of one or several slides."""

@@ -1,0 +1,131 @@
+"""uns['spatial'][library] of an h5ad, as scanpy writes it: images, scale factors, the source image's path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.slide.slide import SlideError, SlideImage
+from data_prep.sources.reading import reading
+from data_prep.sources.space_ranger.files import spatial_files
+from data_prep.sources.space_ranger.spatial_folder import ScaleFactors, read_scale_factors, tissue_image
+
+if TYPE_CHECKING:
+    import h5py
+
+LIBRARY_COLUMN = "library_id"
+"""The column of obs by which scanpy and squidpy tell the slides of one file apart."""
+
+
+@dataclass(frozen=True)
+class Libraries:
+    """The slides of a file. `names`: keys of uns['spatial']; `column`: obs has LIBRARY_COLUMN; `used`: its values."""
+
+    names: tuple[str, ...]
+    column: bool
+    used: tuple[str, ...]
+
+
+def libraries_of(slide_name: str, path: Path) -> Libraries:
+    """From the file's header.
+
+    Raises:
+        SlideError: not an h5ad.
+    """
+    import anndata
+    import h5py
+
+    with reading(slide_name, path, "h5ad"), h5py.File(path, "r") as file:
+        names = tuple(sorted(file["uns/spatial"])) if "uns/spatial" in file else ()
+        column = isinstance(file["obs"], h5py.Group) and LIBRARY_COLUMN in file["obs"]
+        used = anndata.io.read_elem(file["obs"])[LIBRARY_COLUMN].dropna().astype(str).unique() if column else ()
+        return Libraries(names, column, tuple(sorted(used)))
+
+
+@dataclass(frozen=True)
+class LibraryPictures:
+    """What a slide's pictures and their scales are read from.
+
+    Attributes:
+        library: the key in uns['spatial'], '' where there is none.
+        beside: Space Ranger's spatial/ folder beside the file, None where there is none or it may be another's.
+    """
+
+    slide_name: str
+    path: Path
+    library: str
+    beside: Path | None
+
+    def image(self) -> tuple[SlideImage, tuple[str, ...]]:
+        """The finest image there is: the source image where its path leads to a file, hires, lowres; and notes.
+
+        Raises:
+            SlideError: none, or one without its scale.
+        """
+        with reading(self.slide_name, self.path, "h5ad"):
+            import h5py
+
+            with h5py.File(self.path, "r") as file:
+                inside = self._inside(file)
+        hires, lowres, factors = self._files_beside()
+        full, notes = self._source_image()
+        if full is not None:
+            return full, notes
+        for kind in ("hires", "lowres"):
+            beside = tissue_image(
+                self.slide_name, hires if kind == "hires" else None, lowres if kind == "lowres" else None, factors
+            )
+            found = beside or inside.get(kind)
+            if found is not None:
+                return found, (*notes, f"image: {kind}, {found.scale:.4g} of full resolution")
+        raise SlideError(
+            self.slide_name,
+            f"has no image: neither {self.path.parent / 'spatial'} nor uns['spatial'][{self.library or '...'!r}]"
+            f"['images'] of {self.path} has hires or lowres",
+        )
+
+    def spot_px(self) -> float | None:
+        """spot_diameter_fullres where it stands; see Slide."""
+        import h5py
+
+        with reading(self.slide_name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
+            own = self._own_factors(file).optional("spot_diameter_fullres")
+        *_, factors = self._files_beside()
+        return own if own is not None or factors is None else factors.optional("spot_diameter_fullres")
+
+    def _own_factors(self, file: h5py.File) -> ScaleFactors:
+        place = f"uns/spatial/{self.library}/scalefactors"
+        held = file[place] if self.library and place in file else {}
+        values = {key: held[key][()] for key in held}
+        return ScaleFactors(self.slide_name, f"{self.path}: /{place}", values)
+
+    def _inside(self, file: h5py.File) -> dict[str, SlideImage]:
+        images, factors = {}, self._own_factors(file)
+        for kind in ("hires", "lowres"):
+            member = f"uns/spatial/{self.library}/images/{kind}"
+            if self.library and member in file:
+                images[kind] = SlideImage(self.path, kind, factors.required(f"tissue_{kind}_scalef"), member)
+        return images
+
+    def _files_beside(self) -> tuple[Path | None, Path | None, ScaleFactors | None]:
+        if self.beside is None:
+            return None, None, None
+        files = spatial_files(self.slide_name, self.beside)
+        factors = files.one("scale_factors")
+        read = None if factors is None else read_scale_factors(factors, self.slide_name)
+        return files.one("hires"), files.one("lowres"), read
+
+    def _source_image(self) -> tuple[SlideImage | None, tuple[str, ...]]:
+        """metadata['source_image_path'], absolute or beside the file: scanpy keeps the path, not the pixels."""
+        import h5py
+
+        with reading(self.slide_name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
+            place = f"uns/spatial/{self.library}/metadata/source_image_path"
+            text = file[place].asstr()[()] if self.library and place in file else ""
+        if not text:
+            return None, ()
+        for path in (self.path.parent / text, self.path.parent / Path(text).name):
+            if path.is_file():
+                return SlideImage(path, "fullres"), ()
+        return None, (f"the full-resolution image {text} is not here",)

@@ -1,0 +1,1 @@
+"""Legacy spatial transcriptomics: her2st, ST-Net, the ST pipeline."""

@@ -1,0 +1,1 @@
+"""Space Ranger's output folders, of all its versions."""

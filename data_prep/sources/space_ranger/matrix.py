@@ -1,0 +1,173 @@
+"""The 10x count matrix: an HDF5 file (Cell Ranger 3 and later) or the three files of a matrix folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from data_prep.gzipped import open_plain, plain_file
+from data_prep.slide.genes import GeneNames, gene_names
+from data_prep.slide.slide import SlideError
+from data_prep.slide.validation import whole_counts
+from data_prep.sources.reading import reading
+
+GENE_EXPRESSION = "Gene Expression"
+
+
+@dataclass(frozen=True)
+class Features:
+    """The rows of a matrix.
+
+    Attributes:
+        expressed: bool, rows that are gene expression (a CytAssist run may hold antibodies too).
+        genes: names of those rows.
+        notes: what was left out.
+    """
+
+    expressed: np.ndarray
+    genes: GeneNames
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TenxMatrix:
+    """A matrix. barcodes: [N] str; counts: [N, G] CSR int32 over `features.genes`."""
+
+    barcodes: np.ndarray
+    counts: sparse.csr_matrix
+    features: Features
+
+
+@dataclass(frozen=True)
+class MatrixFiles:
+    """Where a matrix is.
+
+    Attributes:
+        counts: the HDF5 file, or matrix.mtx[.gz] with `barcodes` and `features` (genes.tsv of old) beside.
+        raw: all spots of the array, not only those under tissue.
+    """
+
+    counts: Path
+    barcodes: Path | None = None
+    features: Path | None = None
+    raw: bool = False
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(path for path in (self.counts, self.barcodes, self.features) if path is not None)
+
+    def read_features(self, slide_name: str) -> Features:
+        """The genes alone.
+
+        Raises:
+            SlideError: damaged, or not of the wanted form.
+        """
+        if self.features is not None:
+            return self._features_tsv(slide_name, self.features)
+        with reading(slide_name, self.counts), plain_file(self.counts) as path:
+            return self._features_h5(slide_name, path)
+
+    def read(self, slide_name: str) -> TenxMatrix:
+        """Everything.
+
+        Raises:
+            SlideError: damaged, arrays that make no matrix, or values that are not counts.
+        """
+        if self.features is not None and self.barcodes is not None:
+            return self._read_mtx(slide_name, self.barcodes, self.features)
+        return self._read_h5(slide_name)
+
+    def _features_h5(self, slide_name: str, path: Path) -> Features:
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            if "matrix/features" not in file:
+                raise SlideError(slide_name, f"{self.counts} has no /matrix/features; Cell Ranger 3 or later is wanted")
+            features = file["matrix/features"]
+            kinds, ids, symbols = (features[key].asstr()[()] for key in ("feature_type", "id", "name"))
+            genomes = sorted(set(features["genome"].asstr()[()])) if "genome" in features else []
+        return self._features(slide_name, kinds, ids, symbols, genomes)
+
+    def _features_tsv(self, slide_name: str, path: Path) -> Features:
+        """features.tsv (id, name, type; no header) or genes.tsv (id, name)."""
+        with reading(slide_name, path), open_plain(path) as file:
+            table = pd.read_csv(file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
+        columns = [table[column].to_numpy(dtype=object) for column in table.columns]
+        if len(columns) == 1 and "," in str(columns[0][0]):
+            raise SlideError(
+                slide_name, f"{path} begins {str(columns[0][0])[:60]!r}; columns separated by tabs are wanted: id, name"
+            )
+        kinds = columns[2] if len(columns) > 2 else np.full(len(table), GENE_EXPRESSION, dtype=object)
+        return self._features(slide_name, kinds, columns[0], columns[1] if len(columns) > 1 else columns[0], [])
+
+    def _features(
+        self, slide_name: str, kinds: np.ndarray, ids: np.ndarray, symbols: np.ndarray, genomes: list[str]
+    ) -> Features:
+        expressed = kinds == GENE_EXPRESSION
+        if not expressed.any():
+            raise SlideError(
+                slide_name,
+                f"{self.features or self.counts} has no feature of type {GENE_EXPRESSION!r}; "
+                f"it has {sorted(set(kinds))}",
+            )
+        others, times = np.unique(kinds[~expressed].astype(str), return_counts=True)
+        notes = [f"left out {count} features of type {kind}" for kind, count in zip(others, times, strict=True)]
+        if len([genome for genome in genomes if genome]) > 1:
+            notes.append(f"genes of several genomes: {', '.join(genomes)}")
+        names = gene_names(ids[expressed].tolist(), symbols[expressed].tolist())
+        return Features(expressed, names, tuple(notes))
+
+    def _read_h5(self, slide_name: str) -> TenxMatrix:
+        import scanpy
+
+        with reading(slide_name, self.counts), plain_file(self.counts) as path:
+            features = self._features_h5(slide_name, path)
+            self._check_h5(slide_name, path, len(features.expressed))
+            table = scanpy.read_10x_h5(path, gex_only=True)
+        return TenxMatrix(
+            table.obs_names.to_numpy(dtype=str), whole_counts(slide_name, table.X, str(self.counts)), features
+        )
+
+    def _check_h5(self, slide_name: str, path: Path, features: int) -> None:
+        """Refuse arrays that do not make a sparse matrix: scipy takes them unasked, and the process dies in C."""
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            indptr, indices = file["matrix/indptr"][()], file["matrix/indices"][()]
+            genes, spots = (int(side) for side in file["matrix/shape"][()])
+            values, barcodes = len(file["matrix/data"]), len(file["matrix/barcodes"])
+        if (genes, spots) != (features, barcodes):
+            raise SlideError(
+                slide_name,
+                f"{self.counts}: shape says {genes} genes and {spots} spots; there are {features} and {barcodes}",
+            )
+        bounds = len(indptr) == spots + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
+        if not bounds or int(indptr[-1]) != values or len(indices) != values:
+            raise SlideError(slide_name, f"{self.counts}: indptr, indices and data do not fit {spots} spots")
+        if values and not 0 <= int(indices.min()) <= int(indices.max()) < genes:
+            raise SlideError(
+                slide_name,
+                f"{self.counts}: indices run from {indices.min()} to {indices.max()}; there are {genes} genes",
+            )
+
+    def _read_mtx(self, slide_name: str, barcodes: Path, features: Path) -> TenxMatrix:
+        """scipy's reader, which scanpy.read_10x_mtx calls too; that one takes neither genes.tsv.gz nor features.tsv."""
+        from scipy.io import mmread
+
+        rows = self._features_tsv(slide_name, features)
+        with reading(slide_name, barcodes), open_plain(barcodes) as file:
+            names = pd.read_csv(file, sep="\t", header=None, dtype=str)[0].to_numpy(dtype=str)
+        with reading(slide_name, self.counts), open_plain(self.counts) as file:
+            matrix = sparse.csc_matrix(mmread(file, spmatrix=True))
+        if matrix.shape != (len(rows.expressed), len(names)):
+            raise SlideError(
+                slide_name,
+                f"{self.counts} is {matrix.shape[0]} x {matrix.shape[1]}, but {features.name} has "
+                f"{len(rows.expressed)} features and {barcodes.name} {len(names)} barcodes",
+            )
+        counts = whole_counts(slide_name, sparse.csr_matrix(matrix.T)[:, rows.expressed], str(self.counts))
+        return TenxMatrix(names, counts, rows)

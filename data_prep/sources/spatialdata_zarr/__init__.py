@@ -1,0 +1,1 @@
+"""SpatialData zarr stores."""

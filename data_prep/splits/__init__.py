@@ -1,0 +1,1 @@
+"""Slides divided into train, val and test by patient or study."""
