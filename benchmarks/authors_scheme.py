@@ -11,8 +11,9 @@ from step_times import WARM_UP, Times, now
 from stock_loaders import files_loader, write_files
 from torch import Tensor
 
-from stalign_pl.data.transform import ModelInputs
-from stalign_pl.models import Embeddings, STAlign
+from stalign_pl.batch.embeddings import Embeddings
+from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.models import STAlign
 
 NEGATIVES, TEMPERATURE = 5, 0.1
 

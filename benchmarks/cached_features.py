@@ -26,14 +26,14 @@ import numpy as np
 import torch
 from machine import machine, write_results
 
-from stalign_pl.configured_parts import ConfiguredParts
-from stalign_pl.data.batch import CachedFeatures, SpotBatch
-from stalign_pl.data.feature_cache import FeatureCache, FeatureRows
-from stalign_pl.data.plan import training_plan
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.feature_making import FeatureMaker
+from stalign_pl.batch.spot_batch import CachedFeatures, SpotBatch
+from stalign_pl.cli.from_config import ConfiguredParts
+from stalign_pl.data.epoch.plan import training_plan
+from stalign_pl.data.feature_making import FeatureMaker
+from stalign_pl.data.features.cache import FeatureCache, FeatureRows
+from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.models import cacheable_streams, fingerprint
-from stalign_pl.optimizer import adamw
+from stalign_pl.training.optimizer import adamw
 
 STREAM = "niche_image"
 VIEWS = 2

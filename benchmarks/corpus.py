@@ -79,11 +79,11 @@ def build(out: Path, slides: int, spots: int) -> dict[str, float]:
 
 def read(out: Path, threads: int) -> dict[str, float]:
     """Read one epoch."""
-    from stalign_pl.data.loader import BatchLoader
-    from stalign_pl.data.niche import NicheConfig
-    from stalign_pl.data.plan import Composition, training_plan
-    from stalign_pl.data.reader import BatchReader
-    from stalign_pl.data.shards import ShardSet
+    from stalign_pl.data.epoch.plan import Composition, training_plan
+    from stalign_pl.data.niches.config import NicheConfig
+    from stalign_pl.data.reading.loader import BatchLoader
+    from stalign_pl.data.reading.reader import BatchReader
+    from stalign_pl.data.shards.shard_set import ShardSet
 
     slides = ShardSet(out).slides
     sizes = {number: len(slide) for number, slide in slides.items()}

@@ -24,9 +24,10 @@ import torch
 from machine import machine, memory, write_results
 from torch import Tensor
 
-from stalign_pl.gene_panel import GenePanel
+from stalign_pl.batch.gene_panel import GenePanel
+from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.models import ABFN, GeneMLP, LastBlocks, LowRank, NicheGeneTransformer, STAlign, TimmStream
-from stalign_pl.objectives import SpotIds, ThreeLevelLoss
+from stalign_pl.objectives import ThreeLevelLoss
 
 GENES, ROWS, SIZE = 19_264, 8, 224
 UNI = {"init_values": 1e-5, "dynamic_img_size": True}

@@ -30,9 +30,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from training_models import SIZES, UNI, stalign
 
-from stalign_pl.data.plan import Composition
-from stalign_pl.models import Embeddings
-from stalign_pl.objectives import SpotIds, ThreeLevelLoss
+from stalign_pl.batch.embeddings import Embeddings
+from stalign_pl.batch.spot_ids import SpotIds
+from stalign_pl.data.epoch.plan import Composition
+from stalign_pl.objectives import ThreeLevelLoss
 
 STEP_GOAL, MFU_GOAL = 0.95, 0.4
 REPEATS, WARM_UP = 10, 3

@@ -31,12 +31,12 @@ import torch
 from machine import machine, write_results
 from stock_loaders import columns_of, files_loader, webdataset_loader, write_files
 
-from stalign_pl.data.loader import BatchLoader
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.plan import Composition, Plan, training_plan
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.shards import ShardSet, SlideShard
-from stalign_pl.data.tar_bytes import TarBytes
+from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.reading.loader import BatchLoader
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
+from stalign_pl.data.shards.tar_bytes import TarBytes
 
 NICHES = {"K = 3": NicheConfig(k=3), "K = 6": NicheConfig(k=6), "K = 18": NicheConfig(k=18, rings=2)}
 PROCESSES = 4

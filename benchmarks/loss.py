@@ -30,7 +30,9 @@ import torch.nn.functional as F
 from machine import machine, memory, write_results
 from torch import Tensor
 
-from stalign_pl.objectives import Pairs, Retrieval, SpotIds, World, pairwise_sigmoid, symmetric_info_nce
+from stalign_pl.batch.spot_ids import SpotIds
+from stalign_pl.distributed import World
+from stalign_pl.objectives import Pairs, Retrieval, pairwise_sigmoid, symmetric_info_nce
 
 DIM, SLIDE, LIMIT = 512, 64, 4 * 2**30
 COMPARED = (4096, 8192, 16384)

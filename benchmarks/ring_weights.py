@@ -22,9 +22,9 @@ from paired_table import spread
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from stalign_pl.data.niche import WHOLE
-from stalign_pl.data.shards import ShardSet, SlideShard
-from stalign_pl.niche_counts import SLACK
+from stalign_pl.data.niches.config import WHOLE
+from stalign_pl.data.niches.of_slide import SLACK
+from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 
 HELD_OUT = ("P07", "P08", "P09", "P10")
 SET_ASIDE = 0.1

@@ -32,11 +32,11 @@ from linked_slides import link
 from machine import machine, memory, write_results
 
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.loader import BatchLoader
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.plan import Composition, Plan, training_plan
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.reading.loader import BatchLoader
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.shards.shard_set import ShardSet
 from stalign_pl.shard_format import Manifest
 
 GOAL_SECONDS, GOAL_GROWTH, GOAL_COST = 5.0, 64 << 20, 0.1

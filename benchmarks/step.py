@@ -35,14 +35,15 @@ from machine import machine, write_results
 from step_times import WARM_UP, Times, now
 from training_models import SIZES, Size, stalign
 
+from stalign_pl.batch.embeddings import Embeddings
+from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.gene_selection import GeneSelection
-from stalign_pl.data.plan import Composition
-from stalign_pl.data.transform import ModelInputs
-from stalign_pl.models import Embeddings, STAlign
-from stalign_pl.module import STAlignModule
+from stalign_pl.data.epoch.plan import Composition
+from stalign_pl.data.genes.selection import GeneSelection
+from stalign_pl.models import STAlign
 from stalign_pl.objectives import ThreeLevelLoss
-from stalign_pl.schedules import OptimizerConfig
+from stalign_pl.training.module import STAlignModule
+from stalign_pl.training.optimizer import OptimizerConfig
 
 GOAL = 0.95
 KINDS = ("whole", "resident", "authors")

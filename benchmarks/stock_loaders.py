@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stalign_pl.data.batch import CountPairs, SpotBatch
+from stalign_pl.batch.spot_batch import CountPairs, SpotBatch
 
 PANEL = 4384
 """Genes of a dense expression vector, as in the authors' code."""

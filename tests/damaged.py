@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.data.shards.shard_set import ShardSet
 from stalign_pl.shard_format import INDEX_COLUMN
 
 

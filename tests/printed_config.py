@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stalign_pl.__main__ import main
+from stalign_pl.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 

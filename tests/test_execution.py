@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from stalign_pl.batch.row_keys import RowKeys
+from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.errors import ConfigError
-from stalign_pl.execution import Execution, prepare
 from stalign_pl.models import GeneMLP, NicheGeneTransformer, STAlign, TimmStream, keyed_dropout
-from stalign_pl.objectives import SpotIds, ThreeLevelLoss
+from stalign_pl.objectives import ThreeLevelLoss
+from stalign_pl.training.execution import Execution, prepare
 from tests.models.test_stalign import batch, small
 
 ROWS = 6

@@ -7,8 +7,7 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.optimizer import takes_fused
-from stalign_pl.schedules import OptimizerConfig
+from stalign_pl.training.optimizer import OptimizerConfig, takes_fused
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FULL, BF16 = Precision(), MixedPrecision("bf16-mixed", "cpu")

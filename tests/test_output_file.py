@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stalign_pl import clusters_command, genes_command, plan_command
+from stalign_pl.cli import clusters as clusters_command
+from stalign_pl.cli import genes as genes_command
+from stalign_pl.cli import plan as plan_command
 from stalign_pl.files import output_file
 
 

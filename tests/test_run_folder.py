@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from stalign_pl.callbacks import AtomicCheckpointIO
 from stalign_pl.errors import ConfigError
-from stalign_pl.run_folder import find_checkpoint, resume_point, set_aside_earlier_run
-from stalign_pl.run_loggers import MetricsCSV
+from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
+from stalign_pl.runs.folder import find_checkpoint, resume_point, set_aside_earlier_run
+from stalign_pl.runs.loggers import MetricsCSV
 
 
 def rows(run: Path) -> list[dict[str, str]]:

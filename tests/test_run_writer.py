@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from stalign_pl.callbacks import AtomicCheckpointIO
 from stalign_pl.errors import TrainingError
-from stalign_pl.run_loggers import MetricsCSV
-from stalign_pl.run_writer import RunWriter
+from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
+from stalign_pl.runs.loggers import MetricsCSV
+from stalign_pl.runs.writer import RunWriter
 
 
 @pytest.fixture(autouse=True)

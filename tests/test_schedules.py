@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.schedules import OptimizerConfig, learning_rate, weight_decay
+from stalign_pl.training.optimizer import OptimizerConfig, learning_rate, weight_decay
 
 STEPS = 200
 CONFIG = OptimizerConfig(lr=2e-3, final_lr=1e-5, warmup=0.1, weight_decay=0.04, final_weight_decay=0.4)

@@ -61,7 +61,7 @@ def _calls(tmp_path: Path, script: str, *arguments: str, **variables: str) -> li
 
 def _parse_by_stalign(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """`--print_config` parses everything and stops before anything is built."""
-    from stalign_pl.cli import STAlignCLI
+    from stalign_pl.cli.lightning import STAlignCLI
 
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(sys, "argv", ["stalign_pl", *arguments, "--print_config"])

@@ -9,7 +9,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from stalign_pl.evaluated import Evaluated
+from stalign_pl.training.evaluation_step import Evaluated
 
 
 @dataclass

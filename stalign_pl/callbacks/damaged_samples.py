@@ -6,9 +6,9 @@ import torch
 import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
 
-from stalign_pl.data.damage import Damaged, too_many
+from stalign_pl.batch.damage import Damaged, too_many
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.loader import BatchLoader
+from stalign_pl.data.reading.loader import BatchLoader
 
 EVERY = 10
 """Batches between two looks of several ranks at each other: to read a sum off the device makes the host wait for it."""

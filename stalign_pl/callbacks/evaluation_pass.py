@@ -11,11 +11,11 @@ from lightning import Callback, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from stalign_pl.callbacks.collected import Collected, Table
-from stalign_pl.callbacks.run_results import merge_results, provenance
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.evaluated import EvaluationStep
 from stalign_pl.evaluation.results import Row
-from stalign_pl.module import STAlignModule
+from stalign_pl.runs.results import merge_results, provenance
+from stalign_pl.training.evaluation_step import EvaluationStep
+from stalign_pl.training.module import STAlignModule
 
 
 @dataclass

@@ -10,11 +10,10 @@ import numpy as np
 
 from stalign_pl.callbacks.collected import Table
 from stalign_pl.callbacks.evaluation_pass import EvaluationCallback, SlideReport
-from stalign_pl.callbacks.oracle import read_oracle
 from stalign_pl.callbacks.shared_genes import fitting_counts, fitting_spots, shared_genes
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.section import read_section
-from stalign_pl.data.shards import SlideShard
+from stalign_pl.data.shards.section import read_section
+from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.canvas import save_figure
 from stalign_pl.evaluation.expression import (
@@ -24,6 +23,7 @@ from stalign_pl.evaluation.expression import (
     score_genes,
 )
 from stalign_pl.evaluation.figures import expression_figure
+from stalign_pl.evaluation.oracle import read_oracle
 from stalign_pl.evaluation.results import Row
 from stalign_pl.evaluation.ridge import fit_ridge
 

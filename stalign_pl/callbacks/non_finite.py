@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from stalign_pl.data.transform import ModelInputs
+from stalign_pl.batch.features import Features
+from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.distributed import World, all_gather
 from stalign_pl.errors import ConfigError, TrainingError
-from stalign_pl.features import Features
-from stalign_pl.objectives import World, all_gather
 
 SLIDES, SPOTS = 3, 4
 """How many slides of a batch a message names, and how many spots of each."""

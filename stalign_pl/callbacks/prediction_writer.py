@@ -10,15 +10,15 @@ from lightning import Callback, Trainer
 
 from stalign_pl.callbacks.collected import Collected, Table
 from stalign_pl.callbacks.gene_prediction import find_targets, ridge_prediction
-from stalign_pl.callbacks.run_results import provenance
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.section import read_section
-from stalign_pl.data.shards import SlideShard
+from stalign_pl.data.shards.section import read_section
+from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.evaluated import Evaluated
 from stalign_pl.evaluation.domains import DomainResult, spatial_domains
 from stalign_pl.files import replacing
-from stalign_pl.module import STAlignModule
+from stalign_pl.runs.results import provenance
+from stalign_pl.training.evaluation_step import Evaluated
+from stalign_pl.training.module import STAlignModule
 
 
 class PredictionWriter(Callback):

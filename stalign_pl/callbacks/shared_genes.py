@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.niche_sums import niche_sums
-from stalign_pl.data.shards import SlideShard
+from stalign_pl.data.reading.niche_table import niche_sums
+from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.evaluation.expression import shared_panel
 
 if TYPE_CHECKING:

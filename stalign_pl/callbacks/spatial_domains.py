@@ -10,19 +10,19 @@ from lightning import LightningModule, Trainer
 
 from stalign_pl.callbacks.collected import Table
 from stalign_pl.callbacks.evaluation_pass import EvaluationCallback, SlideReport
-from stalign_pl.callbacks.oracle import read_oracle
 from stalign_pl.callbacks.shared_genes import SharedGenes, fitting_counts, fitting_niches, shared_genes
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.niche_sums import niche_sums
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.section import Section, check_label, read_section
-from stalign_pl.data.shards import SlideShard
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.reading.niche_table import niche_sums
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.shards.section import Section, check_label, read_section
+from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.baselines import MAX_ROUNDS, TrainingPCA, coordinates, raw_image_features, smoothed_pca
 from stalign_pl.evaluation.canvas import save_figure
 from stalign_pl.evaluation.domains import DomainResult, Readout, spatial_domains
 from stalign_pl.evaluation.figures import domains_figure
+from stalign_pl.evaluation.oracle import read_oracle
 from stalign_pl.evaluation.results import Row, Split
 
 PAIRS = ("spot_pair", "niche_pair")

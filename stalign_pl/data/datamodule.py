@@ -11,28 +11,29 @@ import numpy as np
 from lightning import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
-from stalign_pl.data.augmentation import Augmentation
-from stalign_pl.data.batch import SpotBatch
-from stalign_pl.data.clusters import ClusterTable, read_clusters, with_pair_draws
-from stalign_pl.data.damage import allowed
-from stalign_pl.data.division import divide
-from stalign_pl.data.feature_cache import FeatureCache, FeatureRows
-from stalign_pl.data.feature_settings import FeatureSettings
-from stalign_pl.data.gene_selection import GeneSelection
-from stalign_pl.data.loader import BatchLoader
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.pictures import Interpolation
-from stalign_pl.data.plan import Composition, Plan, reading_plan, training_plan
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.shards import ShardSet, SlideShard
-from stalign_pl.data.staging import Staging
-from stalign_pl.data.transform import BatchTransform, ModelInputs
-from stalign_pl.data.vocabulary import Vocabulary, build_vocabulary, measured_counts
+from stalign_pl.batch.damage import allowed
+from stalign_pl.batch.features import Fingerprint
+from stalign_pl.batch.gene_panel import GenePanel
+from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.spot_batch import SpotBatch
+from stalign_pl.data.epoch.clusters import ClusterTable, read_clusters, with_pair_draws
+from stalign_pl.data.epoch.division import divide
+from stalign_pl.data.epoch.plan import Composition, Plan, reading_plan, training_plan
+from stalign_pl.data.features.cache import FeatureCache, FeatureRows
+from stalign_pl.data.features.settings import FeatureSettings
+from stalign_pl.data.genes.selection import GeneSelection
+from stalign_pl.data.genes.vocabulary import Vocabulary, build_vocabulary, measured_counts
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.pictures.augmentation import Augmentation
+from stalign_pl.data.pictures.resize import Interpolation
+from stalign_pl.data.reading.loader import BatchLoader
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
+from stalign_pl.data.shards.staging import Staging
+from stalign_pl.data.transform import BatchTransform
 from stalign_pl.draws import Draws, no_draws
 from stalign_pl.errors import ConfigError, listed
-from stalign_pl.features import Fingerprint
 from stalign_pl.files import content_sha256
-from stalign_pl.gene_panel import GenePanel
 
 
 class STAlignData(LightningDataModule):

@@ -3,52 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.batch.features import Features
+from stalign_pl.batch.inputs import GeneTargets, ModelInputs
 from stalign_pl.batch.row_keys import RowKeys
-from stalign_pl.data.augmentation import DRAWS, Augmentation, shuffled_within_slide
-from stalign_pl.data.batch import CountPairs, SpotBatch
-from stalign_pl.data.colour import recoloured
-from stalign_pl.data.expression import log_normalised
-from stalign_pl.data.pictures import Interpolation, show
-from stalign_pl.data.shards import SlideShard
-from stalign_pl.data.stain import slide_colour
-from stalign_pl.data.vocabulary import Vocabulary
-from stalign_pl.features import Features
-from stalign_pl.objectives import GeneTargets, SpotIds
-
-
-@dataclass(frozen=True)
-class ModelInputs:
-    """What the model and the loss take.
-
-    Attributes:
-        ids: who the rows are.
-        spot_image, niche_image: float32 [B, 3, size, size] in [0, 1], or the encoder's features where they are cached.
-        spot_genes, niche_genes: float32 [B, G], log1p of scaled counts; 0 where not measured; or features.
-        measured: bool [B, G]; False also where augmentation hides a gene.
-        targets: the same expression with nothing hidden, for gene regression.
-    """
-
-    ids: SpotIds
-    spot_image: Tensor | Features
-    spot_genes: Tensor | Features
-    niche_image: Tensor | Features
-    niche_genes: Tensor | Features
-    measured: Tensor
-    targets: GeneTargets
-
-    def of(self, stream: str) -> tuple[Tensor | Features, ...]:
-        """What a stream of the model takes."""
-        scale, kind = stream.split("_")
-        if kind == "image":
-            return (getattr(self, stream),)
-        return getattr(self, f"{scale}_genes"), self.measured
+from stalign_pl.batch.spot_batch import CountPairs, SpotBatch
+from stalign_pl.batch.spot_ids import SpotIds
+from stalign_pl.data.genes.normalise import log_normalised
+from stalign_pl.data.genes.vocabulary import Vocabulary
+from stalign_pl.data.pictures.augmentation import DRAWS, Augmentation, shuffled_within_slide
+from stalign_pl.data.pictures.colour import recoloured
+from stalign_pl.data.pictures.resize import Interpolation, show
+from stalign_pl.data.shards.shard_set import SlideShard
+from stalign_pl.data.slide_tables import slide_colour
 
 
 class BatchTransform(nn.Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.errors import ConfigError, check_sizes
-from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.attention import TransformerBlock
 from stalign_pl.models.dropout import SpotDropout
 

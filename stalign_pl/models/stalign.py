@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.batch.embeddings import Embeddings
+from stalign_pl.batch.features import STREAMS, Features
+from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.errors import ConfigError, check_sizes
-from stalign_pl.features import STREAMS, Features
-from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models.dropout import number_dropouts
 from stalign_pl.models.frozen import frozen_prefixes
 from stalign_pl.models.fusion import Fusion
-from stalign_pl.models.image import TimmStream
+from stalign_pl.models.image.stream import TimmStream
 
 if TYPE_CHECKING:
-    from stalign_pl.preparation import Preparation, SlideSpots
+    from stalign_pl.export.preparation import Preparation, SlideSpots
 
 FUSED = {"spot": ("spot_image", "spot_gene"), "niche": ("niche_image", "niche_gene")}
 """Scale -> its streams, image and gene."""
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """What the model says of a batch of spots, not normalised: unimodal [B, dim], fused [B, out of the fusion].
-
-    None is what the model has no part for, what was not asked for, or what lacks its input.
-    """
-
-    spot_image: Tensor | None
-    spot_gene: Tensor | None
-    niche_image: Tensor | None
-    niche_gene: Tensor | None
-    spot: Tensor | None
-    niche: Tensor | None
 
 
 class STAlign(nn.Module):
@@ -99,13 +85,13 @@ class STAlign(nn.Module):
         cls, folder: str | Path, sources: Mapping[str, str] | None = None, revision: str | None = None
     ) -> STAlign:
         """An exported model in eval mode, from a folder or by OWNER/NAME from the hub: see `hub.from_pretrained`."""
-        from stalign_pl.hub import from_pretrained
+        from stalign_pl.export.pretrained import from_pretrained
 
         return from_pretrained(folder, sources, revision)
 
     def embed(self, spots: SlideSpots, batch: int = 64) -> Embeddings:
         """Embed a slide's spots, pictures and raw counts as they are: see `hub.embed`."""
-        from stalign_pl.hub import embed
+        from stalign_pl.export.pretrained import embed
 
         return embed(self, spots, batch)
 

@@ -1,13 +1,11 @@
 """The contrastive losses: tensors in, scalars out. They know the process group, no model, no trainer and no config."""
 
-from stalign_pl.distributed import World, all_gather
 from stalign_pl.objectives.contrastive import Contrast
-from stalign_pl.objectives.ids import SpotIds
 from stalign_pl.objectives.info_nce import symmetric_info_nce
 from stalign_pl.objectives.losses import ThreeLevelLoss, ThreeLevelPairedLoss, ThreeLevelSigmoidLoss
 from stalign_pl.objectives.paired import PairedNegatives, paired_info_nce
 from stalign_pl.objectives.pairs import Pairs
-from stalign_pl.objectives.regression import GeneRegression, GeneTargets, RegressionConfig
+from stalign_pl.objectives.regression import GeneRegression, RegressionConfig
 from stalign_pl.objectives.retrieval import Retrieval
 from stalign_pl.objectives.sigmoid import pairwise_sigmoid
 from stalign_pl.objectives.three_level import LossTerms, ThreeLevelObjective
@@ -15,19 +13,15 @@ from stalign_pl.objectives.three_level import LossTerms, ThreeLevelObjective
 __all__ = [
     "Contrast",
     "GeneRegression",
-    "GeneTargets",
     "LossTerms",
     "PairedNegatives",
     "Pairs",
     "RegressionConfig",
     "Retrieval",
-    "SpotIds",
     "ThreeLevelLoss",
     "ThreeLevelObjective",
     "ThreeLevelPairedLoss",
     "ThreeLevelSigmoidLoss",
-    "World",
-    "all_gather",
     "paired_info_nce",
     "pairwise_sigmoid",
     "symmetric_info_nce",

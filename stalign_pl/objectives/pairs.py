@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.distributed import World
-from stalign_pl.objectives.ids import SpotIds
 
 CHUNK = 1024
 """Rows of which the logits are held at once, where a configuration does not say."""

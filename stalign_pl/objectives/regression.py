@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.batch.inputs import GeneTargets
 from stalign_pl.distributed import World
 from stalign_pl.errors import ConfigError
 from stalign_pl.objectives.three_level import LossTerms
 
 if TYPE_CHECKING:
-    from stalign_pl.gene_panel import GenePanel
-    from stalign_pl.models import Embeddings
+    from stalign_pl.batch.embeddings import Embeddings
+    from stalign_pl.batch.gene_panel import GenePanel
 
 Scale = Literal["panel", "none"]
 ImageTarget = Literal["spot", "niche"]
@@ -67,20 +68,6 @@ class RegressionConfig:
     def target(self, name: str) -> ImageTarget:
         """Whose expression a regression is of."""
         return self.image_target if name == "image_to_gene" else "niche" if name == "niche_to_gene" else "spot"
-
-
-@dataclass(frozen=True)
-class GeneTargets:
-    """Expression as it was measured, genes that augmentation hides from the model included.
-
-    Attributes:
-        spot, niche: float [b, G], log1p of scaled counts, not standardised.
-        measured: bool [b, G], genes that the row's slide measured; others have no effect.
-    """
-
-    spot: Tensor
-    niche: Tensor
-    measured: Tensor
 
 
 class GeneRegression(nn.Module):

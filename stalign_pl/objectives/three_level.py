@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.distributed import World
 from stalign_pl.errors import ConfigError
 from stalign_pl.objectives.contrastive import Contrast
 from stalign_pl.objectives.diagnostics import alignment_share, masked_share, paired_shares, ratios, uniformity_shares
-from stalign_pl.objectives.ids import SpotIds
 from stalign_pl.objectives.paired import PairedNegatives
 from stalign_pl.objectives.pairs import Pairs
 from stalign_pl.objectives.retrieval import Retrieval, Shares
 
 if TYPE_CHECKING:
-    from stalign_pl.models import Embeddings
+    from stalign_pl.batch.embeddings import Embeddings
 
 CONTRASTS = {
     "spot": ("spot_image", "spot_gene"),

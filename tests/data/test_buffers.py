@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from stalign_pl.data.buffers import KEPT, BatchBuffers
+from stalign_pl.batch.buffers import KEPT, BatchBuffers
 
 
 def test_memory_comes_back_when_the_last_view_of_it_is_gone() -> None:

@@ -12,14 +12,15 @@ import pytest
 import torch
 from scipy import sparse
 
-from stalign_pl.__main__ import main
-from stalign_pl.data.augmentation import DRAWS, Augmentation
-from stalign_pl.data.clusters import cluster_spots, read_clusters, with_pair_draws
+from stalign_pl.cli.main import main
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.data.epoch.clusters import read_clusters, with_pair_draws
+from stalign_pl.data.pictures.augmentation import DRAWS, Augmentation
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.shards.shard_set import ShardSet
 from stalign_pl.draws import uniform
 from stalign_pl.errors import ConfigError
+from stalign_pl.evaluation.clusters import cluster_spots
 
 
 def made(shards: Path, out: Path, *more: str) -> int:

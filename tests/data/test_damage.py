@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from stalign_pl.data import reader as reader_module
-from stalign_pl.data.damage import Damaged, allowed, too_many
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.batch.damage import Damaged, allowed, too_many
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.reading import reader as reader_module
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.shards.shard_set import ShardSet
 from stalign_pl.errors import ConfigError, ShardError
 from tests.damaged import overwrite
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from stalign_pl.data import reader as reader_module
-from stalign_pl.data.augmentation import Augmentation
-from stalign_pl.data.batch import CachedFeatures
-from stalign_pl.data.buffers import BatchBuffers
-from stalign_pl.data.feature_cache import FeatureRows
-from stalign_pl.data.feature_file import checksum, new_features, open_features
-from stalign_pl.data.feature_settings import FeatureSettings, differences
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.shards import ShardSet
-from stalign_pl.data.tar_bytes import TarBytes
+from stalign_pl.batch.buffers import BatchBuffers
+from stalign_pl.batch.spot_batch import CachedFeatures
+from stalign_pl.data.features.cache import FeatureRows
+from stalign_pl.data.features.file import checksum, new_features, open_features
+from stalign_pl.data.features.settings import FeatureSettings, differences
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.pictures.augmentation import Augmentation
+from stalign_pl.data.reading import reader as reader_module
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.shards.shard_set import ShardSet
+from stalign_pl.data.shards.tar_bytes import TarBytes
 from stalign_pl.errors import ConfigError
 
 SPOTS = 20

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stalign_pl.data.gene_selection import GeneSelection, choose_genes, rank_genes
-from stalign_pl.data.shards import ShardSet, SlideShard
-from stalign_pl.data.vocabulary import build_vocabulary
+from stalign_pl.data.genes.selection import GeneSelection, choose_genes, rank_genes
+from stalign_pl.data.genes.vocabulary import build_vocabulary
+from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format import GeneTable
 

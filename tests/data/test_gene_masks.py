@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from stalign_pl.batch.row_keys import GENE_MASK
-from stalign_pl.data.augmentation import Augmentation
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.reader import BatchReader
+from stalign_pl.data.pictures.augmentation import Augmentation
+from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.draws import uniform
 
 STILL = {"flips": False, **dict.fromkeys(("zoom", "shift", "brightness", "contrast", "stain"), 0.0)}

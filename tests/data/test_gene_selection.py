@@ -16,10 +16,10 @@ from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
 from data_prep.splits.inputs import read_slides
 from data_prep.splits.schemes import SplitRequest, make_split
-from stalign_pl.__main__ import main
-from stalign_pl.data.gene_selection import GeneSelection, choose_genes, detected_in, rank_genes
-from stalign_pl.data.shards import ShardSet, SlideShard
-from stalign_pl.data.vocabulary import Vocabulary, build_vocabulary, few_measured, measured_counts
+from stalign_pl.cli.main import main
+from stalign_pl.data.genes.selection import GeneSelection, choose_genes, detected_in, rank_genes
+from stalign_pl.data.genes.vocabulary import Vocabulary, build_vocabulary, few_measured, measured_counts
+from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format import GeneTable
 from tests.tiny_cohort import GENES, write_matrix

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stalign_pl.data.batch import SpotBatch
-from stalign_pl.data.loader import BatchLoader
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.plan import Composition, Plan, training_plan
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.batch.spot_batch import SpotBatch
+from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.reading.loader import BatchLoader
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.shards.shard_set import ShardSet
 
 COMPOSITION = Composition(2, 8, 4)
 
@@ -107,7 +107,7 @@ class Readings:
 @pytest.fixture
 def readings(loader: BatchLoader, monkeypatch: pytest.MonkeyPatch) -> Readings:
     readings = Readings(loader)
-    monkeypatch.setattr("stalign_pl.data.loader.time", readings)
+    monkeypatch.setattr("stalign_pl.data.reading.loader.time", readings)
     monkeypatch.setattr(loader.reader, "read", readings.read)
     return readings
 

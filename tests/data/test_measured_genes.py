@@ -14,10 +14,10 @@ from scipy import sparse
 from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.gene_selection import GeneSelection
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.stain import slide_colour
+from stalign_pl.data.genes.selection import GeneSelection
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.slide_tables import slide_colour
 from stalign_pl.errors import ConfigError
 from tests.tiny_cohort import GENES, write_matrix
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stalign_pl.data.buffers import BatchBuffers
-from stalign_pl.data.member_counts import Members, SlideRows
+from stalign_pl.batch.buffers import BatchBuffers
+from stalign_pl.data.niches.members import Members, SlideRows
 
 
 class StoredCounts:

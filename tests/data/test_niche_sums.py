@@ -9,10 +9,10 @@ import anndata
 import numpy as np
 import pytest
 
-from stalign_pl.data import niche_sums as module
-from stalign_pl.data.niche import WHOLE, NicheConfig
-from stalign_pl.data.niche_sums import niche_sums
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.data.niches.config import WHOLE, NicheConfig
+from stalign_pl.data.reading import niche_table as module
+from stalign_pl.data.reading.niche_table import niche_sums
+from stalign_pl.data.shards.shard_set import ShardSet
 from tests.damaged import overwrite
 
 

@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 
-from stalign_pl.data.plan import PADDING, Composition, reading_plan, training_plan
+from stalign_pl.data.epoch.plan import PADDING, Composition, reading_plan, training_plan
 from stalign_pl.errors import ConfigError
 
 SIZES = dict(enumerate(np.random.default_rng(0).integers(64, 3000, 60).tolist()))

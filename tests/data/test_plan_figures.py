@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
-from stalign_pl.__main__ import main
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.plan import Composition, training_plan
-from stalign_pl.data.plan_figures import excluded_shares, excluded_spots, plan_figures
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.cli.main import main
+from stalign_pl.data.epoch.figures import excluded_shares, excluded_spots, plan_figures
+from stalign_pl.data.epoch.plan import Composition, training_plan
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.shards.shard_set import ShardSet
 
 NICHE = NicheConfig(k=3)
 COMPOSITION = Composition(2, 20, 4)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stalign_pl.data.loader import BatchLoader
-from stalign_pl.data.member_counts import evened
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.plan import Composition, Plan, training_plan
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.niches.members import evened
+from stalign_pl.data.reading.loader import BatchLoader
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.shards.shard_set import ShardSet
 from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format import sample_key
 

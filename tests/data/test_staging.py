@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stalign_pl.data import staging as staging_module
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.shards import ShardSet
-from stalign_pl.data.staging import Staging
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.shards import staging as staging_module
+from stalign_pl.data.shards.shard_set import ShardSet
+from stalign_pl.data.shards.staging import Staging
 from stalign_pl.errors import ConfigError, ShardError
 from tests.training.runs import arguments, run_here
 
@@ -114,7 +114,7 @@ def test_two_processes_copy_every_file_once(tiny_shards: Path, tmp_path: Path) -
 import sys
 from pathlib import Path
 from stalign_pl.data import staging
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.data.shards.shard_set import ShardSet
 copy = staging._copy
 staging._copy = lambda source, *rest: print(source.name, flush=True) or copy(source, *rest)
 shards = ShardSet(sys.argv[1])

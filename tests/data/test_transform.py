@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from stalign_pl.data.augmentation import Augmentation, shuffled_within_slide
-from stalign_pl.data.batch import CountPairs
+from stalign_pl.batch.spot_batch import CountPairs
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.pictures import show
-from stalign_pl.data.reader import BatchReader
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.pictures.augmentation import Augmentation, shuffled_within_slide
+from stalign_pl.data.pictures.resize import show
+from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.models import MissingGenes
 
 

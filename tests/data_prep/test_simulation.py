@@ -17,10 +17,10 @@ from data_prep.simulation.expression import draw_expression, draw_genes
 from data_prep.simulation.histology import draw_image
 from data_prep.simulation.parameters import CohortParameters
 from data_prep.simulation.tissue import compose, draw_tissue
-from stalign_pl.callbacks.oracle import read_oracle
-from stalign_pl.data.section import read_section
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.data.shards.section import read_section
+from stalign_pl.data.shards.shard_set import ShardSet
 from stalign_pl.errors import ConfigError
+from stalign_pl.evaluation.oracle import read_oracle
 
 SMALL = CohortParameters(
     patients=2, columns=10, rows=10, marker_genes=12, laminar_genes=8, flat_genes=20, oracle_draws=16

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stalign_pl.data.batch import CountPairs, SpotBatch
+from stalign_pl.batch.spot_batch import CountPairs, SpotBatch
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.gene_selection import GeneSelection
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.plan import Composition
-from stalign_pl.data.reader import BatchReader
-from stalign_pl.data.stain import slide_colour
-from stalign_pl.preparation import SlideSpots
+from stalign_pl.data.epoch.plan import Composition
+from stalign_pl.data.genes.selection import GeneSelection
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.reading.reader import BatchReader
+from stalign_pl.data.slide_tables import slide_colour
+from stalign_pl.export.preparation import SlideSpots
 
 
 def data_of_tiny(shards: Path) -> STAlignData:

@@ -13,12 +13,12 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from stalign_pl.data.niche import NicheConfig
+from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.errors import ConfigError
-from stalign_pl.hub import save_pretrained
+from stalign_pl.export.architecture import Architecture
+from stalign_pl.export.preparation import Preparation, SlideSpots
+from stalign_pl.export.pretrained import save_pretrained
 from stalign_pl.models import STAlign
-from stalign_pl.models.architecture import Architecture
-from stalign_pl.preparation import Preparation, SlideSpots
 from tests.models.panels import plain_panel
 from tests.models.test_scgpt import FIXTURE as SCGPT
 from tests.models.test_scgpt import PANEL, written
@@ -196,7 +196,9 @@ def test_a_folder_is_replaced_only_where_asked_and_only_an_export(tmp_path: Path
 def test_a_write_that_fails_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exported(tmp_path / "out", described())
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    monkeypatch.setattr("stalign_pl.hub.write_json", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "stalign_pl.export.pretrained.write_json", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         exported(tmp_path / "out", described(dim=4), overwrite=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

@@ -9,10 +9,10 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.niche import NicheConfig
-from stalign_pl.data.reader import BatchReader
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.niches.of_slide import niche_counts
+from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.errors import ConfigError
-from stalign_pl.niche_counts import niche_counts
 
 WHOLE_RINGS = {"k": None, "rings": 2}
 

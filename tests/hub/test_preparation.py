@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy import sparse
 
-from stalign_pl.data.colour import SlideColour
 from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.data.pictures.colour import SlideColour
 from stalign_pl.errors import ConfigError
-from stalign_pl.preparation import Preparation, SlideSpots, panel_columns
+from stalign_pl.export.preparation import Preparation, SlideSpots, panel_columns
 from tests.hub.shard_spots import as_user, read_rows
 from tests.models.panels import plain_panel
 

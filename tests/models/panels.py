@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stalign_pl.gene_panel import GenePanel
+from stalign_pl.batch.gene_panel import GenePanel
 
 
 def plain_panel(genes: int) -> GenePanel:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stalign_pl.features import Features
+from stalign_pl.batch.features import Features
 from stalign_pl.models import GeneMLP, LastBlocks, TimmStream, cacheable_streams, fingerprint
 from tests.models.panels import plain_panel
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.errors import ConfigError
-from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models import GeneMLP, MissingGenes, NicheGeneTransformer
 from stalign_pl.models.attention import Attention
 from tests.models.panels import plain_panel

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.errors import ConfigError
-from stalign_pl.gene_panel import GenePanel
 from stalign_pl.models import ScGPT, draws_from_generator
-from stalign_pl.models.scgpt_encoder import ScGPTEncoder, ScGPTShape
+from stalign_pl.models.scgpt.encoder import ScGPTEncoder, ScGPTShape
 from tests.models.test_stalign import batch, small
 
 FIXTURE = Path(__file__).parent / "fixtures" / "scgpt"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stalign_pl.models.value_bins import TIE_BITS, value_bins
+from stalign_pl.models.scgpt.value_bins import TIE_BITS, value_bins
 
 FIXTURE = Path(__file__).parent / "fixtures" / "scgpt"
 

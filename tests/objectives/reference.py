@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from stalign_pl.objectives import SpotIds
+from stalign_pl.batch.spot_ids import SpotIds
 
 CLUSTERS = 4
 

@@ -3,16 +3,10 @@
 import pytest
 import torch
 
+from stalign_pl.batch.spot_ids import SpotIds
+from stalign_pl.distributed import World
 from stalign_pl.errors import ConfigError
-from stalign_pl.objectives import (
-    PairedNegatives,
-    Pairs,
-    SpotIds,
-    World,
-    paired_info_nce,
-    pairwise_sigmoid,
-    symmetric_info_nce,
-)
+from stalign_pl.objectives import PairedNegatives, Pairs, paired_info_nce, pairwise_sigmoid, symmetric_info_nce
 from tests.objectives import reference
 from tests.objectives.reference import batch_ids
 

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.objectives.micro_batches import loss_by_parts, micro_batches
+from stalign_pl.training.micro_batches import loss_by_parts, micro_batches
 from tests.objectives.reference import part
 from tests.objectives.test_distributed import LOCAL, Towers, global_batch, outcome
 

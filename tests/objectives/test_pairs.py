@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from stalign_pl.batch.spot_ids import SpotIds
+from stalign_pl.distributed import World
 from stalign_pl.errors import ConfigError
-from stalign_pl.objectives import Pairs, SpotIds, World
+from stalign_pl.objectives import Pairs
 from stalign_pl.objectives.pairs import Masks
 from tests.objectives.reference import batch_ids, negatives_of
 

@@ -13,10 +13,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from stalign_pl.batch.gene_panel import GenePanel
+from stalign_pl.batch.inputs import GeneTargets
 from stalign_pl.errors import ConfigError
-from stalign_pl.gene_panel import GenePanel
-from stalign_pl.objectives import GeneRegression, GeneTargets, RegressionConfig
-from stalign_pl.objectives.micro_batches import loss_by_parts, micro_batches
+from stalign_pl.objectives import GeneRegression, RegressionConfig
+from stalign_pl.training.micro_batches import loss_by_parts, micro_batches
 from tests.objectives.reference import part
 from tests.objectives.test_distributed import FIELDS, LOCAL, Towers, global_batch, outcome
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import torch
 
-from stalign_pl.models import Embeddings
-from stalign_pl.objectives import LossTerms, SpotIds, ThreeLevelLoss, World
+from stalign_pl.batch.embeddings import Embeddings
+from stalign_pl.batch.spot_ids import SpotIds
+from stalign_pl.distributed import World
+from stalign_pl.objectives import LossTerms, ThreeLevelLoss
 
 
 class PoisonedLoss(ThreeLevelLoss):
@@ -34,7 +36,7 @@ class PoisonedLoss(ThreeLevelLoss):
 
 
 if __name__ == "__main__":
-    from stalign_pl.cli import STAlignCLI
+    from stalign_pl.cli.lightning import STAlignCLI
 
     folder = Path(sys.argv[1])
     cli = STAlignCLI(sys.argv[2:])

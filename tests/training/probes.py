@@ -9,8 +9,8 @@ from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
 
-from stalign_pl.data.transform import ModelInputs
-from stalign_pl.run_writer import RunWriter
+from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.runs.writer import RunWriter
 
 
 class BatchIds(Callback):

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import stalign_pl.cli  # noqa: F401  (here, not in a test: Lightning's log handler keeps the stderr of its import)
-from stalign_pl.__main__ import main
-from stalign_pl.signals import handlers, put_back
+import stalign_pl.cli.lightning  # noqa: F401  (here, not in a test: Lightning's log handler keeps the stderr of its import)
+from stalign_pl.cli.main import main
+from stalign_pl.runs.signals import handlers, put_back
 
 TINY = Path(__file__).with_name("tiny.yaml")
 QUICK = ("--spatial_domains.smooth", "1", "--spatial_domains.secondary", "[]", "--spatial_domains.seeds", "1")

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.results import read_results
 from stalign_pl.models import ABFN, Concat, Gated, GeneMLP, GeneOnly, ImageOnly, STAlign
 from stalign_pl.models.stalign import STREAMS
-from stalign_pl.module import STAlignModule
-from stalign_pl.objectives import SpotIds, ThreeLevelLoss
-from stalign_pl.schedules import OptimizerConfig
+from stalign_pl.objectives import ThreeLevelLoss
+from stalign_pl.training.module import STAlignModule
+from stalign_pl.training.optimizer import OptimizerConfig
 from tests.models.panels import plain_panel
 from tests.training.runs import QUICK, arguments, logged, run_apart, run_here
 

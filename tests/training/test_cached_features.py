@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stalign_pl import cache_features_command
-from stalign_pl.callbacks import AtomicCheckpointIO
-from stalign_pl.data.feature_file import open_features
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.cli import cache_features as cache_features_command
+from stalign_pl.data.features.file import open_features
+from stalign_pl.data.shards.shard_set import ShardSet
 from stalign_pl.models import ScGPT, TimmStream
+from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from tests.training.runs import TINY, arguments, logged, run_apart, run_here
 
 SCGPT = Path(__file__).parents[1] / "models" / "fixtures" / "scgpt"

@@ -9,8 +9,8 @@ import pytest
 from lightning import Trainer
 from omegaconf import OmegaConf
 
-from stalign_pl.config_changes import FREE, TRAINER_DECIDES, Change, deciding_changes, refuse_changes
 from stalign_pl.errors import ConfigError
+from stalign_pl.runs.changes import FREE, TRAINER_DECIDES, Change, deciding_changes, refuse_changes
 from tests.training.uninterrupted import Uninterrupted
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stalign_pl.callbacks import AtomicCheckpointIO
+from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from tests.training.runs import arguments, run_here
 from tests.training.test_micro_batches import BARE, DRAWING, FOUR, assert_same_training, checkpoint
 

@@ -18,15 +18,15 @@ import yaml
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors.torch import load_file
 
+from stalign_pl.cli.export import _refuse_public
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.encoder_terms import encoder_terms
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.results import ALL, read_results
-from stalign_pl.export_command import _refuse_public
+from stalign_pl.export.architecture import Architecture
+from stalign_pl.export.licences import encoder_terms
 from stalign_pl.models import ABFN, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
-from stalign_pl.models.architecture import Architecture
-from stalign_pl.module import STAlignModule
 from stalign_pl.objectives import ThreeLevelLoss
+from stalign_pl.training.module import STAlignModule
 from tests.hub.shard_spots import as_user, data_of_tiny, read_rows
 from tests.training.runs import QUICK, arguments, run_here
 
@@ -45,9 +45,9 @@ class Without:
         return None if name.partition(".")[0] in {TRAINING!r} else self.finder.find_spec(name, *more)
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 import numpy as np
-from stalign_pl.data.colour import SlideColour
+from stalign_pl.data.pictures.colour import SlideColour
 from stalign_pl.models import STAlign
-from stalign_pl.preparation import SlideSpots
+from stalign_pl.export.preparation import SlideSpots
 folder, given, found = sys.argv[1:]
 arrays = dict(np.load(given))
 colour = SlideColour(arrays.pop("mean"), arrays.pop("sd"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stalign_pl.__main__ import main
+from stalign_pl.cli.main import main
 from tests.training.runs import QUICK, arguments, logged, run_here
 
 NO_EVALUATION = ("--trainer.limit_val_batches", "0", "--checkpoint.monitor", "null", "--checkpoint.save_top_k", "0")

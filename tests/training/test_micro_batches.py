@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.trainer.connectors import accelerator_connector
 
-from stalign_pl.callbacks import AtomicCheckpointIO
+from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from tests.training.runs import arguments, logged, run_apart, run_here
 
 BARE = (

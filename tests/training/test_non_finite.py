@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stalign_pl.callbacks import AtomicCheckpointIO
 from stalign_pl.data.transform import BatchTransform
+from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from tests.training.runs import arguments, logged, run_here
 from tests.training.test_micro_batches import BARE, FOUR, TWO
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stalign_pl.data.plan import Composition, training_plan
-from stalign_pl.data.shards import ShardSet
+from stalign_pl.data.epoch.plan import Composition, training_plan
+from stalign_pl.data.shards.shard_set import ShardSet
 from tests.training.runs import arguments, logged, run_here
 from tests.training.test_micro_batches import BARE
 

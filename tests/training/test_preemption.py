@@ -63,7 +63,7 @@ def test_a_signal_before_training_saves_nothing(tiny_shards: Path, tmp_path: Pat
 
 
 def test_a_signal_while_the_program_starts_ends_it_with_75(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr("stalign_pl.cli.STAlignCLI", lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    monkeypatch.setattr("stalign_pl.cli.lightning.STAlignCLI", lambda: os.kill(os.getpid(), signal.SIGUSR1))
     assert run_here("fit") == 75
     assert "SIGUSR1 outside training: nothing to save" in capsys.readouterr().out
 

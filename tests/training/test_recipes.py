@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stalign_pl.__main__ import main
+from stalign_pl.cli.main import main
 from tests.training.runs import TINY, logged, run_here
 from tests.training.test_scgpt_run import published
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stalign_pl.evaluation.results import read_results
-from stalign_pl.models.scgpt_encoder import ScGPTEncoder, ScGPTShape
+from stalign_pl.models.scgpt.encoder import ScGPTEncoder, ScGPTShape
 from tests.training.runs import QUICK, arguments, run_here
 
 SETTINGS = {"embsize": 16, "nheads": 2, "d_hid": 16, "nlayers": 1, "dropout": 0.2, "n_bins": 51, "pad_value": -2}

@@ -12,7 +12,7 @@ import anndata
 import pytest
 import torch
 
-from stalign_pl.__main__ import main
+from stalign_pl.cli.main import main
 from tests.training.runs import QUICK, arguments, run_here
 
 Fails = Callable[..., str]
@@ -147,7 +147,7 @@ def test_a_truncated_tar(shards: Path, fails: Fails) -> None:
 
 
 def test_a_global_batch_that_the_processes_cannot_share(tiny_shards: Path) -> None:
-    from stalign_pl.data.plan import Composition, training_plan
+    from stalign_pl.data.epoch.plan import Composition, training_plan
     from stalign_pl.errors import ConfigError
 
     plan = training_plan({0: 64}, Composition(2, 8, 4), seed=0, epoch=0)

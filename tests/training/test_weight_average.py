@@ -12,8 +12,9 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import nn
 
-from stalign_pl.callbacks import AtomicCheckpointIO, EmaConfig, WeightAverage
+from stalign_pl.callbacks import EmaConfig, WeightAverage
 from stalign_pl.errors import ConfigError
+from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from tests.training.runs import QUICK, arguments, logged, run_here
 from tests.training.test_micro_batches import BARE, checkpoint
 from tests.training.test_non_finite import column, poisoned

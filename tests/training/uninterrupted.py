@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stalign_pl.callbacks import AtomicCheckpointIO
+from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from tests.training.runs import QUICK, arguments, run_here
 
 STEPS_AN_EPOCH, EPOCHS = 4, 2

@@ -1,0 +1,163 @@
+"""Write a run's model for use elsewhere: weights, what they are, the genes, and a model card, in one folder.
+
+Loaded by stalign_pl.models.STAlign.from_pretrained(FOLDER), without Lightning. Weights of frozen encoders that were
+read from the hub or a file stay out, and are fetched from there on loading.
+
+examples:
+  python -m stalign_pl export --config runs/demo/config.yaml --out exports/demo
+  python -m stalign_pl export --config runs/demo/config.yaml --out exports/demo --push OWNER/NAME --private
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import stalign_pl
+from stalign_pl.errors import ConfigError
+from stalign_pl.evaluation.tables import markdown
+from stalign_pl.export.card import DataSource, ModelFacts, model_card
+from stalign_pl.export.folder import WEIGHTS
+from stalign_pl.export.from_run import FinishedRun, read_run
+from stalign_pl.export.licences import EncoderTerms, encoder_terms
+from stalign_pl.export.pretrained import check_hub_name, push, save_pretrained
+from stalign_pl.files import content_sha256
+from stalign_pl.shard_format import SlideRecord
+from stalign_pl.shard_format.split import PARTS
+
+LIBRARIES = ("torch", "timm", "lightning", "numpy")
+
+
+def main(arguments: list[str]) -> int:
+    """Write the folder, and push it where asked."""
+    given = _parser().parse_args(arguments)
+    if given.push:
+        check_hub_name(given.push)
+    elif given.private:
+        raise ConfigError("--private is of a repository on the hub: give --push OWNER/NAME, too")
+    stated = _stated(given.encoder_licence)
+    run = read_run(given.config, given.ckpt_path, given.shards)
+    frozen = {prefix.partition(".")[0] for prefix in run.model.frozen_prefixes}
+    encoders = encoder_terms(run.architecture, set() if given.include_frozen else frozen, frozen, stated)
+    if given.push and not given.private:
+        _refuse_public(encoders, given.push)
+    card = model_card(_facts(run, encoders, given.licence))
+    save_pretrained(
+        run.model,
+        given.out,
+        run.architecture,
+        run.preparation,
+        card,
+        _provenance(run),
+        given.include_frozen,
+        given.overwrite,
+    )
+    size = (given.out / WEIGHTS).stat().st_size
+    print(f"wrote {given.out}: {run.checkpoint.name}, step {run.step}, {size / 2**20:.1f} MiB of weights")
+    for each in encoders:
+        print(f"{each.stream}: {each.name}, {each.licence or 'licence not known'}; {each.holds}")
+    if given.push:
+        print(f"pushed to {push(given.out, given.push, given.private)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m stalign_pl export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="config.yaml of the run's folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the folder to write")
+    parser.add_argument("--ckpt_path", metavar="FILE", help="best, last or a path; default: best, else last")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    parser.add_argument("--shards", metavar="FOLDER", help="where the shard set is now, if it has moved")
+    parser.add_argument("--licence", default="other", help="of the whole, as the hub names it (default: other)")
+    parser.add_argument(
+        "--include-frozen", action="store_true", help="also write frozen encoders' weights; mind their licences"
+    )
+    parser.add_argument(
+        "--encoder-licence",
+        action="append",
+        default=[],
+        metavar="STREAM=LICENCE",
+        help="licence of the weights that a stream began with, where it is not known",
+    )
+    parser.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the hub as whoever is logged in")
+    parser.add_argument("--private", action="store_true", help="the repository on the hub, if it is made now")
+    return parser
+
+
+def _stated(given: list[str]) -> dict[str, str]:
+    wrong = [each for each in given if not all(each.partition("="))]
+    if wrong:
+        raise ConfigError(f"--encoder-licence {wrong[0]}: STREAM=LICENCE is wanted")
+    return dict(each.split("=", 1) for each in given)
+
+
+def _refuse_public(encoders: tuple[EncoderTerms, ...], name: str) -> None:
+    held = [f"{each.name} ({each.licence})" for each in encoders if each.restricted and each.holds != "left out"]
+    if held:
+        raise ConfigError(f"--push {name} without --private: the export holds weights of {', '.join(held)}")
+
+
+def _facts(run: FinishedRun, encoders: tuple[EncoderTerms, ...], licence: str) -> ModelFacts:
+    data = run.data
+    records = {part: [slide.record for slide in getattr(data, f"{part}_slides").values()] for part in PARTS}
+    rows, others = run.results()
+    untold = [f"`{split}` was last evaluated at step {step}, with other weights." for split, step in others.items()]
+    if not rows and not others:
+        untold = ["Not evaluated: neither `validate` nor `test` was run with these weights."]
+    widths = run.model.widths
+    return ModelFacts(
+        name=run.name,
+        licence=licence,
+        version=stalign_pl.__version__,
+        step=run.step,
+        averaged=run.averaged,
+        genes=len(run.model.genes),
+        dim=run.model.dim,
+        fused=widths.get("niche", widths.get("spot", 0)),
+        preparation=run.preparation,
+        data=_sources(records["train"]),
+        parts={part: (len(of), len({record.patient for record in of})) for part, of in records.items()},
+        marks=data.division.marks,
+        encoders=encoders,
+        tables=markdown(rows, data.division.marks),
+        untold=tuple(untold),
+    )
+
+
+def _sources(records: list[SlideRecord]) -> tuple[DataSource, ...]:
+    groups: dict[tuple[str, str, str, str], list[SlideRecord]] = defaultdict(list)
+    for record in records:
+        groups[record.source, record.licence, record.species, record.technology].append(record)
+    return tuple(
+        DataSource(
+            *key,
+            slides=len(group),
+            patients=len({record.patient for record in group}),
+            studies=len({record.study for record in group}),
+            spots=sum(record.spots for record in group),
+        )
+        for key, group in sorted(groups.items())
+    )
+
+
+def _provenance(run: FinishedRun) -> dict[str, Any]:
+    """Versions, and hashes of what went in; no path of this machine."""
+    from importlib.metadata import version
+
+    data = run.data
+    names = {part: sorted(slide.record.name for slide in getattr(data, f"{part}_slides").values()) for part in PARTS}
+    return {
+        "versions": {"stalign-pl": stalign_pl.__version__, **{name: version(name) for name in LIBRARIES}},
+        "step": run.step,
+        "averaged": run.averaged,
+        "config_sha256": run.config_sha256,
+        "shards_sha256": data.shard_set.digest(),
+        "vocabulary_sha256": data.vocabulary.digest(),
+        "split_sha256": data.division.split_sha256,
+        "slides_sha256": content_sha256(names),
+        "seed": run.config["seed_everything"],
+    }

@@ -1,0 +1,147 @@
+"""Print what an epoch of `fit` is made of, before it is run: batches, padding, slides, partners, masked pairs.
+
+The shards, the split, the composition and the niche are a config's, the options', or the config's changed by options.
+
+examples:
+  python -m stalign_pl plan --config configs/paper.yaml --shards shards/paper --devices 8
+  python -m stalign_pl plan --shards shards/hest --split splits/hest.json --slides 16 --spots 64 --out plan.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stalign_pl.data.epoch.division import divide
+from stalign_pl.data.epoch.figures import excluded_shares, plan_figures
+from stalign_pl.data.epoch.plan import PADDING, Composition, Plan, rows_a_rank, training_plan
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
+from stalign_pl.errors import ConfigError
+from stalign_pl.files import output_file, replacing
+
+Config = TypeVar("Config")
+
+DIVISION = ("split", "fold", "val_patients", "test_patients", "train_patients")
+OPTIONS = {"composition": ("slides", "spots", "run"), "niche": ("k", "rings", "exclude_rings")}
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table; write the CSV."""
+    given = _parser().parse_args(arguments)
+    data, devices = _config(given.config)
+    for name in ("shards", *DIVISION, "seed"):
+        if getattr(given, name) is not None:
+            data[name] = getattr(given, name)
+    for group, names in OPTIONS.items():
+        chosen = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+        data[group] = {**(data.get(group) or {}), **chosen}
+    if not data.get("shards"):
+        raise ConfigError("no shards: give --shards FOLDER, or --config FILE with data.shards")
+    composition = _typed(Composition, data["composition"], "data.composition")
+    niche = _typed(NicheConfig, data["niche"], "data.niche")
+    ranks = given.devices if given.devices is not None else devices
+    if ranks < 1:
+        raise ConfigError(f"--devices is {ranks}; it must be at least 1")
+    rows = rows_a_rank(composition.batch, ranks)
+    slides = divide(ShardSet(data["shards"]), *(data.get(name) for name in DIVISION)).train
+    niche.excluded_width([slide.record.ring_members for slide in slides.values()])
+    sizes = {number: len(slide) for number, slide in slides.items()}
+    seed = data.get("seed") or 0
+    for name, value in (("--epoch", given.epoch), ("--seed", seed)):
+        if value < 0:
+            raise ConfigError(f"{name} is {value}; 0 or more is wanted")
+    plan = training_plan(sizes, composition, seed, given.epoch)
+    masked = niche if given.exact else excluded_shares(slides, niche)
+    lines = plan_figures(plan, given.epoch, slides, masked).described()
+    lines.append((f"rows a rank on {ranks}", f"{rows:,}"))
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:<{width}}  {value}")
+    if given.out is not None:
+        _write(given.out, plan, slides)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m stalign_pl plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+    def names(text: str) -> list[str]:
+        return [name for name in text.split(",") if name]
+
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="of `fit`; later ones win")
+    parser.add_argument("--shards", metavar="DIR", help="folder of a shard set")
+    parser.add_argument("--split", metavar="FILE", help="of `python -m data_prep splits`")
+    parser.add_argument("--fold", metavar="NAME", help="its fold")
+    for part in ("val", "test", "train"):
+        parser.add_argument(f"--{part}-patients", type=names, metavar="A,B", help="in place of a split")
+    parser.add_argument("--slides", type=int, metavar="S", help="data.composition.slides")
+    parser.add_argument("--spots", type=int, metavar="M", help="data.composition.spots")
+    parser.add_argument("--run", type=int, metavar="N", help="data.composition.run")
+    parser.add_argument("--k", type=int, metavar="K", help="data.niche.k")
+    parser.add_argument("--rings", type=int, metavar="N", help="data.niche.rings")
+    parser.add_argument("--exclude-rings", type=int, metavar="N", help="data.niche.exclude_rings")
+    parser.add_argument("--seed", type=int, metavar="N", help="data.seed (default 0)")
+    parser.add_argument("--epoch", type=int, default=0, metavar="N", help="which epoch (default 0)")
+    parser.add_argument("--devices", type=int, metavar="N", help="processes in all (default: of the config, else 1)")
+    parser.add_argument("--exact", action="store_true", help="count masked pairs by reading every spot's neighbours")
+    parser.add_argument("--out", type=output_file, metavar="FILE", help="CSV of batch, row, slide, spot")
+    return parser
+
+
+def _config(paths: list[str]) -> tuple[dict[str, Any], int]:
+    """The `data` section of the files and the number of processes; 1 where they name none (auto, a list of devices)."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        merged = OmegaConf.merge({}, *(OmegaConf.load(path) for path in paths))
+        wanted = ("shards", *DIVISION, "seed", *OPTIONS)
+        data = {name: OmegaConf.select(merged, f"data.{name}") for name in wanted}
+        data = {
+            name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value for name, value in data.items()
+        }
+        if data["seed"] is None:
+            data["seed"] = OmegaConf.select(merged, "seed_everything")
+        counts = [OmegaConf.select(merged, f"trainer.{name}") for name in ("devices", "num_nodes")]
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"{', '.join(paths)}: {error}") from error
+    processes = [count if isinstance(count, int) and count > 0 else 1 for count in counts]
+    return data, processes[0] * processes[1]
+
+
+def _typed(kind: type[Config], values: Mapping[str, Any], name: str) -> Config:
+    """A config's section as its dataclass; raises ConfigError at a key that it does not have or a value of a kind."""
+    known = [field.name for field in fields(kind)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"{name} has no {', '.join(unknown)}; known: {', '.join(known)}")
+    for key, value in values.items():
+        example = getattr(kind(), key)
+        if isinstance(example, int) and (
+            not isinstance(value, int) or isinstance(value, bool) != isinstance(example, bool)
+        ):
+            if value is None and key == "k":
+                continue
+            raise ConfigError(f"{name}.{key} is {value!r}; {type(example).__name__} is wanted")
+    return kind(**values)
+
+
+def _write(path: Path, plan: Plan, slides: Mapping[int, SlideShard]) -> None:
+    """batch, row, slide, spot of every row that is a spot."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("batch", "row", "slide", "spot"))
+        for batch, (numbers, ranks) in enumerate(zip(plan.slide.tolist(), plan.rank.tolist(), strict=True)):
+            for row, (number, rank) in enumerate(zip(numbers, ranks, strict=True)):
+                if number != PADDING:
+                    shard = slides[number]
+                    writer.writerow((batch, row, shard.record.name, int(shard.spot_of_rank[rank])))
+    print(f"wrote {path}")

@@ -1,0 +1,1 @@
+"""The plan of an epoch: which spots stand in which batch."""

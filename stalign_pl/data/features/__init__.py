@@ -1,0 +1,1 @@
+"""Frozen encoders' outputs, kept on disk."""

@@ -1,0 +1,1 @@
+"""Which genes the model reads, and how counts become expression."""

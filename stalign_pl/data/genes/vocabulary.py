@@ -1,0 +1,137 @@
+"""The genes that a model sees, with the statistics that normalise them: from the training slides alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from stalign_pl.batch.gene_panel import GenePanel
+from stalign_pl.data.genes.normalise import measured_share
+from stalign_pl.data.genes.selection import GeneSelection, choose_genes, looked_at
+from stalign_pl.data.shards.shard_set import SlideShard
+from stalign_pl.errors import listed
+from stalign_pl.files import replacing
+from stalign_pl.shard_format import GeneTable
+
+CP10K = 1e4
+
+FEW = 0.9
+"""A slide that measured a smaller share of the genes is named when a run starts."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """G genes, by index of the set's gene table, and what normalising them needs.
+
+    Attributes:
+        genes: int64 [G], sorted.
+        ranked: int64 [G], the same, most variable first (`rank_genes`).
+        share: float64 [G], a gene's mean share of the counts over training spots of slides that measured it.
+        mean, sd: float32 [G], of the scaled log1p over training spots of slides that measured it.
+        table: digest of the gene table that the indices belong to.
+        total: what the counts of a spot whose slide measured all genes are scaled to, before log1p.
+    """
+
+    genes: np.ndarray
+    ranked: np.ndarray
+    share: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    table: str
+    total: float = CP10K
+
+    def __len__(self) -> int:
+        return len(self.genes)
+
+    def digest(self) -> str:
+        """Of the genes and of how they are scaled."""
+        scale = b"" if self.total == CP10K else np.float64(self.total).tobytes()
+        return hashlib.sha256(self.genes.tobytes() + self.table.encode() + scale).hexdigest()
+
+    def panel(self, table: GeneTable) -> GenePanel:
+        """What a model is built for; `table` is the set's, which the indices belong to."""
+        names = ((table.symbols[gene], table.ids[gene]) for gene in self.genes)
+        symbols, ids = zip(*names, strict=True)
+        return GenePanel(symbols, ids, self.mean, self.sd)
+
+    def measured(self, slide: SlideShard) -> np.ndarray:
+        """bool [G]: which of the genes a slide measured."""
+        return np.isin(self.genes, slide.panel)
+
+    def target_sum(self, measured: np.ndarray) -> float:
+        """What a spot's counts over the measured genes are scaled to: the part of `total` that these genes make up."""
+        return self.total * measured_share(self.share, measured)
+
+    def write(self, path: Path, table: GeneTable, split: str) -> None:
+        """Write `genes.tsv`: a line of hashes, a line of column names, then the genes by index.
+
+        Args:
+            table: the set's, which the indices belong to.
+            split: hash of the split file; "" without one.
+        """
+        rank = np.empty(len(self), np.int64)
+        rank[np.searchsorted(self.genes, self.ranked)] = np.arange(len(self))
+        columns = zip(self.genes, rank, self.share, self.mean, self.sd, strict=True)
+        rows = [
+            f"{gene}\t{table.ids[gene]}\t{table.symbols[gene]}\t{place}\t{share:.6g}\t{mean:.6g}\t{sd:.6g}\n"
+            for gene, place, share, mean, sd in columns
+        ]
+        head = f"# selection {self.digest()}\tgene_table {self.table}\tsplit {split or 'none'}\n"
+        names = "index\tensembl_id\tsymbol\trank\tshare\tmean\tsd\n"
+        with replacing(path) as temporary:
+            temporary.write_text(head + names + "".join(rows), encoding="utf-8")
+
+
+def build_vocabulary(slides: list[SlideShard], table: GeneTable, selection: GeneSelection) -> Vocabulary:
+    """Choose genes and take their statistics, from training slides alone."""
+    ranked = choose_genes(slides, table, selection)
+    genes = np.sort(ranked)
+    share, seen, libraries = np.zeros(len(genes)), np.zeros(len(genes)), []
+    for slide in slides:
+        counts = slide.csr(len(table), looked_at(slide, selection.spots))[:, genes]
+        measured = np.isin(genes, slide.panel)
+        library = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
+        share[measured] += np.asarray(counts.multiply(1 / library[:, None]).sum(axis=0)).ravel()[measured]
+        seen[measured] += len(library)
+        libraries.append((measured, library))
+    share /= np.maximum(seen, 1)
+    total = selection.target_sum
+    if total is None:
+        total = float(
+            np.median(np.concatenate([library / measured_share(share, measured) for measured, library in libraries]))
+        )
+    nothing, ones = np.zeros(len(genes), np.float32), np.ones(len(genes), np.float32)
+    draft = Vocabulary(genes, ranked, share, nothing, ones, table.digest(), total)
+    summed, square = np.zeros(len(genes)), np.zeros(len(genes))
+    for slide in slides:
+        measured = draft.measured(slide)
+        counts = slide.csr(len(table), looked_at(slide, selection.spots))[:, genes]
+        library = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
+        log = counts.multiply(draft.target_sum(measured) / library[:, None]).tocsr().log1p()
+        summed += np.asarray(log.sum(axis=0)).ravel()
+        square += np.asarray(log.multiply(log).sum(axis=0)).ravel()
+    mean = summed / np.maximum(seen, 1)
+    sd = np.sqrt(np.maximum(square / np.maximum(seen, 1) - mean**2, 0))
+    return replace(draft, mean=mean.astype(np.float32), sd=np.maximum(sd, 1e-2).astype(np.float32))
+
+
+def measured_counts(vocabulary: Vocabulary, slides: Iterable[SlideShard]) -> dict[str, int]:
+    """Slide -> how many of the genes it measured, of those that did not measure all; by name."""
+    counts = {slide.record.name: int(vocabulary.measured(slide).sum()) for slide in slides}
+    return {name: counts[name] for name in sorted(counts) if counts[name] < len(vocabulary)}
+
+
+def few_measured(vocabulary: Vocabulary, slides: Iterable[SlideShard], table: GeneTable) -> list[str]:
+    """A line for each slide that measured less than FEW of the genes: how many, and which not, most variable first."""
+    lines = []
+    for slide in sorted(slides, key=lambda slide: slide.record.name):
+        absent = vocabulary.ranked[~np.isin(vocabulary.ranked, slide.panel)]
+        if len(absent) > (1 - FEW) * len(vocabulary):
+            measured = len(vocabulary) - len(absent)
+            names = listed(table.names[gene] for gene in absent)
+            lines.append(f"{slide.record.name} measured {measured:,} of {len(vocabulary):,} genes; not: {names}")
+    return lines

@@ -1,0 +1,1 @@
+"""Which neighbours make a niche, and its counts."""

@@ -1,0 +1,101 @@
+"""The neighbourhoods of a batch's rows as their samples state them: members of the niches, boxes, excluded spots."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from stalign_pl.batch.damage import DamagedSample
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.niches.members import Members
+from stalign_pl.data.shards.shard_set import Run, SlideShard
+from stalign_pl.shard_format import MEMBERS
+
+NEIGHBORS, META = MEMBERS.index("neighbors"), MEMBERS.index("meta")
+
+
+class Neighbourhoods:
+    """Filled in row by row; rows of which nothing is said have no members and exclude nobody.
+
+    Args:
+        batch: B, rows.
+        niche: which neighbours make a niche.
+        excluded_width, members_width: the most that a row may have of each.
+
+    Attributes:
+        itself: the spots themselves, as members of a sum of one.
+        members: of the niches.
+        excluded: int32 [B, E], spots that are no negatives; -1 fills up.
+        box: float32 [B, 4], (x0, y0, x1, y1) of what to show of the niche picture, in pixels of it.
+    """
+
+    def __init__(self, batch: int, niche: NicheConfig, excluded_width: int, members_width: int) -> None:
+        self.niche = niche
+        self.itself = Members(batch, 1)
+        self.members = Members(batch, members_width, niche.weights != "uniform", niche.even_depth)
+        self.excluded = np.full((batch, excluded_width), -1, np.int32)
+        self.box = np.zeros((batch, 4), np.float32)
+        self.box[:, 2:] = 1
+
+    def read(self, run: Run, number: int) -> None:
+        """Fill in the row of a run's sample. Raises DamagedSample where it cannot be read."""
+        niche, at, spot = self.niche, run.at + number, run.spots[number]
+        neighbors, rings, boxes = small_members(
+            run.payload(number, NEIGHBORS), run.payload(number, META), len(run.slide)
+        )
+        members, excluded = niche.members(neighbors, rings), niche.excluded(neighbors, rings)
+        count = len(members)
+        self.itself.spots[at, 0], self.itself.used[at] = spot, 1
+        self.members.spots[at, :count] = members
+        self.excluded[at, : len(excluded)] = excluded
+        side = run.slide.record.niche_px
+        self.box[at] = (0, 0, side, side) if niche.image == "view" else boxes[min(count, len(boxes) - 1)]
+        if niche.weights != "uniform":
+            far = np.searchsorted(rings, np.arange(count), side="right") + 1
+            if niche.weights == "distance":
+                far = _apart(run.slide, spot, members)
+            self.members.weights[at, :count] = niche.member_weights(far)
+        if not niche.leave_target_out:
+            self.members.spots[at, count] = spot
+            count += 1
+        self.members.used[at] = count
+
+
+def _apart(slide: SlideShard, spot: int, members: np.ndarray) -> np.ndarray:
+    """float [members]: distances from the spot, in pitches."""
+    return np.linalg.norm(slide.xy[members] - slide.xy[spot], axis=1)
+
+
+_decode_json = json.JSONDecoder().raw_decode
+"""json.loads without its look at the encoding and for what follows the value."""
+
+
+def small_members(
+    neighbors: memoryview, meta: memoryview, spots: int
+) -> tuple[np.ndarray, list[int], list[list[float]]]:
+    """Neighbours int32 [n] in order of distance, cumulative ring ends, niche boxes by number of members.
+
+    Args:
+        neighbors, meta: payloads of these members of a sample.
+        spots: of the slide.
+
+    Raises:
+        DamagedSample: they cannot be read, or name spots that the slide does not have.
+    """
+    try:
+        said = _decode_json(str(meta, "utf-8"))[0]
+        rings, boxes = said["rings"], said["boxes"]
+        near = np.frombuffer(_npy_payload(neighbors), np.int32)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedSample(f"its metadata or neighbours cannot be read: {error!r}") from error
+    if len(near) and int(near.view(np.uint32).max()) >= spots:  # a negative one is then beyond all others
+        raise DamagedSample(f"a neighbour is not one of the slide's {spots} spots")
+    if not rings or rings[-1] > len(near):
+        raise DamagedSample(f"its rings end at {rings}, it has {len(near)} neighbours")
+    return near, rings, boxes
+
+
+def _npy_payload(data: memoryview) -> memoryview:
+    """The values of a small little-endian .npy (version 1.0), without np.load's cost a call."""
+    return data[10 + int.from_bytes(data[8:10], "little") :]

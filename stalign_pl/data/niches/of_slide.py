@@ -1,0 +1,119 @@
+"""Niche counts of a slide that is no shard: what `SlideSpots.niche_counts` wants, summed as in training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stalign_pl.arrays import check_numbers, check_raw
+from stalign_pl.data.niches.config import WHOLE, NicheConfig
+from stalign_pl.data.niches.members import evened
+from stalign_pl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+SLACK = 0.1
+"""Ring r reaches r pitches and this much more. Up to ring 4 no place of the next ring of an array is that near."""
+
+NEAREST = (0.7, 1.3)
+"""The median spot's nearest neighbour is this many pitches away, or `apart` is in another unit."""
+
+
+def niche_counts(counts: Any, apart: sparse.spmatrix, niche: NicheConfig) -> sparse.csr_matrix:
+    """Each spot's counts summed over its niche, weighted as `niche` says.
+
+    As in training where rings are those of an array (`data_prep build --rings`, the default), of at most four. On
+    Visium positions may be those in the image; arrays that scatter (legacy ST) want the spots' places on the array.
+
+    Args:
+        counts: [N, M], raw counts of all spots of one slide, dense or scipy sparse. With `niche.even_depth`, of all
+            genes that the slide measured: they say how deep a spot is.
+        apart: sparse [N, N], distances in pitches of the spots near each other, at least `niche.rings` + SLACK far:
+            `cKDTree(xy / pitch).sparse_distance_matrix(cKDTree(xy / pitch), 2.1, output_type="coo_matrix")`.
+            With `niche.k` it names those k neighbours alone. Of equally near ones training takes every other one by
+            angle, clockwise from +x: 0, 120 and 240 degrees are the 3 nearest on Visium.
+        niche: of `Preparation.niche`.
+
+    Returns:
+        [N, M], whole numbers: only their proportions have a meaning.
+
+    Raises:
+        ConfigError: counts that are not raw, distances in another unit or that do not reach as far as the niche, more
+            than k neighbours of a spot, whole rings of which one of two spots alone has the other, or shapes that do
+            not go together.
+    """
+    from scipy import sparse
+
+    if not isinstance(niche, NicheConfig):
+        raise ConfigError(f"niche is a {type(niche).__name__}; a NicheConfig, model.preparation.niche, is wanted")
+    counts = _raw(counts)
+    spots = counts.shape[0]
+    if not sparse.issparse(apart) or apart.shape != (spots, spots) or apart.dtype.kind not in "uif":
+        what = f"{apart.dtype} {list(apart.shape)}" if sparse.issparse(apart) else f"a {type(apart).__name__}"
+        raise ConfigError(
+            f"apart is {what}; a scipy sparse matrix of distances, spots by spots, {[spots, spots]}, is wanted"
+        )
+    row, member, distance = _near(sparse.coo_matrix(apart), niche.rings)
+    used = np.bincount(row, minlength=spots)
+    if niche.k is None:
+        _refuse_one_sided(row, member, spots)
+    elif used.max(initial=0) > niche.k:
+        spot = int(used.argmax())
+        raise ConfigError(
+            f"apart has {used[spot]} neighbours of spot {spot}; the model's niches have {niche.k}: keep the nearest"
+        )
+    ring = np.maximum(np.ceil(distance - SLACK), 1)
+    weight = niche.member_weights(distance if niche.weights == "distance" else ring)
+    if not niche.leave_target_out:
+        row, member = (np.append(of, np.arange(spots)) for of in (row, member))
+        weight, used = np.append(weight, np.full(spots, WHOLE, np.int32)), used + 1
+    if niche.even_depth:
+        order = np.argsort(row, kind="stable")
+        row, member = row[order], member[order]
+        weight = evened(weight[order], np.asarray(counts.sum(axis=1)).ravel()[member], used)
+    return sparse.csr_matrix((weight, (row, member)), (spots, spots)) @ counts
+
+
+def _raw(counts: Any) -> sparse.csr_matrix:
+    from scipy import sparse
+
+    check_numbers(counts, "counts", "N, M", or_sparse=True)
+    if isinstance(counts, np.ndarray):
+        counts = counts.astype(np.float64)  # scipy knows neither half precision nor another byte order
+    counts = sparse.csr_matrix(counts)
+    check_raw(counts.data, "counts")
+    return counts.astype(np.int64)
+
+
+def _refuse_one_sided(row: np.ndarray, member: np.ndarray, spots: int) -> None:
+    alone = np.setdiff1d(row * spots + member, member * spots + row)
+    if len(alone):
+        one, other = divmod(int(alone[0]), spots)
+        raise ConfigError(
+            f"apart has spot {other} near spot {one} and not the other way round; in niches of whole rings each of two "
+            f"neighbours has the other: take apart + apart.T of a half matrix"
+        )
+
+
+def _near(apart: sparse.coo_matrix, rings: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spot, neighbour and distance of each pair within the rings, spot by spot."""
+    others = apart.row != apart.col
+    row, member, distance = (of[others] for of in (apart.row.astype(np.int64), apart.col.astype(np.int64), apart.data))
+    if len(distance) == 0 or not np.isfinite(distance).all() or distance.min() < 0:
+        raise ConfigError("apart has no distance between two spots, or one that is negative or not finite")
+    order = np.lexsort((member, row))
+    row, member, distance = row[order], member[order], distance[order]
+    if ((np.diff(row) == 0) & (np.diff(member) == 0)).any():
+        raise ConfigError("apart names a pair of spots twice")
+    nearest = float(np.median(np.minimum.reduceat(distance, np.flatnonzero(np.diff(row, prepend=-1)))))
+    if not NEAREST[0] <= nearest <= NEAREST[1]:
+        raise ConfigError(
+            f"apart has the nearest spot {nearest:.3g} away (median); distances in pitches are wanted, "
+            f"1 from a spot to the next"
+        )
+    if distance.max() <= rings - 1 + SLACK:
+        raise ConfigError(f"apart reaches {distance.max():.3g} pitches; the model's niches reach {rings}")
+    kept = distance <= rings + SLACK
+    return row[kept], member[kept], distance[kept]

@@ -1,0 +1,252 @@
+"""Rows of a plan -> a SpotBatch: bytes read in runs, images decoded by a thread pool, niches gathered by reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import imagecodecs
+import numpy as np
+import torch
+
+from stalign_pl.batch.buffers import BatchBuffers
+from stalign_pl.batch.damage import Damaged, DamagedSample
+from stalign_pl.batch.spot_batch import CachedFeatures, CountPairs, SpotBatch
+from stalign_pl.data.niches.config import NicheConfig
+from stalign_pl.data.niches.members import SlideRows
+from stalign_pl.data.niches.of_batch import Neighbourhoods
+from stalign_pl.data.reading.decoding import decode
+from stalign_pl.data.shards.shard_set import Run, SlideShard
+from stalign_pl.data.shards.tar_bytes import TarBytes
+from stalign_pl.draws import Draws, no_draws
+from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS
+
+if TYPE_CHECKING:
+    from stalign_pl.data.features.cache import FeatureRows
+
+
+PICTURES = ("spot", "niche")
+"""The members of a sample that are pictures."""
+
+DECODED_TOGETHER = 32
+"""Rows a decoding job: handing a job over costs 0.2 ms, the decoding of half a pair of 224 px (measured)."""
+
+
+class BatchReader:
+    """Reads rows of a plan from a shard set.
+
+    Args:
+        slides: slide number -> slide, all that a plan may name.
+        niche: which neighbours make the niche.
+        draws: the rows' random numbers.
+        threads: decoding threads.
+        verify: compare every sample's bytes with the checksum of the index.
+        pin: pictures in pinned memory, for transfer to a GPU.
+        features: read in place of what their streams look at. A picture that nothing looks at is neither read nor
+            decoded, and without it a sample has no checksum: it was verified when its features were made.
+        decoded: pictures of other members are read, for the checksum, and left as bytes.
+    """
+
+    def __init__(
+        self,
+        slides: dict[int, SlideShard],
+        niche: NicheConfig,
+        draws: Draws = no_draws,
+        threads: int = 2,
+        verify: bool = True,
+        pin: bool = False,
+        features: FeatureRows | None = None,
+        decoded: Collection[str] = PICTURES,
+    ) -> None:
+        self.slides, self.niche, self.draws = slides, niche, draws
+        self.features, cached = features, frozenset() if features is None else features.streams
+        looked_at = tuple(member for member in PICTURES if f"{member}_image" not in cached)
+        self.members = MEMBERS if looked_at == PICTURES else (*looked_at, "neighbors", "meta")
+        self.decoded = frozenset(decoded).intersection(looked_at)
+        self.verify = verify and self.members == MEMBERS
+        records = [slide.record for slide in slides.values()]
+        self.spot_side = max(record.spot_px for record in records) if "spot" in self.decoded else 0
+        self.niche_side = max(record.niche_px for record in records) if "niche" in self.decoded else 0
+        rings = [record.ring_members for record in records]
+        self.excluded_width, self.members_width = niche.excluded_width(rings), niche.members_width(rings)
+        self._tars = TarBytes()
+        self._buffers = BatchBuffers(pin)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        self._tars.close()
+
+    def read(self, slide: np.ndarray, rank: np.ndarray, epoch: int) -> SpotBatch:
+        """Read B rows: slide numbers [B] and places in the tar order [B], -1 in padding.
+
+        A sample that its checksum or a decoder rejects becomes a row that is not valid and is named in `damaged`.
+
+        Raises:
+            ShardError: a truncated tar, by file.
+        """
+        self._tars.forget()
+        batch = len(slide)
+        sides = (self.spot_side, self.niche_side)
+        spot_image, niche_image = (self._buffers.lend((batch, side, side, 3), torch.uint8) for side in sides)
+        images = {"spot": spot_image.numpy(), "niche": niche_image.numpy()}
+        pictures = _Pictures({member: of for member, of in images.items() if member in self.decoded})
+        rows, runs, jobs, damaged = self._begin(slide, rank, pictures)
+        spots = np.full(batch, -1, np.int64)
+        near = Neighbourhoods(batch, self.niche, self.excluded_width, self.members_width)
+        for run in runs:
+            spots[run.at : run.at + len(run.spots)] = run.spots
+        damaged |= _failures(runs, near.read, damaged)
+        table, spot_px, niche_px = np.zeros(batch, np.int64), np.ones(batch, np.float32), np.ones(batch, np.float32)
+        for of in rows:
+            here, record = slice(of.start, of.stop), of.slide.record
+            table[here], spot_px[here], niche_px[here] = of.slide.table, record.spot_px, record.niche_px
+        spot_box = np.zeros((batch, 4), np.float32)
+        spot_box[:, 2:] = spot_px[:, None]
+        spot_counts, niche_counts = (of.gather(rows, self._buffers) for of in (near.itself, near.members))
+        for job in jobs:
+            damaged |= job.result()
+        lost = sorted(damaged)
+        if lost:
+            spots[lost], near.excluded[lost] = -1, -1
+            spot_counts, niche_counts = (_without(pairs, lost) for pairs in (spot_counts, niche_counts))
+        valid = spots >= 0
+        draws = self.draws(epoch, np.where(valid, slide, 0), np.where(valid, spots, 0))
+        features = CachedFeatures()
+        if self.features is not None:
+            features = self.features.read(epoch, slide, spots, self._buffers)
+        shown = [values.numpy() for values in vars(features).values() if values is not None]
+        columns = (*pictures.images.values(), *shown, spot_box, near.box, spot_px, niche_px, table)
+        _show_valid_rows(columns, valid)
+        return SpotBatch(
+            slide=torch.from_numpy(np.where(valid, slide, -1).astype(np.int64)),
+            spot=torch.from_numpy(spots),
+            table=torch.from_numpy(table),
+            valid=torch.from_numpy(valid),
+            spot_image=spot_image,
+            spot_box=torch.from_numpy(spot_box),
+            spot_px=torch.from_numpy(spot_px),
+            spot_counts=spot_counts,
+            niche_image=niche_image,
+            niche_box=torch.from_numpy(near.box),
+            niche_px=torch.from_numpy(niche_px),
+            niche_counts=niche_counts,
+            excluded=torch.from_numpy(near.excluded),
+            draws=torch.from_numpy(draws),
+            damaged=tuple(damaged[at] for at in lost),
+            features=features,
+        )
+
+    def _begin(
+        self, slide: np.ndarray, rank: np.ndarray, pictures: _Pictures
+    ) -> tuple[list[SlideRows], list[Run], list[Future], dict[int, Damaged]]:
+        """Read the bytes, compare them with their checksums, and have the pictures decoded.
+
+        Slide by slide, so that bytes are decoded while they are in the processor's cache.
+
+        Returns:
+            The rows by slide, their bytes, the decoding under way, and the rows whose bytes are not right.
+        """
+        rows: list[SlideRows] = []
+        runs: list[Run] = []
+        jobs: list[Future] = []
+        damaged: dict[int, Damaged] = {}
+        begun = 0
+        starts = np.flatnonzero(np.diff(slide, prepend=-2))
+        for start, stop in pairwise([*starts.tolist(), len(slide)]):
+            if slide[start] < 0:
+                continue
+            shard = self.slides[int(slide[start])]
+            fetched = shard.runs(rank[start:stop], self._tars, start, self.members)
+            rows.append(SlideRows(shard, start, stop))
+            runs += fetched
+            if self.features is not None:
+                damaged |= _failures(fetched, self._was_whole)
+            if self.verify:
+                damaged |= _failures(fetched, _verify, damaged)
+            if sum(len(run.spots) for run in runs[begun:]) >= DECODED_TOGETHER:
+                jobs += self._decode(runs[begun:], pictures, damaged)
+                begun = len(runs)
+        return rows, runs, jobs + self._decode(runs[begun:], pictures, damaged), damaged
+
+    def _was_whole(self, run: Run, number: int) -> None:
+        """Raises DamagedSample where the sample's features say nothing."""
+        if not self.features.whole(run.slide.record.number, run.spots[number]):
+            raise DamagedSample("it was damaged when its features were made")
+
+    def _decode(self, runs: list[Run], pictures: _Pictures, but: Iterable[int]) -> list[Future]:
+        """Have the runs' pictures decoded, `but` those of some rows."""
+        but = frozenset(but)
+        return [self._pool.submit(_failures, some, pictures.read, but) for some in _jobs(runs)]
+
+
+def _jobs(runs: list[Run]) -> list[list[Run]]:
+    """The runs, DECODED_TOGETHER rows or more in each part."""
+    jobs: list[list[Run]] = []
+    rows = DECODED_TOGETHER
+    for run in runs:
+        if rows >= DECODED_TOGETHER:
+            jobs.append([])
+            rows = 0
+        jobs[-1].append(run)
+        rows += len(run.spots)
+    return jobs
+
+
+def _failures(
+    runs: list[Run], read: Callable[[Run, int], None], but: Container[int] = frozenset()
+) -> dict[int, Damaged]:
+    """Read every sample of the runs `but` those of some rows; the damaged ones, by row."""
+    damaged = {}
+    for run in runs:
+        for number in range(len(run.spots)):
+            try:
+                if run.at + number not in but:
+                    read(run, number)
+            except DamagedSample as error:
+                damaged[run.at + number] = run.damaged(number, error)
+    return damaged
+
+
+def _verify(run: Run, number: int) -> None:
+    """Raises DamagedSample where the bytes are not those that were written."""
+    crc32 = 0
+    for member in range(len(MEMBERS)):
+        crc32 = imagecodecs.deflate_crc32(run.payload(number, member), crc32)  # zlib's sum, by the widest instructions
+    if crc32 != run.slide.index[run.spots[number], INDEX_COLUMN["crc32"]]:
+        raise DamagedSample("its bytes do not have the checksum of the index")
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Attributes:
+    images: member -> uint8 [B, side, side, 3], where the rows' pictures are decoded to.
+    """
+
+    images: dict[str, np.ndarray]
+
+    def read(self, run: Run, number: int) -> None:
+        for member, images in self.images.items():
+            decode(run.payload(number, MEMBERS.index(member)), images[run.at + number], member)
+
+
+def _show_valid_rows(columns: Sequence[np.ndarray], valid: np.ndarray) -> None:
+    """Rows that are not valid show what valid rows show: black squares would move a BatchNorm's statistics."""
+    rest = np.flatnonzero(~valid)
+    shown = np.resize(np.flatnonzero(valid), len(rest)) if valid.any() else None
+    for column in columns:
+        if shown is not None:
+            column[rest] = column[shown]
+        elif column.dtype == np.uint8:
+            column[rest] = 0
+
+
+def _without(pairs: CountPairs, lost: list[int]) -> CountPairs:
+    """The pairs of all other rows."""
+    kept = ~torch.isin(pairs.row, torch.tensor(lost))
+    length = pairs.length.clone()
+    length[lost] = 0
+    return CountPairs(length, pairs.gene[kept], pairs.count[kept])

@@ -1,0 +1,1 @@
+"""A shard set opened for reading."""

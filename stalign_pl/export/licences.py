@@ -1,0 +1,103 @@
+"""Where a model's encoders come from and on what terms: what an export must say, and what it may hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stalign_pl.errors import ConfigError
+from stalign_pl.export.architecture import Architecture
+from stalign_pl.models.frozen import Source
+from stalign_pl.models.image.backbone import HUB
+
+RESEARCH_ONLY = "cc-by-nc-nd-4.0, for research only; its owners give the weights on request, and no one else may"
+KNOWN = {
+    "MahmoodLab/UNI": RESEARCH_ONLY,
+    "MahmoodLab/UNI2-h": RESEARCH_ONLY,
+    "MahmoodLab/CONCH": RESEARCH_ONLY,
+}
+"""Repository on the hub -> licence of its weights, as their pages state it. timm names those of its own."""
+
+Holds = Literal["left out", "as published", "trained further"]
+
+
+@dataclass(frozen=True)
+class EncoderTerms:
+    """An encoder that began with somebody's weights.
+
+    Attributes:
+        stream: of the model.
+        name: of the source: a name on the hub, or a file's name.
+        licence: in words; "" where nobody said.
+        page: address; "" for a file.
+        holds: what the export has of its weights.
+    """
+
+    stream: str
+    name: str
+    licence: str
+    page: str
+    holds: Holds
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the licence forbids derivatives or commercial use."""
+        return not {"nc", "nd"}.isdisjoint(re.split(r"[^a-z]+", self.licence.lower()))
+
+
+def encoder_terms(
+    architecture: Architecture, left_out: set[str], frozen: set[str], stated: Mapping[str, str]
+) -> tuple[EncoderTerms, ...]:
+    """The terms of all encoders with a source.
+
+    Args:
+        left_out: streams whose frozen weights the export does not hold.
+        frozen: streams with frozen weights.
+        stated: stream -> licence in the user's words, for what is not known here.
+
+    Raises:
+        ConfigError: a stream in `stated` without a source, or weights to be exported whose licence nobody stated.
+    """
+    sources = {
+        role: part.cls.source(part.arguments)
+        for role, part in architecture.parts.items()
+        if part is not None and hasattr(part.cls, "source")
+    }
+    sources = {stream: source for stream, source in sources.items() if source is not None}
+    unknown = sorted(stated.keys() - sources.keys())
+    if unknown:
+        raise ConfigError(
+            f"--encoder-licence names {', '.join(unknown)}; streams that began with published weights: "
+            f"{', '.join(sources) or 'none'}"
+        )
+    terms = []
+    for stream, source in sources.items():
+        licence, page = _known(source)
+        licence = stated.get(stream, licence)
+        holds: Holds = "left out" if stream in left_out else "as published" if stream in frozen else "trained further"
+        name = source.name if source.on_hub else Path(source.name).name
+        if holds != "left out" and not licence:
+            raise ConfigError(
+                f"the export would hold weights of {name} ({stream}, {holds}), whose licence is not known here. Name "
+                f"it: --encoder-licence {stream}=LICENCE"
+            )
+        terms.append(EncoderTerms(stream, name, licence, page, holds))
+    return tuple(terms)
+
+
+def _known(source: Source) -> tuple[str, str]:
+    """Licence and page, "" each where not known."""
+    import timm
+
+    if not source.on_hub:
+        return "", ""
+    if source.name.startswith(HUB):
+        repository = source.name.removeprefix(HUB).partition("@")[0]
+        return KNOWN.get(repository, ""), f"https://huggingface.co/{repository}"
+    config = timm.get_pretrained_cfg(source.name)
+    if config is None:
+        return "", ""
+    return config.license or "", f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else ""

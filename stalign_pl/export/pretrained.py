@@ -1,0 +1,228 @@
+"""A trained model out into a folder and in again: without Lightning, without unpickling, from the hub by name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stalign_pl.batch.embeddings import Embeddings
+from stalign_pl.errors import ConfigError
+from stalign_pl.export.architecture import ROLES, Architecture
+from stalign_pl.export.folder import CARD, FILES, PROVENANCE, WEIGHTS, LeftOut, ModelDescription, replacing_folder
+from stalign_pl.export.preparation import Preparation, SlideSpots
+from stalign_pl.files import write_json
+from stalign_pl.models.frozen import Source
+from stalign_pl.models.stalign import STAlign
+from stalign_pl.models.weights import load_tensors, read_tensors
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def save_pretrained(
+    model: STAlign,
+    folder: Path,
+    architecture: Architecture,
+    preparation: Preparation,
+    card: str,
+    provenance: Mapping[str, Any],
+    include_frozen: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write a model's folder (see `model_folder`), whole or not at all.
+
+    Args:
+        architecture: what the model was built from.
+        card: the text of README.md.
+        provenance: of provenance.json.
+        include_frozen: also write the weights of frozen encoders that have a source.
+        overwrite: put it in the place of an earlier export.
+
+    Raises:
+        ConfigError: see `replacing_folder`.
+    """
+    from safetensors.torch import save_file
+
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    frozen = () if include_frozen else model.frozen_prefixes
+    left = {key: value for key, value in state.items() if frozen and key.startswith(frozen)}
+    left_out: dict[str, LeftOut] = {}
+    for stream in sorted({key.partition(".")[0] for key in left}):
+        part = architecture.parts[stream]
+        source = part.cls.source(part.arguments)
+        shown = source if source.on_hub else Source(Path(source.name).name, on_hub=False)  # no paths of this machine
+        left_out[stream] = LeftOut(shown, tensors_sha256(_of(stream, left)))
+    detached = {
+        role: getattr(model, role).detached(part.arguments)
+        for role, part in architecture.parts.items()
+        if part is not None and hasattr(part.cls, "detached")
+    }
+    description = ModelDescription(architecture.with_arguments(detached), preparation, model.genes, left_out)
+    with replacing_folder(folder, overwrite) as made:
+        save_file({key: value for key, value in state.items() if key not in left}, made / WEIGHTS, {"format": "pt"})
+        description.write(made)
+        for role, part in architecture.parts.items():
+            for name in getattr(part and part.cls, "COMPANIONS", ()):
+                (made / role).mkdir(exist_ok=True)
+                shutil.copyfile(Path(part.arguments["folder"]) / name, made / role / name)
+        (made / CARD).write_text(card, encoding="utf-8")
+        write_json(made / PROVENANCE, dict(provenance))
+
+
+def from_pretrained(
+    folder: str | Path, sources: Mapping[str, str] | None = None, revision: str | None = None
+) -> STAlign:
+    """Load an exported model, in eval mode, on the CPU.
+
+    A frozen encoder that was left out is fetched from its source, and must be the same to the bit.
+
+    Args:
+        folder: of an export, or OWNER/NAME on the hub.
+        sources: stream -> file (or folder) with the weights that were left out of it, in place of their own source.
+        revision: of the repository on the hub.
+
+    Raises:
+        ConfigError: there is no such model; a file of it is damaged, of another format version or of another export;
+            weights that are missing, extra or of another shape; or an encoder that was left out and cannot be had.
+    """
+    if not isinstance(sources or {}, Mapping):
+        raise ConfigError(f"sources is {sources!r}; a mapping of streams to files is wanted: {{stream: FILE}}")
+    folder = _local(folder, revision)
+    description = ModelDescription.read(folder)
+    with torch.random.fork_rng(devices=[]):  # the weights that a model begins with are of no use here
+        model = _attached(description, sources or {}, folder).build(description.panel)
+    frozen = model.frozen_prefixes
+    own = {key: value for key, value in model.state_dict().items() if frozen and key.startswith(frozen)}
+    for stream, left in description.left_out.items():
+        found = tensors_sha256(_of(stream, own))
+        if found != left.sha256:
+            raise ConfigError(
+                f"{folder}: {stream} was trained with other weights of {left.source.name} than were found here: their "
+                f"hash is {found[:12]}, not {left.sha256[:12]}. Name the right file: sources={{{stream!r}: FILE}}"
+            )
+    tensors = read_tensors(folder / WEIGHTS)
+    if twice := sorted(tensors.keys() & own.keys()):
+        raise ConfigError(f"{folder / WEIGHTS} holds {twice[0]}, which its config.json says was left out")
+    load_tensors(model, tensors | own, folder / WEIGHTS, f"{WEIGHTS} and config.json must be of one export")
+    model.preparation = description.preparation
+    return model.eval()
+
+
+def embed(model: STAlign, spots: SlideSpots, batch: int = 64) -> Embeddings:
+    """Embed a slide's spots, on the model's device.
+
+    Args:
+        model: of `from_pretrained`, in eval mode.
+        batch: spots at once.
+
+    Returns:
+        Embeddings [N, D] on the CPU, in the order of the spots.
+
+    Raises:
+        ConfigError: a model without `preparation` or in train mode, no batch; see also `Preparation.batches`.
+    """
+    if model.preparation is None or model.training:
+        what = (
+            "is in train mode: call model.eval()" if model.preparation else "has no preparation: load an exported one"
+        )
+        raise ConfigError(f"the model {what}")
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}; at least 1 spot at once is wanted")
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        parts = [
+            vars(model(*arguments.on(device))) for arguments in model.preparation.batches(spots, model.genes, batch)
+        ]
+    joined = {
+        name: None if value is None else torch.cat([part[name] for part in parts]).cpu()
+        for name, value in parts[0].items()
+    }
+    return Embeddings(**joined)
+
+
+def check_hub_name(name: str) -> None:
+    """Raises ConfigError for what no repository on the hub can be called."""
+    if not HUB_NAME.fullmatch(name):
+        raise ConfigError(f"--push {name}: OWNER/NAME is wanted")
+
+
+def push(folder: Path, name: str, private: bool) -> str:
+    """Upload an exported folder to the hub, as the user who is logged in on this machine; the page's address.
+
+    Raises:
+        ConfigError: a name that is not OWNER/NAME, or an upload that the hub refused.
+    """
+    from huggingface_hub import HfApi
+
+    check_hub_name(name)
+    api = HfApi()
+    try:
+        api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Add the exported model")
+    except Exception as error:  # of the hub's client, or of its HTTP library, which is another in each version
+        raise ConfigError(
+            f"{folder} is written, but the hub did not take it as {name} ({error}). Log in with `hf auth login` as "
+            f"someone who may write there, and push the folder: hf upload {name} {folder}"
+        ) from error
+    return f"https://huggingface.co/{name}"
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, dtypes, shapes and bytes, in the order of the names."""
+    total = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key].detach().cpu().contiguous()
+        total.update(f"{key} {value.dtype} {list(value.shape)}\n".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def _of(stream: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in tensors.items() if key.startswith(f"{stream}.")}
+
+
+def _attached(description: ModelDescription, sources: Mapping[str, str], folder: Path) -> Architecture:
+    """The architecture with its files in `folder`, and the sources of what was left out."""
+    unknown = sorted(sources.keys() - description.left_out.keys())
+    if unknown:
+        known = ", ".join(description.left_out) or "none"
+        raise ConfigError(f"sources names {', '.join(unknown)}; streams whose weights were left out: {known}")
+    arguments = {
+        role: part.cls.located(part.arguments, folder / role)
+        for role, part in description.architecture.parts.items()
+        if hasattr(part and part.cls, "COMPANIONS")
+    }
+    for stream, left in description.left_out.items():
+        source = Source(sources[stream], on_hub=False) if stream in sources else left.source
+        if stream not in sources and not source.on_hub:
+            raise ConfigError(
+                f"the weights of {stream} were left out of this export; they were read from a file {source.name}. Name "
+                f"that file: STAlign.from_pretrained(..., sources={{{stream!r}: FILE}})"
+            )
+        part = description.architecture.parts[stream]
+        arguments[stream] = part.cls.attached(part.arguments, source)
+    return description.architecture.with_arguments(arguments)
+
+
+def _local(folder: str | Path, revision: str | None) -> Path:
+    """The folder itself, or the hub's copy in the local cache."""
+    if Path(folder).is_dir():
+        return Path(folder)
+    if not HUB_NAME.fullmatch(str(folder)):
+        raise ConfigError(f"there is no folder {folder}; a name on the hub is OWNER/NAME")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(str(folder), revision=revision, allow_patterns=[*FILES, *(f"{role}/*" for role in ROLES)])
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"there is no folder {folder}, and the hub did not hand out a model {folder}: {error}"
+        ) from error

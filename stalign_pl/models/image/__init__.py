@@ -1,0 +1,1 @@
+"""The image streams: timm backbones, frozen or trained in part."""

@@ -1,0 +1,1 @@
+"""scGPT as a gene stream."""

@@ -1,0 +1,156 @@
+"""scGPT as a gene stream: a published encoder's view of a spot, as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stalign_pl.batch.features import Features
+from stalign_pl.batch.gene_panel import GenePanel
+from stalign_pl.draws import GOLDEN, mix, start
+from stalign_pl.errors import ConfigError
+from stalign_pl.models.frozen import Source
+from stalign_pl.models.image.trained_part import trained_part
+from stalign_pl.models.scgpt.folder import CLS, read_folder
+from stalign_pl.models.scgpt.value_bins import TIE_BITS, value_bins
+from stalign_pl.models.tokens import ToTokens
+
+TIE, ORDER = 0, 1
+"""What is drawn by gene: how it falls among equal values, and its place in the order of choice."""
+
+
+class ScGPT(nn.Module):
+    """A spot's (or a niche's) expression through scGPT, as its `embed_data` does, and the 512-d vector as tokens.
+
+    What `embed_data` does, and here too: genes are found by symbol, the others left out; of a spot only genes above 0
+    are looked at; their values are binned by the spot's own quantiles (`value_bins`); `<cls>` with the value of
+    padding goes before them; if that is longer than `max_length`, some genes are left out at random; the output at
+    `<cls>` is scaled to unit length. A gene that is not measured is one without expression: scGPT knows no other.
+
+    The reference draws anew each time, in the binning of equal values and in the choice of genes. Here both are drawn
+    once by gene (a hash of its token), the same for every spot, epoch and process: any result is one that the
+    reference could have given. A spot with more genes than `max_length` shows the first in a fixed random order.
+
+    Args:
+        genes: the panel, G genes, whose statistics scGPT does not need.
+        tokens: T, number of tokens.
+        width: W, width of a token.
+        folder: of the published model: args.json, vocab.json, best_model.pt.
+        trains: what of scGPT learns: `none`, it only looks (`Frozen`), or `all`. The projection to tokens learns all
+            the same.
+        max_length: longest sequence, `<cls>` included.
+        dropout: where scGPT learns; null is that of args.json. Torch's generator draws it, which
+            `trainer.deterministic` refuses: there set 0.
+        pretrained: take the weights of best_model.pt; else it begins at random and the file is not needed.
+
+    Attributes:
+        left_out: names of the panel's genes that scGPT does not know.
+
+    Raises:
+        ConfigError: see `read_folder` and `ScGPTFolder.encoder`; no gene in common, or a `max_length` below 2.
+    """
+
+    COMPANIONS = ("args.json", "vocab.json")
+    """Files of `folder` that it needs beside its weights."""
+
+    def __init__(
+        self,
+        genes: GenePanel,
+        tokens: int,
+        width: int,
+        folder: str,
+        trains: Literal["all", "none"] = "none",
+        max_length: int = 1200,
+        dropout: float | None = None,
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__()
+        if max_length < 2:
+            raise ConfigError(f"scGPT: max_length is {max_length}; at least 2, <cls> and a gene, is wanted")
+        published = read_folder(Path(folder))
+        known = np.array([symbol in published.vocabulary for symbol in genes.symbols], bool)
+        names = [symbol or gene for symbol, gene in zip(genes.symbols, genes.ids, strict=True)]
+        if not known.any():
+            raise ConfigError(
+                f"{published.path / 'vocab.json'}: knows none of the {len(genes)} genes, such as "
+                f"{', '.join(names[:3])}; it knows human genes by symbol"
+            )
+        self.left_out = tuple(name for name, found in zip(names, known, strict=True) if not found)
+        self.max_length, self.pad_value, self.bins = max_length, published.pad_value, published.bins
+        self.cls, self.padding = published.vocabulary[CLS], published.vocabulary[published.pad_token]
+        columns = np.flatnonzero(known)
+        token = np.array([published.vocabulary[genes.symbols[column]] for column in columns])
+        order = np.argsort(_drawn(token, ORDER), kind="stable")
+        for name, values in (("column", columns), ("token", token), ("tie", _drawn(token, TIE))):
+            self.register_buffer(name, torch.from_numpy(values[order]), persistent=False)  # int64 [known genes]
+        encoder = published.encoder(dropout, pretrained)
+        self.encoder = trained_part("scGPT", encoder, trains, folder if pretrained else None)
+        self.to_tokens = ToTokens(published.shape.width, tokens, width)
+
+    @staticmethod
+    def detached(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments that build it without best_model.pt, see `TimmStream.detached`; its other files: COMPANIONS."""
+        return {**arguments, "folder": "", "pretrained": False}
+
+    @staticmethod
+    def located(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """The same, with the folder that has its COMPANIONS."""
+        return {**arguments, "folder": str(folder)}
+
+    @staticmethod
+    def source(arguments: Mapping[str, Any]) -> Source | None:
+        """As `TimmStream.source`."""
+        return Source(arguments["folder"], on_hub=False) if arguments.get("pretrained", True) else None
+
+    @staticmethod
+    def attached(arguments: Mapping[str, Any], source: Source) -> dict[str, Any]:
+        """As `TimmStream.attached`; the source is a published folder."""
+        return {**arguments, "folder": source.name, "pretrained": True}
+
+    @torch.compiler.disable  # the length depends on the data
+    def sequence(self, expression: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
+        """What the encoder takes: tokens int64 [B, L] and binned values float32 [B, L], padded to the longest row.
+
+        Raises:
+            ConfigError: another shape than that of the panel.
+        """
+        panel = len(self.column) + len(self.left_out)
+        if expression.shape[1:] != (panel,) or measured.shape != expression.shape:
+            raise ConfigError(
+                f"expression {list(expression.shape)} and measured {list(measured.shape)}: both should be "
+                f"[B, {panel}], the gene panel the model was built for"
+            )
+        values = expression[:, self.column]
+        expressed = measured[:, self.column] & (values > 0)
+        binned = value_bins(values, expressed, self.bins, self.tie)
+        longest = min(int(expressed.sum(dim=1).max()), self.max_length - 1) if len(values) else 0
+        first = expressed.byte().argsort(dim=1, descending=True, stable=True)[:, :longest]  # columns stand in the order
+        absent = ~expressed.gather(1, first)
+        tokens = self.token[first].masked_fill(absent, self.padding)
+        shown = binned.gather(1, first).float().masked_fill(absent, self.pad_value)
+        pad = nn.functional.pad
+        return pad(tokens, (1, 0), value=self.cls), pad(shown, (1, 0), value=self.pad_value)
+
+    def features(self, expression: Tensor | Features, measured: Tensor) -> Tensor:
+        """scGPT's embedding [B, 512], of unit length; cached ones as they are."""
+        if isinstance(expression, Features):
+            return expression.values
+        return self.encoder(*self.sequence(expression, measured))
+
+    def forward(self, expression: Tensor | Features, measured: Tensor) -> Tensor:
+        """expression [B, G] float, counts or log-normalised counts; measured [B, G] bool -> [B, T, W].
+
+        In place of expression: cached features.
+        """
+        return self.to_tokens(self.features(expression, measured))
+
+
+def _drawn(token: np.ndarray, stream: int) -> np.ndarray:
+    """int64, uniform on 0 to 2^24 - 1: a hash of (token, stream)."""
+    state = np.uint64(start(0, stream)) + np.uint64(GOLDEN) * (token.astype(np.uint64) + np.uint64(1))
+    return (mix(state) >> np.uint64(64 - TIE_BITS)).astype(np.int64)

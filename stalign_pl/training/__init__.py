@@ -1,0 +1,1 @@
+"""The LightningModule and what one step of training needs."""
