@@ -25,7 +25,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 def test_every_variant_changes_something(benchmark, resolved) -> None:
-    ablation = benchmark("ablation")
+    ablation = benchmark("science.ablation")
     parsed = {name: resolved(*each.arguments("configs/demo.yaml")) for name, each in ablation.VARIANTS.items()}
     assert len({yaml.safe_dump(config) for config in parsed.values()}) == len(parsed)
     recipe = yaml.safe_load((ROOT / "configs/recipes/stalign.yaml").read_text())
@@ -37,7 +37,7 @@ def test_every_variant_changes_something(benchmark, resolved) -> None:
 
 
 def test_the_donors_variants_are_of_the_ablation(benchmark, resolved, tmp_path: Path) -> None:
-    donors, ablation = benchmark("donor_ablation"), benchmark("ablation")
+    donors, ablation = benchmark("science.donor_ablation"), benchmark("science.ablation")
     common = donors._common(tmp_path, "ours-0", 0, floors=True)
     for name in donors.NAMES:
         config = resolved(*ablation.VARIANTS[name].arguments("configs/donor_out.yaml", *common))
@@ -59,7 +59,7 @@ def rows(name: str = "stalign", **ari: float) -> list[Row]:
 
 def test_the_table_pairs_cohorts(benchmark) -> None:
     """Differences are of the cohorts that both have; an ARI of 0 is a number; a floor without MSE has empty cells."""
-    ablation = benchmark("ablation")
+    ablation = benchmark("science.ablation")
     ours = {seed: rows(P07=value, P08=value, P09=0.5, P10=0.7) for seed, value in ((0, 0.5), (1, 0.7), (2, 0.1))}
     ours[0] += [row for row in rows("coordinates", P07=0.2, P08=0.4, P09=0.3, P10=0.3) if row.metric == "ari"]
     gated = {seed: rows(P07=0.0, P08=value, P09=0.6, P10=0.7) for seed, value in ((0, 0.8), (1, 0.8), (9, 0.0))}
@@ -75,7 +75,7 @@ def test_the_table_pairs_cohorts(benchmark) -> None:
 
 
 def test_a_run_that_ended_at_zero_is_finished(benchmark, tmp_path: Path) -> None:
-    ablation = benchmark("ablation")
+    ablation = benchmark("science.ablation")
     assert ablation.rows_of_finished(tmp_path, ("P07",)) is None
     write_results(tmp_path / "results.json", rows(P07=0.0), {})
     assert len(ablation.rows_of_finished(tmp_path, ("P07",))) == 2
@@ -84,7 +84,7 @@ def test_a_run_that_ended_at_zero_is_finished(benchmark, tmp_path: Path) -> None
 
 def test_another_recipe_is_another_run(benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    variants = benchmark("ablation").VARIANTS
+    variants = benchmark("science.ablation").VARIANTS
     digests = {each.digest("configs/demo.yaml") for each in variants.values()}
     assert len(digests) == len(variants)
     assert variants["ours"].digest("configs/donor_out.yaml") not in digests
@@ -105,7 +105,7 @@ class Slide:
 
 def test_ring_weights_of_tissue_that_is_and_that_is_not_alike(benchmark) -> None:
     """Two halves of one kind each: but at the border a neighbour says as much as the spot. Each alone: nothing."""
-    ring_weights = benchmark("ring_weights").ring_weights
+    ring_weights = benchmark("science.ring_weights").ring_weights
     random = np.random.default_rng(0)
     kinds = random.dirichlet(np.full(40, 3.0), 2)
     halves = Slide(kinds[(np.arange(3600) >= 1800).astype(int)])

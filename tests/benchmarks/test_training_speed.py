@@ -18,7 +18,7 @@ def results(module: ModuleType, tmp_path: Path, *given: str) -> tuple[dict, str]
 
 
 def test_the_loader_beside_decoding_and_stock_loaders(benchmark, tmp_path: Path) -> None:
-    found, table = results(benchmark("loader"), tmp_path, "--pairs", "32", "--repeats", "1", "--workers", "0")
+    found, table = results(benchmark("speed.loader"), tmp_path, "--pairs", "32", "--repeats", "1", "--workers", "0")
     assert len(found["us_a_pair"]) == 11
     assert all(cpu > 0 for turns in found["us_a_pair"].values() for cpu, *_ in turns)
     assert table.count("\n| ours, K = ") == 5
@@ -29,7 +29,7 @@ def test_the_step_beside_resident_tensors_and_the_authors_scheme(benchmark, tmp_
     turns = {kind: [{"wall": 1.0, "cpu": cpu}] for kind, cpu in (("whole", 0.5), ("resident", 0.4), ("authors", 2.0))}
     other = {"setting": "before", "anchors": 10, "turns": turns | {"waiting": [0.0]}}
     (tmp_path / "out/results.json").write_text(json.dumps({"other": other}))
-    found, table = results(benchmark("step"), tmp_path, "--tiny", "--genes", "50", "--repeats", "1")
+    found, table = results(benchmark("speed.step"), tmp_path, "--tiny", "--genes", "50", "--repeats", "1")
     assert found.pop("other") == other
     assert "| other | whole | 10 | 500 | 50.00 | 25.00 | 0.80 |" in table
     assert "other: whole at least 0.95 of resident: MISSED, 0.80; the authors' scheme costs 4.0 times as much" in table
@@ -39,7 +39,7 @@ def test_the_step_beside_resident_tensors_and_the_authors_scheme(benchmark, tmp_
 
 
 def test_many_slides(benchmark, tmp_path: Path) -> None:
-    found, table = results(benchmark("start"), tmp_path, "--tiny", "--repeats", "1")
+    found, table = results(benchmark("speed.start"), tmp_path, "--tiny", "--repeats", "1")
     assert found["slides"] == 12
     assert found["epoch"]["pairs"] == 6 * 64 + 6 * 76
     assert len(found["first"]["cold"]) == 5
@@ -47,7 +47,7 @@ def test_many_slides(benchmark, tmp_path: Path) -> None:
 
 
 def test_the_gpu_benchmark_on_a_cpu(benchmark, tmp_path: Path) -> None:
-    found, table = results(benchmark("gpu"), tmp_path, "--device", "cpu", "--tiny", "--genes", "50")
+    found, table = results(benchmark("speed.gpu"), tmp_path, "--device", "cpu", "--tiny", "--genes", "50")
     assert [one["name"] for one in found["encoders"]] == ["test_vit", "test_efficientnet_gn"]
     assert 0 < found["losses"]["bf16"]["gradient"] < 0.05
     assert found["losses"]["compiled"]["gradient"] < 1e-5
@@ -58,6 +58,6 @@ def test_the_gpu_benchmark_says_what_it_wants(benchmark, capsys: pytest.CaptureF
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(SystemExit) as stopped:
-        benchmark("gpu").main([])
+        benchmark("speed.gpu").main([])
     assert stopped.value.code == 2
     assert "no GPU: this wants an NVIDIA GPU" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """The loader beside decoding alone, the authors' files behind a DataLoader, and webdataset's pipeline.
 
-    python benchmarks/loader.py                             (a few minutes on two cores; 1 GB under --work)
+    python -m benchmarks.speed.loader                             (a few minutes on two cores; 1 GB under --work)
 
 Pairs of 224 px pictures (JPEG, 4:4:4, quality 92) of a real section where it is at hand, 3,000 genes a spot, all from
 the page cache. Cost is CPU seconds a pair over all processes and threads: of `BatchLoader` over chunks of an epoch's
@@ -26,11 +26,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pair_set
 import torch
-from machine import machine, write_results
-from stock_loaders import columns_of, files_loader, webdataset_loader, write_files
 
+from benchmarks.machine import machine, write_results
+from benchmarks.speed import pair_set
+from benchmarks.speed.stock_loaders import columns_of, files_loader, webdataset_loader, write_files
 from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.reading.loader import BatchLoader

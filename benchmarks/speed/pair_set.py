@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import synthetic_slides as synthetic
 
+from benchmarks.speed import synthetic_slides as synthetic
 from data_prep.images import open_image, thumbnail
 from data_prep.shards.settings import BuildSettings, CropSettings
 from data_prep.shards.write import write_slide

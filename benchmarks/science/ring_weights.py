@@ -1,6 +1,6 @@
 """How much a spot's neighbours say about it, by ring: weights of a niche that are learnt without labels.
 
-    python benchmarks/ring_weights.py                                            (seconds a cohort, once it is built)
+    python -m benchmarks.science.ring_weights    (seconds a cohort, once it is built)
 
 Of each training spot a tenth of its molecules is set aside (molecular cross-validation, Batson, Royer and Webber 2019).
 What is set aside is fitted, by least squares over all spots and genes, from the rest of the spot and the mean of each
@@ -16,12 +16,12 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from demo_runs import Cohort
-from machine import write_results
-from paired_table import spread
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from benchmarks.machine import write_results
+from benchmarks.science.demo_runs import Cohort
+from benchmarks.science.paired_table import spread
 from stalign_pl.data.niches.config import WHOLE
 from stalign_pl.data.niches.of_slide import SLACK
 from stalign_pl.data.shards.shard_set import ShardSet, SlideShard

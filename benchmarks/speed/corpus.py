@@ -1,6 +1,6 @@
 """A corpus of 100,000 pairs: how fast it is built and read, what a pair takes on disk, and that memory stays flat.
 
-    python benchmarks/corpus.py             (about a quarter of an hour on one core; 8 GB under --work while it runs)
+    python -m benchmarks.speed.corpus    (about a quarter of an hour on one core; 8 GB under --work while it runs)
 
 Slides of 4,000 spots and 3,000 genes a spot over a JPEG of their own at .75 um/px go through `write_slide` one after
 another in one process, as a build with one worker does; making them is not counted. Another process then reads one
@@ -24,9 +24,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import synthetic_slides as synthetic
-from machine import machine, memory, write_results
 
+from benchmarks.machine import machine, memory, write_results
+from benchmarks.speed import synthetic_slides as synthetic
 from stalign_pl.shard_format import Manifest
 
 PITCH_PX = 100 / 0.75
@@ -115,7 +115,7 @@ def read(out: Path, threads: int) -> dict[str, float]:
 
 def in_child(args: argparse.Namespace, what: str) -> dict[str, float]:
     options = ("--slides", args.slides, "--spots", args.spots, "--work", args.work, "--threads", args.threads)
-    command = [sys.executable, __file__, "--child", what, *map(str, options)]
+    command = [sys.executable, "-m", "benchmarks.speed.corpus", "--child", what, *map(str, options)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(f"{what} failed with status {done.returncode}")

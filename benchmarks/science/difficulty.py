@@ -1,6 +1,6 @@
 """Where the model gains and where it loses: six kinds of cohort, the demo's model and the floors beside it.
 
-    OMP_NUM_THREADS=1 python benchmarks/difficulty.py --jobs 2          (about 15 minutes on two cores)
+    OMP_NUM_THREADS=1 python -m benchmarks.science.difficulty --jobs 2          (about 15 minutes on two cores)
 
 Share of the domains that only their neighbourhood tells apart: 0, .5, 1; image informative or not. Cohorts of six
 patients (four train, two are tested), development seed 1, one training a cell: it shows directions, not margins.
@@ -13,8 +13,7 @@ import argparse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from demo_runs import Cohort, fit_and_test, number
-
+from benchmarks.science.demo_runs import Cohort, fit_and_test, number
 from stalign_pl.evaluation.results import Row
 from stalign_pl.files import replacing
 

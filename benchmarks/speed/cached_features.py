@@ -1,6 +1,6 @@
 """What a training step costs with a frozen encoder's features from a cache: beside the encoder, and beside no encoder.
 
-    python benchmarks/cached_features.py --shards shards/demo-1                 (four minutes on one core)
+    python -m benchmarks.speed.cached_features --shards shards/demo-1                 (four minutes on one core)
 
 The shards are a simulated cohort's, as `make demo` builds seed 0; the committed figures are of development seed 1.
 
@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import machine, write_results
 
+from benchmarks.machine import machine, write_results
 from stalign_pl.batch.spot_batch import CachedFeatures, SpotBatch
 from stalign_pl.cli.from_config import ConfiguredParts
 from stalign_pl.data.epoch.plan import training_plan

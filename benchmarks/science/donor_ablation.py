@@ -1,7 +1,7 @@
 """The recipe and some of its changes on real brain: trained on one DLPFC donor, evaluated on another.
 
     python -m data_prep build --config configs/data/real.yaml --out shards/real
-    OMP_NUM_THREADS=1 python benchmarks/donor_ablation.py --jobs 2               (about a minute a run and core)
+    OMP_NUM_THREADS=1 python -m benchmarks.science.donor_ablation --jobs 2               (about a minute a run and core)
 
 configs/donor_out.yaml, trained on 151507 and 151509 of donor 1 alone, evaluated once, at the end, on 151673 of donor 3,
 by the 100 genes that all three measured. Five training seeds, so that mean and sd are the training's: one slide says
@@ -16,11 +16,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ablation import VARIANTS, evaluated_once, rows_of_finished, scores
-from demo_runs import call, options, plain_name
-from machine import write_results
-from paired_table import spread
-
+from benchmarks.machine import write_results
+from benchmarks.science.ablation import VARIANTS, evaluated_once, rows_of_finished, scores
+from benchmarks.science.demo_runs import call, options, plain_name
+from benchmarks.science.paired_table import spread
 from stalign_pl.evaluation.results import ALL, Row, read_results
 
 CONFIG = "configs/donor_out.yaml"

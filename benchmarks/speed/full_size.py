@@ -1,6 +1,6 @@
 """The paper's recipe at full size on a CPU: what trains, what a step costs in memory and time.
 
-    python benchmarks/full_size.py                                  (about five minutes, 9 GB)
+    python -m benchmarks.speed.full_size                                  (about five minutes, 9 GB)
 
 ViT-L/16 of UNI's shape frozen, ResNet-50 trained, 19,264 genes (scGPT's spot encoder is a GeneMLP here), ABFN, three
 losses, random weights, batch 8 of 224 px, float32. A step is the forward and backward pass and AdamW. Each case is a
@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import machine, memory, write_results
 from torch import Tensor
 
+from benchmarks.machine import machine, memory, write_results
 from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.models import ABFN, GeneMLP, LastBlocks, LowRank, NicheGeneTransformer, STAlign, TimmStream
@@ -114,7 +114,7 @@ def main() -> None:
         return
     results = []
     for case in args.cases:
-        command = [sys.executable, __file__, "--child", case, "--repeats", str(args.repeats)]
+        command = [sys.executable, "-m", "benchmarks.speed.full_size", "--child", case, "--repeats", str(args.repeats)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         results.append(json.loads(done.stdout.splitlines()[-1]))
         print(table(results)[-1], flush=True)

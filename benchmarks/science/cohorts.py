@@ -1,6 +1,6 @@
 """The demo over cohort seeds never used in development: model, shuffled pairs, floors and oracle.
 
-    OMP_NUM_THREADS=1 python benchmarks/cohorts.py --jobs 2        (seeds 105-109, about 30 minutes on two cores)
+    OMP_NUM_THREADS=1 python -m benchmarks.science.cohorts --jobs 2    (seeds 105-109, about 30 minutes on two cores)
 
 Per seed: simulate, build, then fit and test configs/demo.yaml three times: as it is; with the genes of another spot of
 the slide for every spot's pictures (`shuffled`: spot and niche still are pairs); and with none of the three levels
@@ -13,10 +13,9 @@ was worked out on development seeds 0 and 1, so the table that counts is of coho
 
 from __future__ import annotations
 
-from demo_runs import Cohort, fit_and_test
-from over_cohorts import compare
-from paired_table import Line, floors
-
+from benchmarks.science.demo_runs import Cohort, fit_and_test
+from benchmarks.science.over_cohorts import compare
+from benchmarks.science.paired_table import Line, floors
 from stalign_pl.evaluation.results import Row
 
 FEWER_FLOORS = ("--spatial_domains.smooth", "0", "--spatial_domains.secondary", "[]")  # the model's run has them

@@ -1,7 +1,7 @@
 """Time and memory of our losses beside open_clip's ClipLoss, on a CPU.
 
     pip download --no-deps open_clip_torch==3.3.0 && unzip -p open_clip_torch-*.whl open_clip/loss.py > clip_loss.py
-    python benchmarks/loss.py --clip clip_loss.py                  (about ten minutes on two cores, 12 GB at the most)
+    python -m benchmarks.speed.loss --clip clip_loss.py    (about ten minutes on two cores, 12 GB at the most)
 
 One forward and backward pass over embeddings of 512 numbers, from before their normalisation to their gradients and the
 temperature's, in float32. ClipLoss with local loss and gather with gradient, its exact and lean mode, between
@@ -27,9 +27,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from machine import machine, memory, write_results
 from torch import Tensor
 
+from benchmarks.machine import machine, memory, write_results
 from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.distributed import World
 from stalign_pl.objectives import Pairs, Retrieval, pairwise_sigmoid, symmetric_info_nce
@@ -95,7 +95,17 @@ def measure(kind: str, rows: int, repeats: int, clip: Path, rank: int, size: int
 
 def in_children(kind: str, rows: int, size: int, repeats: int, clip: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        common = [sys.executable, __file__, "--child", kind, "--rows", str(rows), "--clip", str(clip)]
+        common = [
+            sys.executable,
+            "-m",
+            "benchmarks.speed.loss",
+            "--child",
+            kind,
+            "--rows",
+            str(rows),
+            "--clip",
+            str(clip),
+        ]
         common += ["--size", str(size), "--repeats", str(repeats), "--store", f"{folder}/store"]
         started = [
             subprocess.Popen([*common, "--rank", str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(size)

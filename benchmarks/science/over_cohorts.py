@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from demo_runs import Cohort
-from paired_table import Line, Results, paired_table, write
 
+from benchmarks.science.demo_runs import Cohort
+from benchmarks.science.paired_table import Line, Results, paired_table, write
 from stalign_pl.evaluation.results import Row
 
 

@@ -1,6 +1,6 @@
 """What a build costs beside the least it could: CPU seconds a spot, and peak memory.
 
-    python benchmarks/build_speed.py                        (about ten minutes; 1 GB under --work while it runs)
+    python -m benchmarks.speed.build_speed                        (about ten minutes; 1 GB under --work while it runs)
 
 The ceiling is measured in the same process as the build of a slide that has been read (checks, curation, a look at the
 image, all files): every level of the image that is needed, decoded once
@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import synthetic_slides as synthetic
-from machine import machine, memory, write_results
 
+from benchmarks.machine import machine, memory, write_results
+from benchmarks.speed import synthetic_slides as synthetic
 from data_prep.build.config import BuildConfig, SourceEntry
 from data_prep.build.duplicates import sketch
 from data_prep.build.plan import make_plan
@@ -181,7 +181,19 @@ def measure(what: str, case: str, data: Path, work: Path) -> dict[str, float]:
 
 
 def in_child(what: str, case: str, data: Path, work: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", what, "--case", case, "--data", str(data), "--work", str(work)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.speed.build_speed",
+        "--child",
+        what,
+        "--case",
+        case,
+        "--data",
+        str(data),
+        "--work",
+        str(work),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{case} failed:\n{done.stderr[-4000:]}")

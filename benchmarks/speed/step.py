@@ -1,6 +1,6 @@
 """A whole training step beside encoders and losses alone, and beside the authors' scheme, on a CPU.
 
-    python benchmarks/step.py                               (under eight minutes on one core)
+    python -m benchmarks.speed.step                               (under eight minutes on one core)
 
 `whole` is Lightning's fit of `STAlignModule` over `STAlignData`: loader, transform with augmentation, encoders, losses,
 AdamW. `resident` is the same model, loss and optimiser in a bare loop over one batch of random tensors. `authors` is
@@ -27,14 +27,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pair_set
 import torch
-from authors_scheme import NEGATIVES, authors, write_inputs
 from lightning import Callback, Trainer
-from machine import machine, write_results
-from step_times import WARM_UP, Times, now
-from training_models import SIZES, Size, stalign
 
+from benchmarks.machine import machine, write_results
+from benchmarks.speed import pair_set
+from benchmarks.speed.authors_scheme import NEGATIVES, authors, write_inputs
+from benchmarks.speed.step_times import WARM_UP, Times, now
+from benchmarks.speed.training_models import SIZES, Size, stalign
 from stalign_pl.batch.embeddings import Embeddings
 from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.data.datamodule import STAlignData

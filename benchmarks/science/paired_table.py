@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo_runs import number
-from machine import write_results
-
+from benchmarks.machine import write_results
+from benchmarks.science.demo_runs import number
 from stalign_pl.evaluation.results import Row
 
 FLOORS = (

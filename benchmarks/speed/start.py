@@ -1,6 +1,6 @@
 """Reading the paper's corpus, 531 slides and 1.3 M spots: the first batch, an epoch's memory, the cost of many slides.
 
-    python benchmarks/start.py                              (about five minutes on two cores; 2 GB under --work)
+    python -m benchmarks.speed.start                              (about five minutes on two cores; 2 GB under --work)
 
 The slides have the sizes of the catalogue of STimage-1K4M (human, Visium, 50 spots or more), in --groups groups of
 like size: one slide a group is built, at the group's mean size, and links to its files stand for the others. Its
@@ -26,11 +26,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pair_set
 from lightning import Trainer
-from linked_slides import link
-from machine import machine, memory, write_results
 
+from benchmarks.machine import machine, memory, write_results
+from benchmarks.speed import pair_set
+from benchmarks.speed.linked_slides import link
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
 from stalign_pl.data.niches.config import NicheConfig

@@ -1,7 +1,7 @@
 """What a GPU is kept busy with: every encoder alone, the losses, the whole training step.
 
-    python benchmarks/gpu.py                                (one NVIDIA GPU; a few minutes)
-    python benchmarks/gpu.py --device cpu --tiny            (does it run?)
+    python -m benchmarks.speed.gpu                                (one NVIDIA GPU; a few minutes)
+    python -m benchmarks.speed.gpu --device cpu --tiny            (does it run?)
 
 Encoders: forward and backward pass (the frozen one: forward) under bf16 autocast over resident pictures; FLOPs as
 torch.utils.flop_counter counts them; MFU is their share of the peak that is measured beside it, a bf16 matrix product.
@@ -20,16 +20,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import pair_set
 import timm
 import torch
-from machine import machine, write_results
-from step import data_of, like, resident, whole
-from step_times import clock
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from training_models import SIZES, UNI, stalign
 
+from benchmarks.machine import machine, write_results
+from benchmarks.speed import pair_set
+from benchmarks.speed.step import data_of, like, resident, whole
+from benchmarks.speed.step_times import clock
+from benchmarks.speed.training_models import SIZES, UNI, stalign
 from stalign_pl.batch.embeddings import Embeddings
 from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.data.epoch.plan import Composition

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from step_times import WARM_UP, Times, now
-from stock_loaders import files_loader, write_files
 from torch import Tensor
 
+from benchmarks.speed.step_times import WARM_UP, Times, now
+from benchmarks.speed.stock_loaders import files_loader, write_files
 from stalign_pl.batch.embeddings import Embeddings
 from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.models import STAlign

@@ -1,6 +1,6 @@
 """How long a corpus's catalogue takes: plan, split and verify 531 slides and 1.3 M spots.
 
-    python benchmarks/catalogue.py                          (under a minute; --catalogue FILE for another place)
+    python -m benchmarks.speed.catalogue                          (under a minute; --catalogue FILE for another place)
 
 Planned is the real catalogue of STimage-1K4M by configs/data/stimage_human_visium.yaml. One slide of 2,452 spots (the
 corpus's mean) is built; 531 links to its files stand for the corpus in `check --quick`, which looks at every record,
@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import synthetic_slides as synthetic
-from linked_slides import link
-from machine import machine, write_results
 
+from benchmarks.machine import machine, write_results
+from benchmarks.speed import synthetic_slides as synthetic
+from benchmarks.speed.linked_slides import link
 from data_prep.check.check import check
 from data_prep.cli.main import main as data_prep
 from data_prep.images import open_image, thumbnail
@@ -31,7 +31,7 @@ from data_prep.slide.quality import ImageQuality
 from stalign_pl.shard_format import Manifest, SlideRecord
 
 SLIDES, SPOTS, PITCH_PX = 531, 2452, 12.0
-CONFIG = Path(__file__).resolve().parents[1] / "configs/data/stimage_human_visium.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs/data/stimage_human_visium.yaml"
 
 
 def build_one(folder: Path) -> tuple[SlideRecord, int, str]:

@@ -1,0 +1,1 @@
+"""What recipes, ablations and kinds of cohort do to the figures."""
