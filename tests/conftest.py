@@ -9,13 +9,14 @@ import pytest
 
 from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
-from tests.tiny_cohort import write_cohort
+from tests.support.paths import REPOSITORY
+from tests.support.tiny_cohort import write_cohort
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real sections: ../shared/data beside the repository, or $STALIGN_REAL_DATA."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = REPOSITORY.parent / "shared" / "data"
     folder = Path(os.environ.get("STALIGN_REAL_DATA", beside))
     if not folder.is_dir():
         reason = f"no real sections in {folder} (set STALIGN_REAL_DATA to the folder that has them)"

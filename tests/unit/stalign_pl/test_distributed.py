@@ -1,0 +1,68 @@
+"""Several gloo processes under DDP against one process on the concatenated batch: values and every gradient."""
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from tests.support.loss_reference import part
+from tests.support.towers import LOCAL, Towers, global_batch, outcome
+
+WEIGHTS = ({"other_slides": 1.0}, {"other_slides": 0.4}, {"other_slides": 0.0})
+MODES = [*((kind, weight) for kind in ("info_nce", "sigmoid") for weight in WEIGHTS), ("paired", {})]
+"""Every loss with every way of choosing negatives."""
+
+
+def run_rank(rank, size, folder, cases):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    run_cases(rank, size, folder, cases)
+    # DDP holds the group. While it does, gloo's threads outlive `destroy_process_group`, and one that drops a tensor
+    # while the interpreter goes down ends the process ("terminate called without an active exception").
+    gc.collect()
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def run_cases(rank, size, folder, cases):
+    rows = slice(rank * LOCAL, (rank + 1) * LOCAL)
+    for number, (padding, kind, options) in enumerate(cases):
+        features, ids = global_batch(size, padding)
+        model = nn.parallel.DistributedDataParallel(Towers(kind, options))
+        torch.save(outcome(model, model(features[rows], part(ids, rows))), Path(folder) / f"{number}-{rank}.pt")
+
+
+def cases_of(paddings):
+    """Every mode with every padding, in one chunk a rank and in chunks of two rows."""
+    return [(padding, kind, {**options, "chunk": chunk}) for padding, chunk in paddings for kind, options in MODES]
+
+
+@pytest.mark.parametrize(
+    ("size", "cases"),
+    [
+        (2, cases_of([((1, 7, 8), 1024), ((5, 6, 7, 8, 9), 2)])),  # in the second, rank 1 holds nothing but padding
+        pytest.param(4, cases_of([((0, 18, 19), 2)]), marks=pytest.mark.long),
+    ],
+)
+def test_ranks_equal_one_process_on_the_global_batch(size, cases, tmp_path):
+    context = mp.spawn(run_rank, (size, str(tmp_path), cases), nprocs=size, join=False)
+    while not context.join(timeout=120):
+        pass
+    assert [process.exitcode for process in context.processes] == [0] * size
+    assert len(list(tmp_path.glob("*.pt"))) == size * len(cases)
+    for number, (padding, kind, options) in enumerate(cases):
+        model = Towers(kind, {**options, "chunk": 1024})
+        expected = outcome(model, model(*global_batch(size, padding)))
+        assert {"loss.log_scale"} <= expected["gradients"].keys()
+        assert ("loss.bias" in expected["gradients"]) == (kind == "sigmoid")
+        assert all(gradient.abs().max() > 1e-6 for gradient in expected["gradients"].values())
+        for rank in range(size):
+            got = torch.load(tmp_path / f"{number}-{rank}.pt", weights_only=True)
+            assert got["gradients"].keys() == expected["gradients"].keys()
+            torch.testing.assert_close(got["gradients"], expected["gradients"], rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(got["values"], expected["values"], rtol=1e-12, atol=0)
+            torch.testing.assert_close(got["diagnostics"], expected["diagnostics"], rtol=1e-5, atol=1e-6)
