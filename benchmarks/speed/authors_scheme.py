@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.speed.step_times import WARM_UP, Times, now
 from benchmarks.speed.stock_loaders import files_loader, write_files
 from stalign_pl.batch.embeddings import Embeddings
-from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.inputs import ModelInputs, StepInputs
 from stalign_pl.models import STAlign
 
 NEGATIVES, TEMPERATURE = 5, 0.1
@@ -47,7 +47,9 @@ def authors(model: STAlign, folder: Path, samples: int, batch: int, steps: int) 
         measured = torch.ones_like(genes[0], dtype=torch.bool)
         optimizer.zero_grad()
         found = [
-            model(images[0][:, one], genes[0][:, one], images[1][:, one], genes[1][:, one], measured[:, one])
+            model(
+                ModelInputs(images[0][:, one], genes[0][:, one], images[1][:, one], genes[1][:, one], measured[:, one])
+            )
             for one in range(1 + NEGATIVES)
         ]
         paired_loss(found[0], found[1:]).backward()
@@ -55,11 +57,11 @@ def authors(model: STAlign, folder: Path, samples: int, batch: int, steps: int) 
     return now(torch.device("cpu")).since(started, steps)
 
 
-def write_inputs(folder: Path, inputs: ModelInputs) -> int:
+def write_inputs(folder: Path, inputs: StepInputs) -> int:
     """Store a batch as the encoders take it; the number of samples."""
     pixels = [
         (image * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-        for image in (inputs.spot_image, inputs.niche_image)
+        for image in (inputs.model.spot_image, inputs.model.niche_image)
     ]
-    write_files(folder, (*pixels, inputs.spot_genes.numpy(), inputs.niche_genes.numpy()), 0)
+    write_files(folder, (*pixels, inputs.model.spot_genes.numpy(), inputs.model.niche_genes.numpy()), 0)
     return len(inputs.ids)

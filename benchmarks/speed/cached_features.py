@@ -26,7 +26,8 @@ import numpy as np
 import torch
 
 from benchmarks.machine import machine, write_results
-from stalign_pl.batch.spot_batch import CachedFeatures, SpotBatch
+from stalign_pl.batch.features import CachedFeatures
+from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.cli.from_config import ConfiguredParts
 from stalign_pl.data.epoch.plan import training_plan
 from stalign_pl.data.feature_making import FeatureMaker
@@ -73,9 +74,7 @@ def step(parts: ConfiguredParts, batch: SpotBatch, optimizer: torch.optim.Optimi
     data, module = parts.datamodule, parts.model
     inputs = data.transform(batch, data.augmentation, data.seed, 0)
     optimizer.zero_grad()
-    embeddings = module.model(
-        inputs.spot_image, inputs.spot_genes, inputs.niche_image, inputs.niche_genes, inputs.measured
-    )
+    embeddings = module.model(inputs.model)
     module.objective(embeddings, inputs.ids).total.backward()
     optimizer.step()
 

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.machine import machine, memory, write_results
 from stalign_pl.batch.gene_panel import GenePanel
+from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.models import ABFN, GeneMLP, LastBlocks, LowRank, NicheGeneTransformer, STAlign, TimmStream
 from stalign_pl.objectives import ThreeLevelLoss
@@ -54,14 +54,14 @@ def build(niche: dict) -> STAlign:
     )
 
 
-def batch() -> tuple[tuple[Tensor, ...], SpotIds]:
+def batch() -> tuple[ModelInputs, SpotIds]:
     generator = torch.Generator().manual_seed(0)
     image, genes = partial(torch.rand, ROWS, 3, SIZE, SIZE), partial(torch.randn, ROWS, GENES)
     inputs = [make(generator=generator) for make in (image, genes, image, genes)]
     every = torch.ones(ROWS, dtype=torch.bool)
     number = torch.arange(ROWS)
     ids = SpotIds(number // 4, number, torch.full((ROWS, 1), -1), every)
-    return (*inputs, torch.ones(ROWS, GENES, dtype=torch.bool)), ids
+    return ModelInputs(*inputs, torch.ones(ROWS, GENES, dtype=torch.bool)), ids
 
 
 def measure(case: str, repeats: int) -> None:
@@ -76,7 +76,7 @@ def measure(case: str, repeats: int) -> None:
     for _ in range(repeats + 1):
         started = time.process_time()
         optimizer.zero_grad()
-        loss = objective(model(*inputs), ids).total
+        loss = objective(model(inputs), ids).total
         loss.backward()
         optimizer.step()
         taken.append(time.process_time() - started)

@@ -35,8 +35,7 @@ from benchmarks.speed import pair_set
 from benchmarks.speed.authors_scheme import NEGATIVES, authors, write_inputs
 from benchmarks.speed.step_times import WARM_UP, Times, now
 from benchmarks.speed.training_models import SIZES, Size, stalign
-from stalign_pl.batch.embeddings import Embeddings
-from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.inputs import ModelInputs, StepInputs
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.epoch.plan import Composition
 from stalign_pl.data.genes.selection import GeneSelection
@@ -70,7 +69,7 @@ class Stopwatch(Callback):
 
     def __init__(self) -> None:
         self.steps = -WARM_UP
-        self.inputs: ModelInputs | None = None
+        self.inputs: StepInputs | None = None
         self.started = self.step = Times(0.0, 0.0)
         self.waiting = 0.0
 
@@ -106,28 +105,26 @@ def whole(data: STAlignData, model: STAlign, steps: int, device: str = "cpu", pr
     return watch
 
 
-def embed(model: STAlign, inputs: ModelInputs) -> Embeddings:
-    return model(inputs.spot_image, inputs.spot_genes, inputs.niche_image, inputs.niche_genes, inputs.measured)
-
-
-def like(inputs: ModelInputs) -> ModelInputs:
+def like(inputs: StepInputs) -> StepInputs:
     """Random tensors of a batch's shapes."""
-    return replace(
-        inputs,
-        spot_image=torch.rand_like(inputs.spot_image),
-        niche_image=torch.rand_like(inputs.niche_image),
-        spot_genes=torch.randn_like(inputs.spot_genes),
-        niche_genes=torch.randn_like(inputs.niche_genes),
+    given = inputs.model
+    drawn = ModelInputs(
+        spot_image=torch.rand_like(given.spot_image),
+        spot_genes=torch.randn_like(given.spot_genes),
+        niche_image=torch.rand_like(given.niche_image),
+        niche_genes=torch.randn_like(given.niche_genes),
+        measured=given.measured,
     )
+    return replace(inputs, model=drawn)
 
 
-def resident(model: STAlign, inputs: ModelInputs, steps: int, half: bool = False) -> Times:
+def resident(model: STAlign, inputs: StepInputs, steps: int, half: bool = False) -> Times:
     """Encoders, losses and optimiser over one batch in memory, where it is; times of a step.
 
     Args:
         half: under bf16 autocast.
     """
-    device = inputs.spot_image.device
+    device = inputs.ids.slide.device
     objective = ThreeLevelLoss().to(device)
     optimizer = torch.optim.AdamW([*model.parameters(), *objective.parameters()], lr=1e-4)
     for step in range(-WARM_UP, steps):
@@ -135,7 +132,7 @@ def resident(model: STAlign, inputs: ModelInputs, steps: int, half: bool = False
             started = now(device)
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            loss = objective(embed(model, inputs), inputs.ids).total
+            loss = objective(model(inputs.model), inputs.ids).total
         loss.backward()
         optimizer.step()
     return now(device).since(started, steps)

@@ -1,9 +1,10 @@
-"""What the model and the loss take of a batch."""
+"""What the model and a step of training take of a batch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from stalign_pl.batch.features import Features
@@ -11,12 +12,46 @@ from stalign_pl.batch.spot_ids import SpotIds
 
 
 @dataclass(frozen=True)
+class ModelInputs:
+    """What `STAlign.forward` takes of B spots. None stands for an input that is not there.
+
+    Attributes:
+        spot_image: float32 [B, 3, size, size] in [0, 1], or a frozen encoder's cached features.
+        spot_genes: float32 [B, G], log1p of scaled counts, not standardised, 0 where not measured; or features.
+        niche_image: as `spot_image`, of the niche.
+        niche_genes: as `spot_genes`, of the niche.
+        measured: bool [B, G], genes that the spot's slide measured; False also where augmentation hides a gene.
+    """
+
+    spot_image: Tensor | Features | None = None
+    spot_genes: Tensor | Features | None = None
+    niche_image: Tensor | Features | None = None
+    niche_genes: Tensor | Features | None = None
+    measured: Tensor | None = None
+
+    def __getitem__(self, rows: slice | Tensor) -> ModelInputs:
+        """The same of some rows."""
+        return ModelInputs(**{name: None if value is None else value[rows] for name, value in vars(self).items()})
+
+    def to(self, device: torch.device | str) -> ModelInputs:
+        """The same on a device."""
+        return ModelInputs(**{name: None if value is None else value.to(device) for name, value in vars(self).items()})
+
+    def of(self, stream: str) -> tuple[Tensor | Features | None, ...]:
+        """The arguments of one of the model's streams, by its name in `STREAMS`."""
+        if stream.endswith("_image"):
+            return (getattr(self, stream),)
+        return getattr(self, f"{stream.removesuffix('_gene')}_genes"), self.measured
+
+
+@dataclass(frozen=True)
 class GeneTargets:
     """Expression as it was measured, genes that augmentation hides from the model included.
 
     Attributes:
-        spot, niche: float [b, G], log1p of scaled counts, not standardised.
-        measured: bool [b, G], genes that the row's slide measured; others have no effect.
+        spot: float [B, G], log1p of scaled counts, not standardised.
+        niche: as `spot`, of the niche.
+        measured: bool [B, G], genes that the row's slide measured; others have no effect.
     """
 
     spot: Tensor
@@ -25,28 +60,15 @@ class GeneTargets:
 
 
 @dataclass(frozen=True)
-class ModelInputs:
-    """What the model and the loss take.
+class StepInputs:
+    """What a step of training or evaluation takes.
 
     Attributes:
-        ids: who the rows are.
-        spot_image, niche_image: float32 [B, 3, size, size] in [0, 1], or the encoder's features where they are cached.
-        spot_genes, niche_genes: float32 [B, G], log1p of scaled counts; 0 where not measured; or features.
-        measured: bool [B, G]; False also where augmentation hides a gene.
-        targets: the same expression with nothing hidden, for gene regression.
+        model: what the model takes.
+        ids: which spots the rows are.
+        targets: what gene regression predicts.
     """
 
+    model: ModelInputs
     ids: SpotIds
-    spot_image: Tensor | Features
-    spot_genes: Tensor | Features
-    niche_image: Tensor | Features
-    niche_genes: Tensor | Features
-    measured: Tensor
     targets: GeneTargets
-
-    def of(self, stream: str) -> tuple[Tensor | Features, ...]:
-        """What a stream of the model takes."""
-        scale, kind = stream.split("_")
-        if kind == "image":
-            return (getattr(self, stream),)
-        return getattr(self, f"{scale}_genes"), self.measured

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 
 import torch
 from torch import Tensor
 
 from stalign_pl.batch.damage import Damaged
+from stalign_pl.batch.features import CachedFeatures
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,6 @@ class CountPairs:
         """int64 [n], the pairs' rows."""
         numbers = torch.arange(len(self.length), device=self.length.device)
         return numbers.repeat_interleave(self.length, output_size=len(self.gene))
-
-
-@dataclass(frozen=True)
-class CachedFeatures:
-    """float32 [B, F] of each stream whose encoder's outputs are read in place of what it would look at; else None."""
-
-    spot_image: Tensor | None = None
-    niche_image: Tensor | None = None
-    spot_gene: Tensor | None = None
-    niche_gene: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,7 @@ class SpotBatch:
     excluded: Tensor
     draws: Tensor
     damaged: tuple[Damaged, ...] = ()
-    features: CachedFeatures = CachedFeatures()
+    features: CachedFeatures = field(default_factory=CachedFeatures)
 
     def __len__(self) -> int:
         return len(self.slide)

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from stalign_pl.batch.features import Features
-from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.distributed import World, all_gather
 from stalign_pl.errors import ConfigError, TrainingError
 
@@ -52,7 +52,7 @@ class NonFiniteSteps(Callback):
         self._statistics = [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: ModelInputs, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: StepInputs, batch_idx: int
     ) -> None:
         self._batch = batch
         self._wrong = torch.zeros((), dtype=torch.bool, device=pl_module.device)

@@ -1,6 +1,6 @@
 """Write a run's model for use elsewhere: weights, what they are, the genes, and a model card, in one folder.
 
-Loaded by stalign_pl.models.STAlign.from_pretrained(FOLDER), without Lightning. Weights of frozen encoders that were
+Loaded by stalign_pl.export.pretrained.from_pretrained(FOLDER), without Lightning. Weights of frozen encoders that were
 read from the hub or a file stay out, and are fetched from there on loading.
 
 examples:

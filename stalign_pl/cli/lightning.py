@@ -29,10 +29,9 @@ from stalign_pl.callbacks import (
     Throughput,
     WeightAverage,
 )
+from stalign_pl.cli.preflight import refuse_fit, refuse_other_sizes, refuse_settings
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
-from stalign_pl.evaluation.tables import LOWER_IS_BETTER
-from stalign_pl.models import draws_from_generator, has_train_mode_batchnorm
 from stalign_pl.runs.changes import deciding_changes, refuse_changes, shapes_inputs
 from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from stalign_pl.runs.config_file import RunConfigFile
@@ -44,8 +43,6 @@ from stalign_pl.runs.report import RunReport
 from stalign_pl.runs.start import FreshRun, MovedRun
 from stalign_pl.runs.writer import RunWriter
 from stalign_pl.training.module import STAlignModule
-
-EVALUATIONS = (SpatialDomainCallback, GenePredictionCallback)
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ class STAlignCLI(LightningCLI):
         if options.trainer.precision is None:
             bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
             options.trainer.precision = "bf16-mixed" if bf16 else "32-true"
-        self._refuse(options)
+        refuse_settings(options)
         if options.data.seed is None:  # one seed, unless the data are told their own
             options.data.seed = int(options.seed_everything)
         options.weights_only = True  # a checkpoint is data: loading one runs none of its code
@@ -160,44 +157,12 @@ class STAlignCLI(LightningCLI):
         refuse_changes(changes, allowed, run)
         self.save_config_kwargs |= {"goes_on": True, "changes": changes, "allowed": allowed}
 
-    @staticmethod
-    def _refuse(options) -> None:
-        """What would only show later: a loss that is not the one asked for, a figure that is never logged."""
-        if (options.trainer.accumulate_grad_batches or 1) != 1:
-            raise ConfigError(
-                f"trainer.accumulate_grad_batches is {options.trainer.accumulate_grad_batches}: accumulating batches "
-                f"does not enlarge the pool of negatives, so it is not the loss of the larger batch. Leave it at 1, "
-                f"set data.composition to the batch you want and model.micro_batch to the rows that fit the device"
-            )
-        if not options.run.name.strip("./ "):
-            raise ConfigError(f"run.name is {options.run.name!r}; it names the run's folder in {options.run.folder}")
-        if options.checkpoint.monitor is not None:
-            STAlignCLI._refuse_monitor(options.checkpoint.monitor, options.checkpoint.mode)
-
-    @staticmethod
-    def _refuse_monitor(monitor: str, mode: str) -> None:
-        """A figure that there is not, or a direction that would keep the worst checkpoint."""
-        if monitor.startswith("train/"):
-            return
-        known = {f"val/{name}": metric for callback in EVALUATIONS for metric, name in callback.logged.items()}
-        metrics = [metric for figure, metric in known.items() if monitor == figure or monitor.startswith(f"{figure}/")]
-        if not metrics:
-            raise ConfigError(f"checkpoint.monitor is {monitor!r}; known: {', '.join(known)}, and train/...")
-        better = "min" if metrics[0] in LOWER_IS_BETTER else "max"
-        if mode != better:
-            raise ConfigError(
-                f"checkpoint.monitor is {monitor} and checkpoint.mode is {mode}, which would keep the worst checkpoint "
-                f"as best. Set checkpoint.mode: {better}"
-            )
-
     def instantiate_trainer(self, **kwargs):
         """Add the loggers and the callbacks that no configuration names."""
         options = self._options
-        self._refuse_inexact(options)
-        self._refuse_without_clusters()
-        self._refuse_other_sizes()
+        refuse_other_sizes(self.model.model, self.datamodule)
         if self.subcommand == "fit":
-            self._refuse_absent_figure(options.checkpoint.monitor or "")
+            refuse_fit(options, self.model, self.datamodule)
         run = Path(options.trainer.default_root_dir)
         given, writer = self._get(self.config_init, "trainer"), RunWriter(run)
         begin_logs, resumes = partial(self._loggers, run, writer), goes_on(options.ckpt_path, run)
@@ -206,9 +171,9 @@ class STAlignCLI(LightningCLI):
             "callbacks": [
                 *([FreshRun(run, writer, begin_logs)] if self.subcommand == "fit" and not resumes else []),
                 *(writer, Throughput(), DamagedSamples(), DataRecord(), PlanRecord(), RunReport()),
-                *_listed(given.callbacks),
+                *_as_list(given.callbacks),
             ],
-            "plugins": [AtomicCheckpointIO(writer), *_listed(given.plugins)],
+            "plugins": [AtomicCheckpointIO(writer), *_as_list(given.plugins)],
         }
         ema = self._get(self.config_init, "ema")
         if ema.decay is not None:
@@ -235,63 +200,10 @@ class STAlignCLI(LightningCLI):
         run.mkdir(parents=True, exist_ok=True)
         options, given = self._options.run, self._get(self.config_init, "trainer").logger
         ours = [MetricsCSV(run, writer), wandb_logger(run, options.wandb, options.project)]
-        return [logger for logger in (*ours, *_listed(given)) if isinstance(logger, Logger)]
-
-    def _refuse_absent_figure(self, monitor: str) -> None:
-        """Else the first validation says so: no checkpoint is chosen by what is never logged."""
-        has = self.model.model.has
-        for figures, wanted, there in (
-            (SpatialDomainCallback.logged, "fused niche embedding", has("niche")),
-            (GenePredictionCallback.logged, "image embedding", has("spot_image") or has("niche_image")),
-        ):
-            if not there and monitor.startswith(tuple(f"val/{name}" for name in figures.values())):
-                raise ConfigError(
-                    f"checkpoint.monitor is {monitor!r}, which is scored on the {wanted}, and model.model has none. "
-                    f"Set it to another figure or to train/loss, or to null with checkpoint.save_top_k: 0"
-                )
-
-    def _refuse_other_sizes(self) -> None:
-        """Else the first batch says so, of a picture."""
-        for scale in ("spot", "niche"):
-            encoder, size = getattr(self.model.model, f"{scale}_image"), getattr(self.datamodule, f"{scale}_size")
-            if encoder is not None and encoder.size != size:
-                raise ConfigError(
-                    f"data.{scale}_size is {size}, and the model's {scale}_image takes pictures of {encoder.size} px "
-                    f"(its argument size): make them the same"
-                )
-
-    def _refuse_without_clusters(self) -> None:
-        """Else the first training batch says so, after a pass of evaluation."""
-        if self.subcommand == "fit" and self.model.objective.needs_clusters and self.datamodule.clusters is None:
-            raise ConfigError(
-                f"data.clusters is null, and {type(self.model.objective).__name__} draws its negatives by clusters. "
-                f"Make the table: python -m stalign_pl clusters {self.datamodule.shard_set.folder} --out FILE"
-            )
-
-    def _refuse_inexact(self, options) -> None:
-        """`deterministic` asks for the same numbers on any number of processes.
-
-        BatchNorm in training has others, and so has what draws from a process's own generator.
-        """
-        if self.subcommand != "fit" or not options.trainer.deterministic:
-            return
-        if not options.trainer.sync_batchnorm:
-            streams = [name for name, part in self.model.model.named_children() if has_train_mode_batchnorm(part)]
-            if streams:
-                raise ConfigError(
-                    f"trainer.deterministic with BatchNorm in train mode in model.model.{', '.join(streams)}: it "
-                    f"normalises by each process's own rows. Take an encoder with GroupNorm or LayerNorm, or freeze it"
-                )
-        drawing = [name for name, part in self.model.model.named_children() if draws_from_generator(part)]
-        if drawing:
-            raise ConfigError(
-                f"trainer.deterministic with dropout or stochastic depth in model.model.{', '.join(drawing)} that "
-                f"draws from each process's own generator. Set its rate to 0 (model_args: drop_rate, drop_path_rate), "
-                f"or take stalign_pl.models.SpotDropout, which draws by spot"
-            )
+        return [logger for logger in (*ours, *_as_list(given)) if isinstance(logger, Logger)]
 
 
-def _listed(given: Any) -> list[Any]:
+def _as_list(given: Any) -> list[Any]:
     """What a configuration has as null, one or several, as a list."""
     if given is None:
         return []

@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from stalign_pl.batch.damage import allowed
 from stalign_pl.batch.features import Fingerprint
 from stalign_pl.batch.gene_panel import GenePanel
-from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.data.epoch.clusters import ClusterTable, read_clusters, with_pair_draws
 from stalign_pl.data.epoch.division import divide
@@ -25,11 +25,12 @@ from stalign_pl.data.genes.selection import GeneSelection
 from stalign_pl.data.genes.vocabulary import Vocabulary, build_vocabulary, measured_counts
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.pictures.augmentation import Augmentation
-from stalign_pl.data.pictures.resize import Interpolation
+from stalign_pl.data.pictures.resize import Interpolation, PictureForm
 from stalign_pl.data.reading.loader import BatchLoader
 from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from stalign_pl.data.shards.staging import Staging
+from stalign_pl.data.slide_tables import SlideTables, read_slide_tables
 from stalign_pl.data.transform import BatchTransform
 from stalign_pl.draws import Draws, no_draws
 from stalign_pl.errors import ConfigError, listed
@@ -102,8 +103,10 @@ class STAlignData(LightningDataModule):
         self.shard_set = ShardSet(shards)
         self.composition, self.niche, self.augmentation = composition, niche, augmentation
         self.selection, self.stain, self.fit_spots = genes, stain, fit_spots
-        self.spot_size, self.niche_size = spot_size, niche_size
-        self.spot_interpolation, self.niche_interpolation = spot_interpolation, niche_interpolation
+        self.pictures = {
+            "spot": PictureForm(spot_size, spot_interpolation),
+            "niche": PictureForm(niche_size, niche_interpolation),
+        }
         self.seed, self.threads, self.verify = seed or 0, threads, verify
         for name, value, least in (("seed", self.seed, 0), ("threads", threads, 1)):
             if value < least:
@@ -165,24 +168,27 @@ class STAlignData(LightningDataModule):
         return self.vocabulary.panel(self.shard_set.genes)
 
     @cached_property
-    def transform(self) -> BatchTransform:
-        return BatchTransform(
+    def slide_tables(self) -> SlideTables:
+        """Genes, scales, colours and clusters of the slides."""
+        return read_slide_tables(
             self.used_slides,
             self.vocabulary,
             genes=len(self.shard_set.genes),
-            spot_size=self.spot_size,
-            niche_size=self.niche_size,
-            stain=self.stain,
-            reference=sorted(self.train_slides),
             tables=len(self.shard_set.slides),
+            reference=sorted(self.train_slides),
+            by_slide_colour=self.stain == "slide",
             clusters={} if self.clusters is None else {n: self.clusters.of(s) for n, s in self.train_slides.items()},
-            spot_interpolation=self.spot_interpolation,
-            niche_interpolation=self.niche_interpolation,
         )
+
+    @cached_property
+    def transform(self) -> BatchTransform:
+        """The device's half of reading."""
+        return BatchTransform(self.slide_tables, self.pictures["spot"], self.pictures["niche"])
 
     def feature_settings(self, encoders: Mapping[str, Fingerprint]) -> FeatureSettings:
         """What the outputs of frozen encoders, stream -> encoder, depend on."""
-        return FeatureSettings(encoders, self.transform, self.vocabulary.digest(), self.niche, self.augmentation)
+        genes = self.vocabulary.digest()
+        return FeatureSettings(encoders, self.slide_tables, self.pictures, genes, self.niche, self.augmentation)
 
     def open_features(self, encoders: Mapping[str, Fingerprint]) -> FeatureCache:
         """Read `features` from now on; loaders made before do not.
@@ -282,7 +288,7 @@ class STAlignData(LightningDataModule):
         reader = BatchReader(slides, self.niche, draws, self.threads, self.verify, pin, features)
         return BatchLoader(reader, plan, trainer.global_rank, trainer.world_size, pin=pin)
 
-    def on_after_batch_transfer(self, batch: SpotBatch, dataloader_idx: int) -> ModelInputs:
+    def on_after_batch_transfer(self, batch: SpotBatch, dataloader_idx: int) -> StepInputs:
         """On the device: crop, resize, normalise; augment while training."""
         transform = self.transform.to(batch.slide.device)
         if not self.trainer.training:

@@ -125,7 +125,4 @@ class FeatureMaker:
             slide, spot = (column.clamp(min=0).numpy() for column in (batch.slide, batch.spot))
             draws = torch.from_numpy(augmentation.draws(VIEWS_SEED)(view, slide, spot))
             inputs = transform(replace(batch, draws=draws).to(self.device), augmentation, VIEWS_SEED, view)
-        return {
-            stream: self.streams[stream].features(*(given[inputs.ids.valid] for given in inputs.of(stream)))
-            for stream in streams
-        }
+        return {stream: self.streams[stream].features(*inputs.model[inputs.ids.valid].of(stream)) for stream in streams}

@@ -111,10 +111,10 @@ def _use(facts: ModelFacts) -> str:
     return (
         "```python\n"
         "from scipy.spatial import cKDTree\n"
-        "from stalign_pl.models import STAlign\n"
         "from stalign_pl.data.niches.of_slide import niche_counts\n"
-        "from stalign_pl.export.preparation import SlideSpots\n\n"
-        'model = STAlign.from_pretrained("FOLDER")        # or "OWNER/NAME"; eval mode\n'
+        "from stalign_pl.export.preparation import SlideSpots\n"
+        "from stalign_pl.export.pretrained import from_pretrained\n\n"
+        'model = from_pretrained("FOLDER")                # or "OWNER/NAME"; eval mode\n'
         f"{near}"
         "spots = SlideSpots(                              # one slide's\n"
         "    spot_image=spot_image,                       # uint8 [N, S, S, 3]\n"

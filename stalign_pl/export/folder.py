@@ -43,7 +43,7 @@ class LeftOut:
 
     Attributes:
         source: where they were had; of a file its name alone.
-        sha256: of the tensors, see `hub.tensors_sha256`.
+        sha256: of the tensors, see `pretrained.tensors_sha256`.
     """
 
     source: Source

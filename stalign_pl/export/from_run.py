@@ -64,12 +64,12 @@ class FinishedRun:
         """How the model's input is made."""
         data = self.data
         records = [slide.record for slide in data.train_slides.values()]
-        mean, sd = data.transform.common_colour.unbind(dim=1)
+        mean, sd = data.slide_tables.common_colour.unbind(dim=1)
         return Preparation(
-            spot_size=data.spot_size,
-            niche_size=data.niche_size,
-            spot_interpolation=data.spot_interpolation,
-            niche_interpolation=data.niche_interpolation,
+            spot_size=data.pictures["spot"].size,
+            niche_size=data.pictures["niche"].size,
+            spot_interpolation=data.pictures["spot"].interpolation,
+            niche_interpolation=data.pictures["niche"].interpolation,
             colour=SlideColour(mean.numpy(), sd.numpy()) if data.stain == "slide" else None,
             share=data.vocabulary.share,
             total=data.vocabulary.total,

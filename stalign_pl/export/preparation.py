@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stalign_pl.arrays import check_numbers, check_raw, is_sparse
 from stalign_pl.batch.gene_panel import GenePanel
+from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.data.genes.normalise import log_normalised, measured_share
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.pictures.colour import SlideColour, colour_of, recoloured
@@ -108,21 +109,6 @@ class SlideSpots:
 
 
 @dataclass(frozen=True)
-class ModelArguments:
-    """What `STAlign.forward` takes, in its order; None is what `SlideSpots` lacks."""
-
-    spot_image: Tensor | None
-    spot_genes: Tensor | None
-    niche_image: Tensor | None
-    niche_genes: Tensor | None
-    measured: Tensor | None
-
-    def on(self, device: torch.device | str) -> tuple[Tensor | None, ...]:
-        """The arguments on a device."""
-        return tuple(value if value is None else value.to(device) for value in vars(self).values())
-
-
-@dataclass(frozen=True)
 class Preparation:
     """How a model wants its input.
 
@@ -147,7 +133,7 @@ class Preparation:
     spot_um: tuple[float, float]
     niche_um: tuple[float, float]
 
-    def batches(self, spots: SlideSpots, panel: GenePanel, size: int) -> Iterator[ModelArguments]:
+    def batches(self, spots: SlideSpots, panel: GenePanel, size: int) -> Iterator[ModelInputs]:
         """The spots in batches of `size`, in their order.
 
         Raises:
@@ -158,12 +144,12 @@ class Preparation:
         )
         genes = None if counts is None and niche_counts is None else _Genes.of(panel, spots, self)
         pictures = spots.spot_image is not None or spots.niche_image is not None
-        colours = (_table(_own_colour(spots)), _table(self.colour)) if self.colour and pictures else None
+        colours = (_own_colour(spots).as_tensor(), self.colour.as_tensor()) if self.colour and pictures else None
         for start in range(0, len(spots), size):
             rows = slice(start, start + size)
             spot_image = self._pictures("spot", spots.spot_image, None, rows, colours)
             niche_image = self._pictures("niche", spots.niche_image, spots.niche_box, rows, colours)
-            yield ModelArguments(
+            yield ModelInputs(
                 spot_image=spot_image,
                 spot_genes=None if counts is None else genes.expression(counts[rows], "counts"),
                 niche_image=niche_image,
@@ -240,8 +226,3 @@ def _own_colour(spots: SlideSpots) -> SlideColour:
     if spots.spot_image is None:
         raise ConfigError("the slide's colour is read off spot_image, which is None: give SlideSpots its `colour`")
     return colour_of(spots.spot_image)
-
-
-def _table(colour: SlideColour) -> Tensor:
-    """[3, 2]: mean and sd of each channel."""
-    return torch.stack([torch.from_numpy(colour.mean), torch.from_numpy(colour.sd)], dim=1)

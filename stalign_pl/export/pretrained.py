@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,48 @@ from stalign_pl.models.weights import load_tensors, read_tensors
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
+@dataclass(frozen=True)
+class PretrainedModel:
+    """An exported model, ready for a slide's pictures and counts.
+
+    Attributes:
+        model: in eval mode.
+        preparation: how its input is made.
+    """
+
+    model: STAlign
+    preparation: Preparation
+
+    def embed(self, spots: SlideSpots, batch: int = 64) -> Embeddings:
+        """Embed a slide's spots, on the model's device.
+
+        Args:
+            spots: pictures and raw counts as they are.
+            batch: spots at once.
+
+        Returns:
+            Embeddings [N, D] on the CPU, in the order of the spots.
+
+        Raises:
+            ConfigError: a model in train mode, no batch; see also `Preparation.batches`.
+        """
+        if self.model.training:
+            raise ConfigError("the model is in train mode: call model.eval()")
+        if batch < 1:
+            raise ConfigError(f"batch is {batch}; at least 1 spot at once is wanted")
+        device = next(self.model.parameters()).device
+        with torch.no_grad():
+            parts = [
+                vars(self.model(inputs.to(device)))
+                for inputs in self.preparation.batches(spots, self.model.genes, batch)
+            ]
+        joined = {
+            name: None if value is None else torch.cat([part[name] for part in parts]).cpu()
+            for name, value in parts[0].items()
+        }
+        return Embeddings(**joined)
+
+
 def save_pretrained(
     model: STAlign,
     folder: Path,
@@ -35,7 +78,7 @@ def save_pretrained(
     include_frozen: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write a model's folder (see `model_folder`), whole or not at all.
+    """Write a model's folder (see `export.folder`), whole or not at all.
 
     Args:
         architecture: what the model was built from.
@@ -77,7 +120,7 @@ def save_pretrained(
 
 def from_pretrained(
     folder: str | Path, sources: Mapping[str, str] | None = None, revision: str | None = None
-) -> STAlign:
+) -> PretrainedModel:
     """Load an exported model, in eval mode, on the CPU.
 
     A frozen encoder that was left out is fetched from its source, and must be the same to the bit.
@@ -110,40 +153,7 @@ def from_pretrained(
     if twice := sorted(tensors.keys() & own.keys()):
         raise ConfigError(f"{folder / WEIGHTS} holds {twice[0]}, which its config.json says was left out")
     load_tensors(model, tensors | own, folder / WEIGHTS, f"{WEIGHTS} and config.json must be of one export")
-    model.preparation = description.preparation
-    return model.eval()
-
-
-def embed(model: STAlign, spots: SlideSpots, batch: int = 64) -> Embeddings:
-    """Embed a slide's spots, on the model's device.
-
-    Args:
-        model: of `from_pretrained`, in eval mode.
-        batch: spots at once.
-
-    Returns:
-        Embeddings [N, D] on the CPU, in the order of the spots.
-
-    Raises:
-        ConfigError: a model without `preparation` or in train mode, no batch; see also `Preparation.batches`.
-    """
-    if model.preparation is None or model.training:
-        what = (
-            "is in train mode: call model.eval()" if model.preparation else "has no preparation: load an exported one"
-        )
-        raise ConfigError(f"the model {what}")
-    if batch < 1:
-        raise ConfigError(f"batch is {batch}; at least 1 spot at once is wanted")
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        parts = [
-            vars(model(*arguments.on(device))) for arguments in model.preparation.batches(spots, model.genes, batch)
-        ]
-    joined = {
-        name: None if value is None else torch.cat([part[name] for part in parts]).cpu()
-        for name, value in parts[0].items()
-    }
-    return Embeddings(**joined)
+    return PretrainedModel(model.eval(), description.preparation)
 
 
 def check_hub_name(name: str) -> None:
@@ -203,7 +213,7 @@ def _attached(description: ModelDescription, sources: Mapping[str, str], folder:
         if stream not in sources and not source.on_hub:
             raise ConfigError(
                 f"the weights of {stream} were left out of this export; they were read from a file {source.name}. Name "
-                f"that file: STAlign.from_pretrained(..., sources={{{stream!r}: FILE}})"
+                f"that file: from_pretrained(..., sources={{{stream!r}: FILE}})"
             )
         part = description.architecture.parts[stream]
         arguments[stream] = part.cls.attached(part.arguments, source)

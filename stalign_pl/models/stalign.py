@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import fields
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from stalign_pl.batch.embeddings import Embeddings
-from stalign_pl.batch.features import STREAMS, Features
+from stalign_pl.batch.features import STREAMS
 from stalign_pl.batch.gene_panel import GenePanel
+from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.errors import ConfigError, check_sizes
 from stalign_pl.models.dropout import number_dropouts
 from stalign_pl.models.frozen import frozen_prefixes
 from stalign_pl.models.fusion import Fusion
 from stalign_pl.models.image.stream import TimmStream
-
-if TYPE_CHECKING:
-    from stalign_pl.export.preparation import Preparation, SlideSpots
 
 FUSED = {"spot": ("spot_image", "spot_gene"), "niche": ("niche_image", "niche_gene")}
 """Scale -> its streams, image and gene."""
@@ -43,14 +38,9 @@ class STAlign(nn.Module):
         width: width of a token.
         dim: width of the unimodal embeddings.
 
-    Attributes:
-        preparation: how the model's input is made; an exported model has it.
-
     Raises:
         ConfigError: no stream at all, or a fusion that reads a modality of which a scale has no stream.
     """
-
-    preparation: Preparation | None = None
 
     def __init__(
         self,
@@ -79,21 +69,6 @@ class STAlign(nn.Module):
         for stream in ("spot_image", "niche_image", "spot_gene", "niche_gene"):
             setattr(self, f"pool_{stream}", MeanToken(width, dim) if self.has(stream) else None)
         number_dropouts(self)
-
-    @classmethod
-    def from_pretrained(
-        cls, folder: str | Path, sources: Mapping[str, str] | None = None, revision: str | None = None
-    ) -> STAlign:
-        """An exported model in eval mode, from a folder or by OWNER/NAME from the hub: see `hub.from_pretrained`."""
-        from stalign_pl.export.pretrained import from_pretrained
-
-        return from_pretrained(folder, sources, revision)
-
-    def embed(self, spots: SlideSpots, batch: int = 64) -> Embeddings:
-        """Embed a slide's spots, pictures and raw counts as they are: see `hub.embed`."""
-        from stalign_pl.export.pretrained import embed
-
-        return embed(self, spots, batch)
 
     def _fusion(
         self, scale: str, fusion: Callable[[int, int], Fusion] | None, tokens: int, width: int
@@ -144,39 +119,21 @@ class STAlign(nn.Module):
         """Prefixes of the state-dict keys that a checkpoint may leave out: frozen weights that have a source."""
         return frozen_prefixes(self)
 
-    def forward(
-        self,
-        spot_image: Tensor | Features | None,
-        spot_genes: Tensor | Features | None,
-        niche_image: Tensor | Features | None,
-        niche_genes: Tensor | Features | None,
-        measured: Tensor | None,
-        names: Iterable[str] | None = None,
-    ) -> Embeddings:
-        """Embed a batch. What is given for a stream that the model has not is ignored; None counts as no stream.
+    def forward(self, inputs: ModelInputs, names: Iterable[str] | None = None) -> Embeddings:
+        """Embed a batch.
 
         Args:
-            spot_image, niche_image: [B, 3, size, size] float in [0, 1], `size` that of the stream.
-            spot_genes, niche_genes: [B, G] float, log-normalised expression, not standardised.
-            measured: [B, G] bool, genes that the spot's slide measured.
-            names: embeddings to compute; null is all. The others are None, and parts they alone need are not run.
-
-        In place of any of the first four stand a frozen encoder's cached `Features`.
+            inputs: pictures and genes of B spots; what is given for a stream that the model has not is ignored.
+            names: embeddings to compute; None is all. The others are None, and parts they alone need are not run.
         """
         wanted = {field.name for field in fields(Embeddings)} if names is None else set(names)
         wanted = {name for name in wanted if self.has(name)}
         reached = {part for name in wanted for part in self.parts_of(name)}
-        given = {
-            "spot_image": (spot_image,),
-            "spot_gene": (spot_genes, measured),
-            "niche_image": (niche_image,),
-            "niche_gene": (niche_genes, measured),
-        }
-        tokens = {
-            stream: getattr(self, stream)(*given[stream])
-            for stream in STREAMS
-            if stream in reached and given[stream][0] is not None
-        }
+        tokens: dict[str, Tensor] = {}
+        for stream in STREAMS:
+            given = inputs.of(stream)
+            if stream in reached and given[0] is not None:
+                tokens[stream] = getattr(self, stream)(*given)
         return Embeddings(
             **{stream: self._pooled(stream, tokens) if stream in wanted else None for stream in STREAMS},
             **{scale: self._fused(scale, tokens) if scale in wanted else None for scale in FUSED},
@@ -190,18 +147,6 @@ class STAlign(nn.Module):
         there = [f"{scale}_{modality}" in tokens for modality in fusion.reads]
         enough = any(there) if fusion.alone else all(there)
         return fusion(*(tokens.get(stream) for stream in FUSED[scale])) if enough else None
-
-    def image_embeddings(self, spot_image: Tensor, niche_image: Tensor) -> Tensor:
-        """[B, 2 * dim]: spot and niche image embeddings side by side; needs no genes."""
-        return torch.cat((self.encode_spot_image(spot_image), self.encode_niche_image(niche_image)), dim=-1)
-
-    def encode_spot_image(self, image: Tensor) -> Tensor:
-        """[B, 3, size, size] -> [B, dim], as `Embeddings.spot_image`."""
-        return self.pool_spot_image(self.spot_image(image))
-
-    def encode_niche_image(self, image: Tensor) -> Tensor:
-        """[B, 3, size, size] -> [B, dim], as `Embeddings.niche_image`."""
-        return self.pool_niche_image(self.niche_image(image))
 
 
 class MeanToken(nn.Sequential):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.models import STAlign
 
 
@@ -49,11 +49,11 @@ class EvaluationStep:
     untrained: Evaluated | None
 
 
-def evaluated(model: STAlign, inputs: ModelInputs, features: bool) -> Evaluated:
+def evaluated(model: STAlign, inputs: StepInputs, features: bool) -> Evaluated:
     """Embed a batch with `model`; `features` adds the image encoders' own."""
-    embeddings = model(inputs.spot_image, inputs.spot_genes, inputs.niche_image, inputs.niche_genes, inputs.measured)
+    embeddings = model(inputs.model)
     image = [part for part in (embeddings.spot_image, embeddings.niche_image) if part is not None]
-    streams = ((model.spot_image, inputs.spot_image), (model.niche_image, inputs.niche_image))
+    streams = ((model.spot_image, inputs.model.spot_image), (model.niche_image, inputs.model.niche_image))
     seen = [stream.features(shown) if features and stream is not None else None for stream, shown in streams]
     return Evaluated(
         slide=inputs.ids.slide,

@@ -12,9 +12,6 @@ from stalign_pl.batch.features import Features
 from stalign_pl.errors import ConfigError
 from stalign_pl.models import STAlign
 
-FOR_TESTS = ("eager", "aot_eager")
-"""Backends that torch does not list by default: they trace as a compiler does and run torch's own kernels."""
-
 
 @dataclass(frozen=True)
 class Execution:
@@ -23,7 +20,7 @@ class Execution:
     Attributes:
         compile: `torch.compile` the whole forward pass. The first step of each kind (training, evaluation) waits for
             it, minutes for large encoders.
-        backend: inductor, another that torch knows here, or eager and aot_eager, which speed nothing up.
+        backend: inductor, or another compiler that torch lists here.
         channels_last: image encoders hold and take pixels channels last, as tensor cores want convolutions.
 
     Raises:
@@ -35,7 +32,7 @@ class Execution:
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        if self.compile and self.backend not in (known := [*torch.compiler.list_backends(), *FOR_TESTS]):
+        if self.compile and self.backend not in (known := torch.compiler.list_backends()):
             raise ConfigError(f"model.execution.backend is {self.backend!r}; known here: {', '.join(known)}")
 
 

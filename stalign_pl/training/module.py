@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from stalign_pl.batch.embeddings import Embeddings
-from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.batch.row_keys import RowKeys
 from stalign_pl.errors import ConfigError
 from stalign_pl.models import (
@@ -74,7 +74,7 @@ class STAlignModule(LightningModule):
         self._loaded_step = 0
         self._keys: RowKeys | None = None
 
-    def training_step(self, inputs: ModelInputs, batch_idx: int) -> Tensor:
+    def training_step(self, inputs: StepInputs, batch_idx: int) -> Tensor:
         self.zero_grad()
         parts = micro_batches(len(inputs.ids), self.micro_batch)
         if len(parts) == 1:
@@ -87,11 +87,11 @@ class STAlignModule(LightningModule):
         self.log_dict({f"train/{name}": value for name, value in terms.diagnostics.items()})
         return terms.total
 
-    def _loss(self, embeddings: Embeddings, inputs: ModelInputs) -> LossTerms:
+    def _loss(self, embeddings: Embeddings, inputs: StepInputs) -> LossTerms:
         terms = self.objective(embeddings, inputs.ids)
         return self.regression(terms, embeddings, inputs.targets, inputs.ids.valid)
 
-    def _embed(self, inputs: ModelInputs, rows: slice) -> Embeddings:
+    def _embed(self, inputs: StepInputs, rows: slice) -> Embeddings:
         """Embed rows of a training batch.
 
         Where the run asks for exactness, dropout is drawn by spot: else by the generator, which is seeded a step and
@@ -101,21 +101,14 @@ class STAlignModule(LightningModule):
         if torch.are_deterministic_algorithms_enabled():
             self._keys = RowKeys(self._seed, self.current_epoch, inputs.ids.slide[rows], inputs.ids.spot[rows])
         with keyed_dropout(self.model, self._keys):
-            return self.model(
-                inputs.spot_image[rows],
-                inputs.spot_genes[rows],
-                inputs.niche_image[rows],
-                inputs.niche_genes[rows],
-                inputs.measured[rows],
-                self._embeddings,
-            )
+            return self.model(inputs.model[rows], self._embeddings)
 
     def backward(self, loss: Tensor) -> None:
         """Gradient checkpointing passes forward again in here: the rows are those of the last `_embed`."""
         with keyed_dropout(self.model, self._keys):
             loss.backward()
 
-    def _loss_by_parts(self, inputs: ModelInputs, parts: list[slice]) -> LossTerms:
+    def _loss_by_parts(self, inputs: StepInputs, parts: list[slice]) -> LossTerms:
         """The global batch's loss in micro-batches, inside automatic optimisation.
 
         Automatic, because then everything around a step stays Lightning's own: clipping (refused in manual
@@ -171,7 +164,7 @@ class STAlignModule(LightningModule):
             # In a tuple, so that it is no submodule: not in the state dict, not wrapped by DDP.
             self._as_built = (copy.deepcopy(self.model).eval(),)
 
-    def validation_step(self, inputs: ModelInputs, batch_idx: int) -> EvaluationStep:
+    def validation_step(self, inputs: StepInputs, batch_idx: int) -> EvaluationStep:
         """Before training (the sanity pass, over everything) the model *is* the untrained floor."""
         if self.trainer.sanity_checking:
             return EvaluationStep(None, evaluated(self.model, inputs, features=True))
@@ -179,12 +172,12 @@ class STAlignModule(LightningModule):
             return self.test_step(inputs, batch_idx)
         return EvaluationStep(evaluated(self.model, inputs, features=False), None)
 
-    def test_step(self, inputs: ModelInputs, batch_idx: int) -> EvaluationStep:
+    def test_step(self, inputs: StepInputs, batch_idx: int) -> EvaluationStep:
         as_built = self._as_built[0].to(self.device)
         untrained = evaluated(as_built, inputs, features=True)
         return EvaluationStep(evaluated(self.model, inputs, features=False), untrained)
 
-    def predict_step(self, inputs: ModelInputs, batch_idx: int) -> Evaluated:
+    def predict_step(self, inputs: StepInputs, batch_idx: int) -> Evaluated:
         return evaluated(self.model, inputs, features=False)
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -220,7 +213,7 @@ class STAlignModule(LightningModule):
             print(f"no loss reaches model.model.{', '.join(self.untrained_parts)}: they stay as they are")
         self.refuse_micro_batch(self.trainer.datamodule.composition.batch // self.trainer.world_size)
 
-    def on_train_batch_start(self, batch: ModelInputs, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: StepInputs, batch_idx: int) -> None:
         assert self.trainer.train_dataloader.position == batch_idx + 1, "the loader is not where the training loop is"
         # Draws from a generator whose state no checkpoint holds: seeded by the step, a resumed run draws alike.
         torch.manual_seed(_mixed(self._seed, self.global_step, self.global_rank))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.results import read_results
@@ -72,7 +73,7 @@ def test_every_parameter_with_a_gradient_gets_one_in_every_combination() -> None
             refused += 1
             continue
         assert is_possible(present, reads, weights)
-        embeddings = model(image, genes, image, genes, measured, module.objective.embeddings)
+        embeddings = model(ModelInputs(image, genes, image, genes, measured), module.objective.embeddings)
         module.objective(embeddings, ids).total.backward()
         learning = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
         assert learning == {name for name, parameter in module.named_parameters() if parameter.grad is not None}

@@ -11,8 +11,9 @@ import torch
 from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from tests.support.micro_batches import BARE, DRAWING, FOUR, assert_same_training, checkpoint
 from tests.support.runs import arguments, run_here
+from tests.support.traced_backend import TRACED
 
-COMPILED = tuple(f"--model.execution.{each}" for each in ("compile=true", "backend=eager", "channels_last=true"))
+COMPILED = tuple(f"--model.execution.{each}" for each in ("compile=true", f"backend={TRACED}", "channels_last=true"))
 
 
 def test_it_trains_the_same_in_micro_batches_with_dropout_and_a_resume(

@@ -24,6 +24,7 @@ from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.results import ALL, read_results
 from stalign_pl.export.architecture import Architecture
 from stalign_pl.export.licences import encoder_terms
+from stalign_pl.export.pretrained import from_pretrained
 from stalign_pl.models import ABFN, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
 from stalign_pl.objectives import ThreeLevelLoss
 from stalign_pl.training.module import STAlignModule
@@ -47,12 +48,12 @@ class Without:
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 import numpy as np
 from stalign_pl.data.pictures.colour import SlideColour
-from stalign_pl.models import STAlign
 from stalign_pl.export.preparation import SlideSpots
+from stalign_pl.export.pretrained import from_pretrained
 folder, given, found = sys.argv[1:]
 arrays = dict(np.load(given))
 colour = SlideColour(arrays.pop("mean"), arrays.pop("sd"))
-model = STAlign.from_pretrained(folder)
+model = from_pretrained(folder)
 embeddings = model.embed(SlideSpots(**arrays, colour=colour))
 np.savez(found, **{{name: value.numpy() for name, value in vars(embeddings).items()}})
 assert not set({TRAINING!r}) & sys.modules.keys()
@@ -105,9 +106,7 @@ def test_without_the_training_packages_embeddings_are_the_same(
     found = np.load(tmp_path / "found.npz")
     inputs = data.transform(batch)
     with torch.no_grad():
-        wanted = in_training_form(tested, data).model(
-            inputs.spot_image, inputs.spot_genes, inputs.niche_image, inputs.niche_genes, inputs.measured
-        )
+        wanted = in_training_form(tested, data).model(inputs.model)
     assert sorted(found.files) == sorted(vars(wanted))
     for name, value in vars(wanted).items():
         np.testing.assert_allclose(found[name], value.numpy(), rtol=0, atol=1e-6)
@@ -259,8 +258,8 @@ def test_a_model_of_the_hub_by_name(exported: Path, monkeypatch: pytest.MonkeyPa
         return str(exported)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert STAlign.from_pretrained("me/model", revision="v2").preparation.spot_size == 32
+    assert from_pretrained("me/model", revision="v2").preparation.spot_size == 32
     with pytest.raises(ConfigError, match="a mapping of streams to files"):
-        STAlign.from_pretrained("me/model", "w.pth")
+        from_pretrained("me/model", "w.pth")
     with pytest.raises(ConfigError, match="the hub did not hand out a model me/other: cannot be reached"):
-        STAlign.from_pretrained("me/other")
+        from_pretrained("me/other")

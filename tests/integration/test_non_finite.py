@@ -49,7 +49,7 @@ def test_a_step_on_inputs_that_are_not_finite_changes_nothing(
         inputs = transform(self, batch, *args, **kwargs)
         calls.append((int(inputs.ids.slide[ROW]), int(inputs.ids.spot[ROW])))
         if len(calls) == 2:
-            inputs.spot_image[ROW, 0, 5, 5] = float("nan")
+            inputs.model.spot_image[ROW, 0, 5, 5] = float("nan")
         return inputs
 
     monkeypatch.setattr(BatchTransform, "forward", damaging)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
 
-from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.runs.writer import RunWriter
 
 
@@ -20,7 +20,7 @@ class BatchIds(Callback):
         self.file = file
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs, batch: ModelInputs, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs, batch: StepInputs, batch_idx: int
     ) -> None:
         ids = batch.ids
         rows = zip(ids.slide[ids.valid].tolist(), ids.spot[ids.valid].tolist(), strict=True)

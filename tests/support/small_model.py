@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 
+from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.models import ABFN, GeneMLP, STAlign, TimmStream
 from tests.support.panels import plain_panel
 
@@ -23,7 +24,7 @@ def small(**changes):
 
 def batch(rows=3, n_genes=22):
     generator = torch.Generator().manual_seed(1)
-    return (
+    return ModelInputs(
         torch.rand(rows, 3, 32, 32, generator=generator),
         torch.rand(rows, n_genes, generator=generator),
         torch.rand(rows, 3, 48, 48, generator=generator),

@@ -10,7 +10,7 @@ import numpy as np
 from stalign_pl.batch.damage import DamagedSample
 from stalign_pl.data.epoch.plan import PADDING, Plan
 from stalign_pl.data.niches.config import NicheConfig
-from stalign_pl.data.niches.of_batch import small_members
+from stalign_pl.data.niches.of_sample import small_members
 from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.data.shards.tar_bytes import TarBytes
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stalign_pl.batch.buffers import BatchBuffers
-from stalign_pl.batch.spot_batch import CachedFeatures
+from stalign_pl.batch.features import CachedFeatures
 from stalign_pl.data.features.file import FeatureFile, checksum, feature_path, open_features
 from stalign_pl.data.features.settings import FeatureSettings, differences
 from stalign_pl.data.shards.shard_set import SlideShard

@@ -13,8 +13,9 @@ from torch import Tensor
 from stalign_pl.batch.features import Fingerprint
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.pictures.augmentation import Augmentation
+from stalign_pl.data.pictures.resize import PictureForm
 from stalign_pl.data.shards.shard_set import SlideShard
-from stalign_pl.data.transform import BatchTransform
+from stalign_pl.data.slide_tables import SlideTables
 from stalign_pl.files import content_sha256
 
 FEATURES_FORMAT = 2
@@ -30,15 +31,17 @@ class FeatureSettings:
     """What decides the features of a run's slides.
 
     Attributes:
-        encoders: of the streams.
-        transform: what makes an encoder's input of a stored sample.
+        encoders: stream -> its encoder.
+        tables: colours and scales of the slides.
+        pictures: "spot", "niche" -> how the pictures of that scale are shown.
         genes: digest of the vocabulary.
         niche: its members.
         augmentation: of augmented views.
     """
 
     encoders: Mapping[str, Fingerprint]
-    transform: BatchTransform
+    tables: SlideTables
+    pictures: Mapping[str, PictureForm]
     genes: str
     niche: NicheConfig
     augmentation: Augmentation
@@ -65,18 +68,17 @@ class FeatureSettings:
         return any(self._augmentation(stream.split("_")[1]).values())
 
     def _picture(self, scale: str, slide: SlideShard) -> dict[str, Any]:
-        transform = self.transform
-        size, interpolation = transform.shown_as(scale)
+        form = self.pictures[scale]
         return {
-            f"data.{scale}_size": size,
-            f"data.{scale}_interpolation": interpolation,
+            f"data.{scale}_size": form.size,
+            f"data.{scale}_interpolation": form.interpolation,
             "colours by data.stain (the slide's own, and the mean of the training slides)": _numbers(
-                torch.stack((transform.colour[slide.table], transform.common_colour))
+                torch.stack((self.tables.colour[slide.table], self.tables.common_colour))
             ),
         }
 
     def _genes(self, slide: SlideShard) -> dict[str, Any]:
-        return {"genes": self.genes[:16], "genes' target sum": [float(self.transform.target[slide.table])]}
+        return {"genes": self.genes[:16], "genes' target sum": [float(self.tables.target[slide.table])]}
 
     def _niche(self, kind: str) -> dict[str, Any]:
         niche = asdict(self.niche)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
-from stalign_pl.batch.damage import DamagedSample
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.niches.members import Members
+from stalign_pl.data.niches.of_sample import small_members
 from stalign_pl.data.shards.shard_set import Run, SlideShard
 from stalign_pl.shard_format import MEMBERS
 
@@ -65,37 +63,3 @@ class Neighbourhoods:
 def _apart(slide: SlideShard, spot: int, members: np.ndarray) -> np.ndarray:
     """float [members]: distances from the spot, in pitches."""
     return np.linalg.norm(slide.xy[members] - slide.xy[spot], axis=1)
-
-
-_decode_json = json.JSONDecoder().raw_decode
-"""json.loads without its look at the encoding and for what follows the value."""
-
-
-def small_members(
-    neighbors: memoryview, meta: memoryview, spots: int
-) -> tuple[np.ndarray, list[int], list[list[float]]]:
-    """Neighbours int32 [n] in order of distance, cumulative ring ends, niche boxes by number of members.
-
-    Args:
-        neighbors, meta: payloads of these members of a sample.
-        spots: of the slide.
-
-    Raises:
-        DamagedSample: they cannot be read, or name spots that the slide does not have.
-    """
-    try:
-        said = _decode_json(str(meta, "utf-8"))[0]
-        rings, boxes = said["rings"], said["boxes"]
-        near = np.frombuffer(_npy_payload(neighbors), np.int32)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedSample(f"its metadata or neighbours cannot be read: {error!r}") from error
-    if len(near) and int(near.view(np.uint32).max()) >= spots:  # a negative one is then beyond all others
-        raise DamagedSample(f"a neighbour is not one of the slide's {spots} spots")
-    if not rings or rings[-1] > len(near):
-        raise DamagedSample(f"its rings end at {rings}, it has {len(near)} neighbours")
-    return near, rings, boxes
-
-
-def _npy_payload(data: memoryview) -> memoryview:
-    """The values of a small little-endian .npy (version 1.0), without np.load's cost a call."""
-    return data[10 + int.from_bytes(data[8:10], "little") :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from stalign_pl.errors import ConfigError
@@ -14,7 +15,11 @@ WANTED = "red, green and blue in [0, 1] are wanted, sd above 0"
 
 @dataclass(frozen=True)
 class SlideColour:
-    """mean, sd: float32 [3], over the pixels of a sample of the slide's spot pictures, in [0, 1].
+    """Colour of a slide, over the pixels of a sample of its spot pictures.
+
+    Attributes:
+        mean: float32 [3], of red, green and blue, in [0, 1].
+        sd: float32 [3], likewise, above 0.
 
     Raises:
         ConfigError: not three numbers each, in [0, 1], sd above 0.
@@ -32,6 +37,10 @@ class SlideColour:
             if value.shape != (3,) or not (value >= 0).all() or not (value <= 1).all() or (name == "sd" and 0 in value):
                 raise ConfigError(f"a slide's colour has {name} {value.tolist()}; {WANTED}")
             object.__setattr__(self, name, value)
+
+    def as_tensor(self) -> Tensor:
+        """float32 [3, 2]: mean and sd of each channel."""
+        return torch.stack([torch.from_numpy(self.mean), torch.from_numpy(self.sd)], dim=1)
 
 
 def colour_of(pictures: np.ndarray) -> SlideColour:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 Interpolation = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class PictureForm:
+    """How an encoder wants its pictures.
+
+    Attributes:
+        size: side in px.
+        interpolation: how stored pictures are resized to it.
+    """
+
+    size: int
+    interpolation: Interpolation = "bilinear"
 
 
 def show(

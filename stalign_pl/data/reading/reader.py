@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import imagecodecs
 import numpy as np
@@ -14,7 +13,8 @@ import torch
 
 from stalign_pl.batch.buffers import BatchBuffers
 from stalign_pl.batch.damage import Damaged, DamagedSample
-from stalign_pl.batch.spot_batch import CachedFeatures, CountPairs, SpotBatch
+from stalign_pl.batch.features import CachedFeatures, FeatureSource
+from stalign_pl.batch.spot_batch import CountPairs, SpotBatch
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.niches.members import SlideRows
 from stalign_pl.data.niches.of_batch import Neighbourhoods
@@ -23,10 +23,6 @@ from stalign_pl.data.shards.shard_set import Run, SlideShard
 from stalign_pl.data.shards.tar_bytes import TarBytes
 from stalign_pl.draws import Draws, no_draws
 from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS
-
-if TYPE_CHECKING:
-    from stalign_pl.data.features.cache import FeatureRows
-
 
 PICTURES = ("spot", "niche")
 """The members of a sample that are pictures."""
@@ -58,7 +54,7 @@ class BatchReader:
         threads: int = 2,
         verify: bool = True,
         pin: bool = False,
-        features: FeatureRows | None = None,
+        features: FeatureSource | None = None,
         decoded: Collection[str] = PICTURES,
     ) -> None:
         self.slides, self.niche, self.draws = slides, niche, draws

@@ -31,17 +31,17 @@ def test_hidden_genes_are_those_the_counter_function_names(data):
     slides, spots = found.ids.slide.numpy(), found.ids.spot.numpy()
     hidden = torch.from_numpy(uniform(9, 4, slides, spots, GENE_MASK, len(data.vocabulary)) < np.float32(0.3))
     assert 0.2 < hidden.float().mean() < 0.4
-    assert torch.equal(found.measured, plain.measured & ~hidden)
-    assert not found.measured[:, 5].any()
+    assert torch.equal(found.model.measured, plain.model.measured & ~hidden)
+    assert not found.model.measured[:, 5].any()
     for name in ("spot_genes", "niche_genes"):
-        assert torch.equal(getattr(found, name), getattr(plain, name) * found.measured)
-        assert torch.equal(getattr(found.targets, name.removesuffix("_genes")), getattr(plain, name))
-    assert torch.equal(found.targets.measured, plain.measured)
-    assert torch.equal(found.spot_image, plain.spot_image)
+        assert torch.equal(getattr(found.model, name), getattr(plain.model, name) * found.model.measured)
+        assert torch.equal(getattr(found.targets, name.removesuffix("_genes")), getattr(plain.model, name))
+    assert torch.equal(found.targets.measured, plain.model.measured)
+    assert torch.equal(found.model.spot_image, plain.model.spot_image)
 
 
 def test_nothing_is_hidden_by_default(data):
     (slide,) = data.train_slides.values()
     reader = BatchReader(data.train_slides, data.niche, Augmentation().draws(0))
     batch = reader.read(np.full(8, slide.record.number), np.arange(8), epoch=0)
-    assert data.transform(batch, Augmentation(), seed=1, epoch=0).measured.all()
+    assert data.transform(batch, Augmentation(), seed=1, epoch=0).model.measured.all()

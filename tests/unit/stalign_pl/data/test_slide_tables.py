@@ -60,9 +60,9 @@ def test_unmeasured_genes_are_marked_and_hold_nothing(shards: Path) -> None:
     known = np.isin(names, [f"GENE{gene + 1}" for gene in KEPT])
     assert 0 < known.sum() < len(names) == GENES
     inputs = whole_slide(given, number)
-    np.testing.assert_array_equal(inputs.measured.numpy(), np.tile(known, (64, 1)))
-    assert not inputs.spot_genes.numpy()[:, ~known].any()
-    assert not inputs.niche_genes.numpy()[:, ~known].any()
+    np.testing.assert_array_equal(inputs.model.measured.numpy(), np.tile(known, (64, 1)))
+    assert not inputs.model.spot_genes.numpy()[:, ~known].any()
+    assert not inputs.model.niche_genes.numpy()[:, ~known].any()
 
 
 def test_a_small_panel_is_scaled_to_its_part_of_ten_thousand(shards: Path, tiny_shards: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_small_panel_is_scaled_to_its_part_of_ten_thousand(shards: Path, tiny_
     assert vocabulary.target_sum(known) == pytest.approx(target, rel=1e-6)
     assert 1000 < target < 5000
     few, all_genes = (whole_slide(each, number) for each in (given, data(tiny_shards)))
-    small, large = (inputs.spot_genes.numpy()[:, known] for inputs in (few, all_genes))
+    small, large = (inputs.model.spot_genes.numpy()[:, known] for inputs in (few, all_genes))
     assert np.median(np.abs(small - large)) < 0.35
     assert np.log(1e4 / target) > 1  # the error of CP10K on the quarter
 
@@ -95,7 +95,7 @@ def test_expression_is_scaled_to_the_sum_asked_for(shards: Path, target_sum: flo
     expected = np.log1p(counts * target / counts.sum(1, keepdims=True))
     assert target < 2000
     inputs = whole_slide(given, number)
-    np.testing.assert_allclose(inputs.spot_genes.numpy(), expected[inputs.ids.spot], atol=1e-5)
+    np.testing.assert_allclose(inputs.model.spot_genes.numpy(), expected[inputs.ids.spot], atol=1e-5)
     np.testing.assert_allclose(given.vocabulary.mean, expected.mean(0), atol=1e-5)
     assert given.vocabulary.digest() != data(shards, genes=GeneSelection(n=None)).vocabulary.digest()
 
@@ -121,7 +121,7 @@ def test_colours_move_to_those_of_the_training_slides(tiny_shards: Path) -> None
     (training,) = moved.train_slides.values()
     (number,) = moved.val_slides
     target, own = slide_colour(training), slide_colour(moved.shard_set.slides[number])
-    shown, raw = (whole_slide(each, number).spot_image for each in (moved, left))
+    shown, raw = (whole_slide(each, number).model.spot_image for each in (moved, left))
     gain = target.sd / own.sd
     expected = raw.numpy() * gain[:, None, None] + (target.mean - own.mean * gain)[:, None, None]
     np.testing.assert_allclose(shown.numpy(), expected.clip(0, 1), atol=1e-5)

@@ -114,7 +114,7 @@ def test_shuffled_levels_hold_no_pair(data, shuffle, partners):
     found = data.transform(batch, Augmentation(flips=False, **still, shuffle_pairs=shuffle))
     origin = []
     for name in ("spot_image", "spot_genes", "niche_genes", "niche_image"):
-        rows, known = (getattr(inputs, name).flatten(1) for inputs in (found, plain))
+        rows, known = (getattr(inputs.model, name).flatten(1) for inputs in (found, plain))
         distance = torch.cdist(rows, known)
         assert distance.min(dim=1).values.max() < 1e-3
         origin.append(distance.argmin(dim=1).tolist())
@@ -138,18 +138,18 @@ def test_expression_is_log_cp10k_and_a_stream_standardises_it_by_training_statis
     counts = slide.csr(len(data.shard_set.genes)).toarray()[:, data.vocabulary.genes].astype(float)
     library = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     wanted = np.log1p(counts * 1e4 / library)[batch.spot.numpy()]
-    np.testing.assert_allclose(inputs.spot_genes.numpy(), wanted, atol=1e-5)
-    assert inputs.measured.all()
+    np.testing.assert_allclose(inputs.model.spot_genes.numpy(), wanted, atol=1e-5)
+    assert inputs.model.measured.all()
     panel, names = data.gene_panel, data.shard_set.genes
     assert panel.symbols == tuple(names.symbols[gene] for gene in data.vocabulary.genes)
     assert panel.ids == tuple(names.ids[gene] for gene in data.vocabulary.genes)
-    standardised = MissingGenes(panel)(inputs.spot_genes, inputs.measured).detach().numpy()
+    standardised = MissingGenes(panel)(inputs.model.spot_genes, inputs.model.measured).detach().numpy()
     training = (wanted - data.vocabulary.mean) / data.vocabulary.sd
     np.testing.assert_allclose(standardised, training.clip(-10, 10), atol=2e-4)
-    assert inputs.spot_image.shape == (len(slide), 3, 32, 32)
-    assert inputs.niche_image.shape == (len(slide), 3, 48, 48)
-    assert float(inputs.niche_image.min()) >= 0
-    assert float(inputs.niche_image.max()) <= 1
+    assert inputs.model.spot_image.shape == (len(slide), 3, 32, 32)
+    assert inputs.model.niche_image.shape == (len(slide), 3, 48, 48)
+    assert float(inputs.model.niche_image.min()) >= 0
+    assert float(inputs.model.niche_image.max()) <= 1
 
 
 def test_counts_as_stored_add_up_as_wide_ones(data):
@@ -159,7 +159,7 @@ def test_counts_as_stored_add_up_as_wide_ones(data):
     assert stored.count.dtype == torch.uint16
     stored.count.numpy()[stored.gene.numpy() == int(data.vocabulary.genes[0])] = 65_535
     wide = replace(batch, spot_counts=CountPairs(stored.length, stored.gene.int(), stored.count.int()))
-    found, wanted = (data.transform(one).spot_genes for one in (batch, wide))
+    found, wanted = (data.transform(one).model.spot_genes for one in (batch, wide))
     assert torch.equal(found, wanted)
     assert found[:, 0].max() > 9.2  # log1p(1e4): the gene is nearly all there is
 
@@ -170,10 +170,10 @@ def test_each_picture_is_resized_as_its_option_says(data, tiny_shards):
     batch = reader.read(np.full(4, slide.record.number), np.arange(4), epoch=0)
     other = STAlignData(str(tiny_shards), 32, 48, ["P2"], ["P3"], niche_interpolation="bicubic").transform(batch)
     plain = data.transform(batch)
-    assert torch.equal(other.spot_image, plain.spot_image)
+    assert torch.equal(other.model.spot_image, plain.model.spot_image)
     cubic = show(batch.niche_image, batch.niche_box, batch.niche_px, 48, interpolation="bicubic")
-    torch.testing.assert_close(other.niche_image, data.transform._stained(cubic, batch.table))
-    assert not torch.allclose(other.niche_image, plain.niche_image, atol=1e-3)
+    torch.testing.assert_close(other.model.niche_image, data.transform._recolour(cubic, batch.table))
+    assert not torch.allclose(other.model.niche_image, plain.model.niche_image, atol=1e-3)
 
 
 def test_without_augmentation_a_row_depends_on_its_spot_alone(data):
@@ -183,8 +183,8 @@ def test_without_augmentation_a_row_depends_on_its_spot_alone(data):
     one = data.transform(reader.read(numbers, np.arange(12), epoch=0))
     other = data.transform(reader.read(numbers[:5], np.array([11, 3, 7, 0, 1]), epoch=9))
     rows = [11, 3, 7, 0, 1]
-    torch.testing.assert_close(other.spot_image, one.spot_image[rows])
-    torch.testing.assert_close(other.niche_genes, one.niche_genes[rows])
+    torch.testing.assert_close(other.model.spot_image, one.model.spot_image[rows])
+    torch.testing.assert_close(other.model.niche_genes, one.model.niche_genes[rows])
 
 
 def test_augmentation_is_drawn_by_spot_and_epoch(data):
@@ -195,8 +195,8 @@ def test_augmentation_is_drawn_by_spot_and_epoch(data):
     one = data.transform(reader.read(numbers, np.arange(12), epoch=0), augmentation)
     again = data.transform(reader.read(numbers[:3], np.array([4, 5, 6]), epoch=0), augmentation)
     later = data.transform(reader.read(numbers[:3], np.array([4, 5, 6]), epoch=1), augmentation)
-    torch.testing.assert_close(again.spot_image, one.spot_image[4:7])
-    assert not torch.allclose(later.spot_image, again.spot_image, atol=1e-2)
+    torch.testing.assert_close(again.model.spot_image, one.model.spot_image[4:7])
+    assert not torch.allclose(later.model.spot_image, again.model.spot_image, atol=1e-2)
 
 
 def test_the_vocabulary_knows_training_slides_alone(data, tiny_shards):

@@ -17,8 +17,7 @@ from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.errors import ConfigError
 from stalign_pl.export.architecture import Architecture
 from stalign_pl.export.preparation import Preparation, SlideSpots
-from stalign_pl.export.pretrained import save_pretrained
-from stalign_pl.models import STAlign
+from stalign_pl.export.pretrained import PretrainedModel, from_pretrained, save_pretrained
 from tests.support.panels import plain_panel
 from tests.support.paths import SCGPT
 from tests.support.scgpt_fixture import PANEL, written
@@ -55,7 +54,7 @@ def spots(genes: int = GENES, rows: int = 5) -> SlideSpots:
     return SlideSpots(*pictures, *counts, [f"G{n}" if genes > GENES else f"GENE{n + 1}" for n in range(genes)])
 
 
-def exported(folder: Path, value: dict[str, Any], panel=None, **options: Any) -> STAlign:
+def exported(folder: Path, value: dict[str, Any], panel=None, **options: Any) -> PretrainedModel:
     """Build, move off the first weights, save; the model in eval mode."""
     architecture = Architecture.from_json(value)
     torch.manual_seed(5)
@@ -63,12 +62,12 @@ def exported(folder: Path, value: dict[str, Any], panel=None, **options: Any) ->
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data += 0.1 * torch.randn_like(parameter)
-    model.preparation = preparation(len(model.genes))
-    save_pretrained(model, folder, architecture, model.preparation, "# card", {"seed": 1}, **options)
-    return model
+    prepared = preparation(len(model.genes))
+    save_pretrained(model, folder, architecture, prepared, "# card", {"seed": 1}, **options)
+    return PretrainedModel(model, prepared)
 
 
-def assert_same(first: STAlign, second: STAlign, shown: SlideSpots) -> None:
+def assert_same(first: PretrainedModel, second: PretrainedModel, shown: SlideSpots) -> None:
     found = vars(second.embed(shown))
     for name, wanted in vars(first.embed(shown)).items():
         if wanted is None:
@@ -99,17 +98,17 @@ def test_the_same_embeddings_and_what_a_folder_holds(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     before = torch.get_rng_state()
-    loaded = STAlign.from_pretrained(tmp_path / "out")
+    loaded = from_pretrained(tmp_path / "out")
     assert torch.equal(torch.get_rng_state(), before)
-    assert not loaded.training
-    assert loaded.genes == model.genes
+    assert not loaded.model.training
+    assert loaded.model.genes == model.model.genes
     assert loaded.preparation.niche_um == (200.0, 220.5)
     assert_same(model, loaded, spots())
 
 
 def test_parts_that_a_model_is_without(tmp_path: Path) -> None:
     value = described(spot_gene=None, niche_gene=None, fusion=part("ImageOnly", out=7))
-    model, loaded = exported(tmp_path / "out", value), STAlign.from_pretrained(tmp_path / "out")
+    model, loaded = exported(tmp_path / "out", value), from_pretrained(tmp_path / "out")
     assert_same(model, loaded, spots())
     assert loaded.embed(spots()).spot_gene is None
     assert loaded.embed(spots()).niche.shape == (5, 7)
@@ -122,20 +121,20 @@ def test_a_frozen_encoder_stays_out_and_is_asked_for(tmp_path: Path, encoder: Pa
     assert [key for key in held if key.startswith("niche_image.to_tokens")]
     assert str(tmp_path) not in (tmp_path / "out" / "config.json").read_text()
     with pytest.raises(ConfigError, match=r"niche_image were left out .* encoder.safetensors.*sources="):
-        STAlign.from_pretrained(tmp_path / "out")
-    assert_same(model, STAlign.from_pretrained(tmp_path / "out", {"niche_image": str(encoder)}), spots())
+        from_pretrained(tmp_path / "out")
+    assert_same(model, from_pretrained(tmp_path / "out", {"niche_image": str(encoder)}), spots())
     other = {key: value + 1e-3 for key, value in load_file(encoder).items()}
     save_file(other, tmp_path / "other.safetensors")
     with pytest.raises(ConfigError, match=r"niche_image was trained with other weights of encoder.safetensors"):
-        STAlign.from_pretrained(tmp_path / "out", {"niche_image": str(tmp_path / "other.safetensors")})
+        from_pretrained(tmp_path / "out", {"niche_image": str(tmp_path / "other.safetensors")})
     with pytest.raises(ConfigError, match=r"sources names spot_image; .* left out: niche_image"):
-        STAlign.from_pretrained(tmp_path / "out", {"spot_image": str(encoder)})
+        from_pretrained(tmp_path / "out", {"spot_image": str(encoder)})
 
 
 def test_a_frozen_encoder_goes_along_where_asked(tmp_path: Path, encoder: Path) -> None:
     model = exported(tmp_path / "out", with_encoder(encoder), include_frozen=True)
     encoder.unlink()
-    assert_same(model, STAlign.from_pretrained(tmp_path / "out"), spots())
+    assert_same(model, from_pretrained(tmp_path / "out"), spots())
 
 
 def test_an_encoder_of_the_hub_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: Path) -> None:
@@ -161,9 +160,9 @@ def test_an_encoder_of_the_hub_is_written_out(tmp_path: Path, monkeypatch: pytes
     assert (arguments["name"], arguments["model_args"]) == ("test_vit", {"img_size": 48})
     assert arguments["mean"] == pytest.approx([0.1, 0.2, 0.3])
     assert written_out["left_out"]["niche_image"]["source"] == {"name": "hf-hub:MahmoodLab/UNI", "on_hub": True}
-    assert_same(model, STAlign.from_pretrained(tmp_path / "out"), spots())
+    assert_same(model, from_pretrained(tmp_path / "out"), spots())
     assert asked == [("hf-hub:MahmoodLab/UNI", True)] * 2
-    assert_same(model, STAlign.from_pretrained(tmp_path / "out", {"niche_image": str(encoder)}), spots())
+    assert_same(model, from_pretrained(tmp_path / "out", {"niche_image": str(encoder)}), spots())
     assert len(asked) == 2
 
 
@@ -178,7 +177,7 @@ def test_scgpt_goes_along_with_its_vocabulary(tmp_path: Path, trains: str) -> No
     model = exported(tmp_path / "out", value, PANEL)
     assert (tmp_path / "out" / "spot_gene" / "vocab.json").is_file()
     sources = {"spot_gene": str(folder)} if trains == "none" else {}
-    assert_same(model, STAlign.from_pretrained(tmp_path / "out", sources), spots(len(PANEL)))
+    assert_same(model, from_pretrained(tmp_path / "out", sources), spots(len(PANEL)))
 
 
 def test_a_folder_is_replaced_only_where_asked_and_only_an_export(tmp_path: Path) -> None:
@@ -186,7 +185,7 @@ def test_a_folder_is_replaced_only_where_asked_and_only_an_export(tmp_path: Path
     with pytest.raises(ConfigError, match=r"out exists.*--overwrite"):
         exported(tmp_path / "out", described())
     model = exported(tmp_path / "out", described(dim=4), overwrite=True)
-    assert_same(model, STAlign.from_pretrained(tmp_path / "out"), spots())
+    assert_same(model, from_pretrained(tmp_path / "out"), spots())
     (tmp_path / "out" / "thesis.tex").touch()
     with pytest.raises(ConfigError, match=r"holds thesis.tex"):
         exported(tmp_path / "out", described(), overwrite=True)
@@ -235,29 +234,26 @@ def test_configurations_that_are_refused(tmp_path: Path, changes: dict[str, Any]
     exported(tmp_path / "out", described())
     edit(tmp_path / "out", **changes)
     with pytest.raises(ConfigError, match=said):
-        STAlign.from_pretrained(tmp_path / "out")
+        from_pretrained(tmp_path / "out")
 
 
 def test_folders_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no exported model: it has no config.json"):
-        STAlign.from_pretrained(tmp_path)
+        from_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=r"there is no folder .*absent; a name on the hub is OWNER/NAME"):
-        STAlign.from_pretrained(tmp_path / "absent")
+        from_pretrained(tmp_path / "absent")
     exported(tmp_path / "out", described())
     weights = tmp_path / "out" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
     with pytest.raises(ConfigError, match=r"model.safetensors: is no safetensors file, or a damaged one"):
-        STAlign.from_pretrained(tmp_path / "out")
+        from_pretrained(tmp_path / "out")
     genes = tmp_path / "out" / "genes.tsv"
     genes.write_text(genes.read_text().replace("GENE3", "GENE4"))
     with pytest.raises(ConfigError, match=r"genes.tsv is not the gene list"):
-        STAlign.from_pretrained(tmp_path / "out")
+        from_pretrained(tmp_path / "out")
 
 
-def test_a_model_in_train_mode_or_without_preparation_embeds_nothing() -> None:
+def test_a_model_in_train_mode_embeds_nothing() -> None:
     model = Architecture.from_json(described()).build(plain_panel(GENES))
-    with pytest.raises(ConfigError, match="no preparation"):
-        model.eval().embed(spots())
-    model.preparation = preparation()
     with pytest.raises(ConfigError, match="train mode"):
-        model.train().embed(spots())
+        PretrainedModel(model.train(), preparation()).embed(spots())

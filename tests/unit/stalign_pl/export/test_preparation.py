@@ -22,7 +22,7 @@ ARGUMENTS = ("spot_image", "spot_genes", "niche_image", "niche_genes", "measured
 
 @pytest.fixture(scope="module")
 def preparation(tiny_data: STAlignData) -> Preparation:
-    mean, sd = tiny_data.transform.common_colour.unbind(dim=1)
+    mean, sd = tiny_data.slide_tables.common_colour.unbind(dim=1)
     return Preparation(
         *(32, 32, "bilinear", "bilinear", SlideColour(mean.numpy(), sd.numpy()), tiny_data.vocabulary.share),
         *(tiny_data.vocabulary.total, tiny_data.niche, (1.0, 1.0), (1.0, 1.0)),
@@ -45,8 +45,8 @@ def test_the_input_is_that_of_training(tiny_data: STAlignData, preparation: Prep
     wanted = tiny_data.transform(rows)
     for name in ARGUMENTS:
         found = torch.cat([getattr(batch, name) for batch in batches])
-        torch.testing.assert_close(found, getattr(wanted, name), rtol=0, atol=1e-6)
-    assert wanted.spot_genes.count_nonzero() > 100
+        torch.testing.assert_close(found, getattr(wanted.model, name), rtol=0, atol=1e-6)
+    assert wanted.model.spot_genes.count_nonzero() > 100
 
 
 def test_sparse_counts_and_columns_of_one_gene(tiny_data: STAlignData, preparation: Preparation, rows) -> None:

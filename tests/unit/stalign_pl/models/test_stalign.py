@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from stalign_pl.batch.embeddings import Embeddings
 from stalign_pl.batch.gene_panel import GenePanel
+from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.models import Concat, Gated, NicheGeneTransformer, STAlign
 from tests.support.panels import plain_panel
 from tests.support.small_model import batch, small
@@ -76,14 +77,14 @@ def test_a_yaml_file_builds_the_model(tmp_path):
     assert (model.spot_image.size, model.niche_image.size) == (32, 48)
     assert isinstance(model.niche_gene, NicheGeneTransformer)
     assert not model.niche_image.backbone.training
-    assert shapes(model(*batch())) == EXPECTED
+    assert shapes(model(batch())) == EXPECTED
 
 
 def test_the_command_line_reaches_into_a_part(tmp_path):
     overrides = ["--model.init_args.fusion=stalign_pl.models.Concat", "--model.init_args.fusion.init_args.out=5"]
     model = from_yaml(tmp_path, *overrides)
     assert isinstance(model.fuse_niche, Concat)
-    assert model(*batch()).niche.shape == (3, 5)
+    assert model(batch()).niche.shape == (3, 5)
 
 
 def test_an_unknown_option_of_a_part_is_an_error(tmp_path, capsys):
@@ -95,7 +96,7 @@ def test_an_unknown_option_of_a_part_is_an_error(tmp_path, capsys):
 
 def test_every_trained_parameter_has_a_gradient():
     model = small()
-    embeddings = model(*batch())
+    embeddings = model(batch())
     assert shapes(embeddings) == EXPECTED
     sum((value * torch.randn_like(value)).sum() for value in vars(embeddings).values()).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
@@ -106,7 +107,7 @@ def test_the_streams_and_the_fusions_share_no_weights():
     assert model.fuse_spot is not model.fuse_niche
     storages = [parameter.data_ptr() for parameter in model.parameters()]
     assert len(set(storages)) == len(storages)
-    embeddings = model(*batch())
+    embeddings = model(batch())
     embeddings.spot.sum().backward()
     reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     assert reached == {"spot_image", "spot_gene", "fuse_spot"}
@@ -114,18 +115,18 @@ def test_the_streams_and_the_fusions_share_no_weights():
 
 def test_image_embeddings_need_no_genes_and_equal_those_of_the_forward_pass():
     model = small().eval()
-    spot_image, _, niche_image, *_ = given = batch()
-    embeddings = model(*given)
-    expected = torch.cat((embeddings.spot_image, embeddings.niche_image), dim=1)
-    torch.testing.assert_close(model.image_embeddings(spot_image, niche_image), expected)
-    assert torch.equal(model.encode_spot_image(spot_image), embeddings.spot_image)
-    assert torch.equal(model.encode_niche_image(niche_image), embeddings.niche_image)
+    given = batch()
+    embeddings = model(given)
+    alone = model(ModelInputs(spot_image=given.spot_image, niche_image=given.niche_image))
+    assert torch.equal(alone.spot_image, embeddings.spot_image)
+    assert torch.equal(alone.niche_image, embeddings.niche_image)
+    assert (alone.spot_gene, alone.niche_gene, alone.spot, alone.niche) == (None, None, None, None)
 
 
 def test_one_rows_embedding_does_not_depend_on_the_others():
     model = small().eval()
-    alone = model(*(tensor[1:2] for tensor in batch()))
-    together = model(*batch())
+    alone = model(batch()[1:2])
+    together = model(batch())
     for name, value in vars(alone).items():
         torch.testing.assert_close(value, getattr(together, name)[1:2], rtol=1e-4, atol=1e-5)
 
@@ -133,7 +134,7 @@ def test_one_rows_embedding_does_not_depend_on_the_others():
 def test_embeddings_are_those_six_and_cannot_be_changed():
     assert [field.name for field in fields(Embeddings)] == list(EXPECTED)
     with pytest.raises(AttributeError):
-        small()(*batch()).spot = None
+        small()(batch()).spot = None
 
 
 def test_the_model_imports_neither_lightning_nor_its_callers():
@@ -150,7 +151,7 @@ def test_the_model_imports_neither_lightning_nor_its_callers():
 
 def test_a_yaml_file_leaves_parts_out(tmp_path):
     model = from_yaml(tmp_path, "--model.init_args.spot_gene=null", "--model.init_args.fusion=null")
-    found = model(*batch())
+    found = model(batch())
     assert [name for name, value in vars(found).items() if value is None] == ["spot_gene", "spot", "niche"]
     assert not any(key.startswith(("spot_gene", "pool_spot_gene", "fuse")) for key in model.state_dict())
 
@@ -158,16 +159,16 @@ def test_a_yaml_file_leaves_parts_out(tmp_path):
 def test_only_what_is_asked_for_is_computed():
     model = small()
     model.niche_image.forward = None  # would fail if called
-    found = model(*batch(), names=("spot_image", "spot"))
+    found = model(batch(), names=("spot_image", "spot"))
     assert [name for name, value in vars(found).items() if value is not None] == ["spot_image", "spot"]
-    assert torch.equal(found.spot, model(*batch(), names=("spot",)).spot)
+    assert torch.equal(found.spot, model(batch(), names=("spot",)).spot)
 
 
 def test_one_modality_can_be_embedded_alone_where_the_fusion_can():
-    spot_image, _, niche_image, *_ = batch()
+    given = batch()
     for fusion, fused in ((partial(Gated, out=20), True), (partial(Concat, out=20), False)):
         model = small(fusion=fusion)
-        found = model(spot_image, None, niche_image, None, None)
+        found = model(ModelInputs(spot_image=given.spot_image, niche_image=given.niche_image))
         assert (found.spot is not None, found.niche is not None) == (fused, fused)
         assert found.spot_gene is None
         assert found.spot_image is not None

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stalign_pl.batch.buffers import BatchBuffers
-from stalign_pl.batch.spot_batch import CachedFeatures
+from stalign_pl.batch.features import CachedFeatures
 from stalign_pl.data.features.cache import FeatureRows
 from stalign_pl.data.features.file import checksum, new_features, open_features
 from stalign_pl.data.features.settings import FeatureSettings, differences
@@ -145,7 +145,7 @@ def test_differences_name_what_differs_and_forgive_rounding():
 
 def test_ring_weights_are_those_that_a_file_states():
     niche = NicheConfig(None, rings=2, weights=(0.5, 0.25))
-    settings = FeatureSettings({}, None, "", niche, Augmentation())._niche("gene")
+    settings = FeatureSettings({}, None, {}, "", niche, Augmentation())._niche("gene")
     assert settings["data.niche.weights"] == [0.5, 0.25]
     assert differences(json.loads(json.dumps(settings)), settings) == []
 

@@ -114,7 +114,7 @@ def test_two_processes_copy_every_file_once(tiny_shards: Path, tmp_path: Path) -
     code = """
 import sys
 from pathlib import Path
-from stalign_pl.data import staging
+from stalign_pl.data.shards import staging
 from stalign_pl.data.shards.shard_set import ShardSet
 copy = staging._copy
 staging._copy = lambda source, *rest: print(source.name, flush=True) or copy(source, *rest)

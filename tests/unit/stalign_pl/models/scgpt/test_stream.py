@@ -105,7 +105,7 @@ def test_a_frozen_encoder_has_no_gradient_and_stays_out_of_checkpoints_and_a_tra
     assert frozen.frozen_prefixes == ("spot_gene.encoder.",)
     assert trained.frozen_prefixes == ()
     for each in (frozen, trained):
-        each(*batch()).spot_gene.sum().backward()
+        each(batch()).spot_gene.sum().backward()
         assert each.spot_gene.to_tokens.project[0].weight.grad.any()
     assert not any(parameter.requires_grad for parameter in frozen.spot_gene.encoder.parameters())
     assert all(parameter.grad.any() for parameter in trained.spot_gene.encoder.transformer_encoder.parameters())

@@ -1,0 +1,42 @@
+"""The neighbourhood of one spot as its sample states it. No torch: `plan` reads it, too."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from stalign_pl.batch.damage import DamagedSample
+
+_decode_json = json.JSONDecoder().raw_decode
+"""json.loads without its look at the encoding and for what follows the value."""
+
+
+def small_members(
+    neighbors: memoryview, meta: memoryview, spots: int
+) -> tuple[np.ndarray, list[int], list[list[float]]]:
+    """Neighbours int32 [n] in order of distance, cumulative ring ends, niche boxes by number of members.
+
+    Args:
+        neighbors, meta: payloads of these members of a sample.
+        spots: of the slide.
+
+    Raises:
+        DamagedSample: they cannot be read, or name spots that the slide does not have.
+    """
+    try:
+        said = _decode_json(str(meta, "utf-8"))[0]
+        rings, boxes = said["rings"], said["boxes"]
+        near = np.frombuffer(_npy_payload(neighbors), np.int32)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedSample(f"its metadata or neighbours cannot be read: {error!r}") from error
+    if len(near) and int(near.view(np.uint32).max()) >= spots:  # a negative one is then beyond all others
+        raise DamagedSample(f"a neighbour is not one of the slide's {spots} spots")
+    if not rings or rings[-1] > len(near):
+        raise DamagedSample(f"its rings end at {rings}, it has {len(near)} neighbours")
+    return near, rings, boxes
+
+
+def _npy_payload(data: memoryview) -> memoryview:
+    """The values of a small little-endian .npy (version 1.0), without np.load's cost a call."""
+    return data[10 + int.from_bytes(data[8:10], "little") :]
