@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,14 +9,18 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from stalign_pl.gene_ids import find_ensembl_id, is_ensembl_gene
 from stalign_pl.shard_format import GeneTable
-
-ENSEMBL_GENE = re.compile(r"^(ENS[A-Z]*G\d+)(\.\d+)?$")
 
 
 @dataclass(frozen=True)
 class GeneNames:
-    """The columns of a slide: per column an Ensembl id without version and a symbol, '' where unknown."""
+    """The columns of a slide.
+
+    Attributes:
+        ids: Ensembl id without version of each column, '' where unknown.
+        symbols: symbol of each column, '' where unknown.
+    """
 
     ids: tuple[str, ...]
     symbols: tuple[str, ...]
@@ -36,11 +39,11 @@ def gene_names(names: Sequence[str], symbols: Sequence[str] | None = None) -> Ge
     """
     ids, own_symbols = [], []
     for number, name in enumerate(names):
-        match = ENSEMBL_GENE.match(str(name))
+        gene = find_ensembl_id(str(name))
         second = "" if symbols is None else str(symbols[number])
-        ids.append(match.group(1) if match else "")
-        own_symbols.append("" if ENSEMBL_GENE.match(second) else second)
-        if not match and not own_symbols[-1]:
+        ids.append(gene)
+        own_symbols.append("" if is_ensembl_gene(second) else second)
+        if not gene and not own_symbols[-1]:
             own_symbols[-1] = str(name)
     return GeneNames(tuple(ids), tuple(own_symbols))
 

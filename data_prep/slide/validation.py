@@ -9,12 +9,10 @@ from scipy import sparse
 
 from data_prep.slide.catalogue import species_word
 from data_prep.slide.slide import Slide, SlideError
+from stalign_pl.gene_ids import SPECIES_PREFIXES, species_of
 
 MAX_COUNT = 2**24
 """Counts must stay below this: the loader adds them up in float32, which is exact to here."""
-
-PREFIXES = {"human": "ENSG", "mouse": "ENSMUSG", "rat": "ENSRNOG"}
-"""Species to what stands before the number of its Ensembl gene ids."""
 
 
 def whole_counts(slide_name: str, matrix: sparse.spmatrix | np.ndarray, origin: str) -> sparse.csr_matrix:
@@ -85,17 +83,17 @@ def _check_axes(slide: Slide) -> None:
 
 def _check_species(slide: Slide) -> None:
     """Gene ids that are mostly another species' than the slide is said to be of; a mixture (a xenograft) passes."""
-    prefix = PREFIXES.get(species_word(slide.species))
-    if prefix is None:
+    stated = species_word(slide.species)
+    if stated not in SPECIES_PREFIXES:
         return
-    of_id = {known: species for species, known in PREFIXES.items()}
-    found = Counter(of_id.get(str(gene).rstrip("0123456789")) for gene in slide.gene_ids if gene)
+    found = Counter(species_of(str(gene)) for gene in slide.gene_ids if gene)
     for species, number in found.items():
-        if species not in (None, species_word(slide.species)) and number > found.total() / 2:
+        if species is not None and species != stated and number > found.total() / 2:
             raise SlideError(
                 slide.name,
-                f"{number} of {found.total()} gene ids are of {species} ({PREFIXES[species]}...), but the slide's "
-                f"species is {slide.species!r}. Mend the one or the other (a sheet, slides.csv, may state the species)",
+                f"{number} of {found.total()} gene ids are of {species} ({SPECIES_PREFIXES[species]}...), but the "
+                f"slide's species is {slide.species!r}. Mend the one or the other (a sheet, slides.csv, may state the "
+                f"species)",
             )
 
 

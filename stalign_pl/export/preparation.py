@@ -5,7 +5,6 @@ The same functions that a shard's samples go through, so that a spot gets the sa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,15 +21,13 @@ from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.pictures.colour import SlideColour, colour_of, recoloured
 from stalign_pl.data.pictures.resize import Interpolation, show
 from stalign_pl.errors import ConfigError
+from stalign_pl.gene_ids import without_version
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-
 PX = 1e-3
 """A box may stand out this much, px: the user's arithmetic rounds."""
-
-VERSION = re.compile(r"^(ENS[A-Z]*G\d+)\.\d+$")
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,7 @@ def panel_columns(panel: GenePanel, names: Sequence[str]) -> np.ndarray:
     place: dict[str, int] = {}
     for known in (panel.symbols, panel.ids):
         place |= {name: number for number, name in reversed(list(enumerate(known))) if name}
-    return np.array([place.get(VERSION.sub(r"\1", str(name)), -1) for name in names], np.int64)
+    return np.array([place.get(without_version(str(name)), -1) for name in names], np.int64)
 
 
 def _is_list(names: Any) -> bool:

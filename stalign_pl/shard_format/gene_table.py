@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from stalign_pl.errors import ShardError
 from stalign_pl.files import replacing
+from stalign_pl.gene_ids import without_version
 
 
 @dataclass(frozen=True)
 class GeneTable:
-    """The set's gene axis. `ids[i]`: Ensembl id without version, `symbols[i]`: symbol; '' where none is known."""
+    """The gene axis of a shard set; row i is gene index i.
+
+    Attributes:
+        ids: Ensembl ids without version, '' where none is known.
+        symbols: symbols, '' where none is known.
+    """
 
     ids: tuple[str, ...]
     symbols: tuple[str, ...]
@@ -32,8 +37,8 @@ class GeneTable:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def lookup(self, name: str) -> int | None:
-        """Gene index of an Ensembl id (a version suffix is ignored) or a symbol; None where the table has neither."""
-        return self._index().get(re.sub(r"^(ENS[A-Z]*G\d+)\.\d+$", r"\1", name))
+        """Returns the gene index of an Ensembl id (its version is ignored) or a symbol; None where there is neither."""
+        return self._index().get(without_version(name))
 
     def _index(self) -> dict[str, int]:
         cached = self.__dict__.get("_names_to_index")
@@ -45,12 +50,18 @@ class GeneTable:
         return cached
 
     def write(self, path: Path) -> None:
+        """Write genes.tsv: index, ensembl_id, symbol."""
         with replacing(path) as temporary:
             rows = [f"{i}\t{g}\t{s}\n" for i, (g, s) in enumerate(zip(self.ids, self.symbols, strict=True))]
             temporary.write_text("index\tensembl_id\tsymbol\n" + "".join(rows))
 
     @classmethod
     def read(cls, path: Path) -> GeneTable:
+        """Read genes.tsv.
+
+        Raises:
+            ShardError: another header, or a line whose number or cells are wrong.
+        """
         lines = path.read_text().splitlines()
         if not lines or lines[0].split("\t") != ["index", "ensembl_id", "symbol"]:
             raise ShardError(f"{path}: the first line should be 'index<TAB>ensembl_id<TAB>symbol'")

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from data_prep.slide.genes import ENSEMBL_GENE, GeneNames, gene_names
+from data_prep.slide.genes import GeneNames, gene_names
 from data_prep.slide.slide import Slide, SlideError, SlideImage
 from data_prep.slide.validation import whole_counts
 from data_prep.sources.hest.array import sample_array
 from data_prep.sources.hest.catalogue import HestSample, find_catalogue, read_catalogue, read_samples
 from data_prep.sources.job import Discovery, ReaderOptions
 from stalign_pl.errors import ConfigError
+from stalign_pl.gene_ids import is_ensembl_gene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,6 +191,4 @@ def _gene_names(var: pd.DataFrame) -> GeneNames:
     if "gene_ids" not in var.columns:
         return gene_names(names)
     ids = var["gene_ids"].astype(str).tolist()
-    return gene_names(
-        [gene if ENSEMBL_GENE.match(gene) else name for gene, name in zip(ids, names, strict=True)], names
-    )
+    return gene_names([gene if is_ensembl_gene(gene) else name for gene, name in zip(ids, names, strict=True)], names)
