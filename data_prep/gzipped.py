@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 GZIP = b"\x1f\x8b"
 
@@ -20,13 +20,13 @@ def is_gzipped(path: Path) -> bool:
         return file.read(2) == GZIP
 
 
-def open_plain(path: Path) -> BinaryIO:
-    """The file's content as a binary stream, through gzip where needed."""
+def open_plain(path: Path) -> io.BufferedIOBase:
+    """Open the file's content as a binary stream, through gzip where needed."""
     return gzip.open(path, "rb") if is_gzipped(path) else open(path, "rb")
 
 
 def plain_bytes(path: Path) -> bytes:
-    """The file's whole content.
+    """Returns the file's whole content, unpacked.
 
     Raises:
         OSError: missing, or damaged gzip.
@@ -40,9 +40,12 @@ def plain_bytes(path: Path) -> bytes:
 
 @contextmanager
 def plain_file(path: Path) -> Iterator[Path]:
-    """The file itself, or, where it is gzipped, an unpacked copy in a temporary folder that goes with the context.
+    """Yields the file itself or, where it is gzipped, an unpacked copy in a temporary folder.
 
-    For libraries that open paths only. Raises OSError as `plain_bytes` does.
+    The copy is removed with the context. For libraries that open paths only.
+
+    Raises:
+        OSError: missing, or damaged gzip.
     """
     if not is_gzipped(path):
         yield path

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -17,8 +18,23 @@ MAX_BLOCK_PIXELS = 400_000_000
 """An array whose single chunk is larger cannot be read by region; 1.2 GB as RGB."""
 
 
+class StoredImage(Protocol):
+    """An image as an array in a file: what of h5py's and zarr's arrays is used here."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None: ...
+
+    def __getitem__(self, window: tuple[slice, ...], /) -> object: ...
+
+
 class ArrayBlocks:
-    """An array-like (h5py, zarr) as blocks. See Blocks.
+    """A stored array as blocks. See Blocks.
 
     Values are uint8, or floats from 0 to 1 as matplotlib reads a PNG. A chunk that the store does not hold has the
     array's fill value: that is how both formats store an empty part.
@@ -28,7 +44,7 @@ class ArrayBlocks:
         name: of the array, for errors.
     """
 
-    def __init__(self, place: ImagePlace, array: Any, channels_axis: int | None, name: str) -> None:
+    def __init__(self, place: ImagePlace, array: StoredImage, channels_axis: int | None, name: str) -> None:
         self.place, self.array, self.channels_axis, self.name = place, array, channels_axis, name
         rows = 1 if channels_axis == 0 else 0
         self.height, self.width = array.shape[rows : rows + 2]
@@ -58,8 +74,8 @@ class ArrayBlocks:
         return over_white(values) if values.shape[2] == 4 else values
 
 
-def array_blocks(place: ImagePlace, array: Any, name: str, axes: str = "") -> ArrayBlocks:
-    """Blocks of an array after a look at its shape and type.
+def array_blocks(place: ImagePlace, array: StoredImage, name: str, axes: str = "") -> ArrayBlocks:
+    """Returns the blocks of an array after a look at its shape and type.
 
     Args:
         axes: such as 'cyx'; '' tells it by the shape: [H, W, 3 or 4], [3 or 4, H, W], or [H, W] for grey.
@@ -83,7 +99,7 @@ def array_blocks(place: ImagePlace, array: Any, name: str, axes: str = "") -> Ar
 
 
 def open_hdf5(place: ImagePlace, stack: ExitStack) -> list[ArrayBlocks]:
-    """An array of an HDF5 file.
+    """Open an array of an HDF5 file.
 
     Raises:
         SlideError: not HDF5, no such array, or one that is no image.
@@ -99,7 +115,7 @@ def open_hdf5(place: ImagePlace, stack: ExitStack) -> list[ArrayBlocks]:
 
 
 def open_zarr(place: ImagePlace) -> list[ArrayBlocks]:
-    """An array, or a group with OME-Zarr `multiscales`, of a zarr folder; format 2 or 3.
+    """Open an array, or a group with OME-Zarr `multiscales`, of a zarr folder; format 2 or 3.
 
     Raises:
         SlideError: no zarr folder, no such member, or one that is no image.
@@ -110,13 +126,35 @@ def open_zarr(place: ImagePlace) -> list[ArrayBlocks]:
         node = zarr.open(place.path, path=place.member or None, mode="r")
     if isinstance(node, zarr.Array):
         return [array_blocks(place, node, "the array")]
-    attributes = node.attrs.asdict()
-    images = attributes.get("ome", attributes).get("multiscales")
+    images = _find_multiscales(node.attrs.asdict())
     if not images:
         raise place.error("is a group without `multiscales`; an array or an OME-Zarr image is wanted")
     with place.decoding("has `multiscales` that cannot be read"):
-        axes = "".join(axis if isinstance(axis, str) else axis["name"] for axis in images[0].get("axes", ()))
-        names = [dataset["path"] for dataset in images[0]["datasets"]]
-        arrays = [node[name] for name in names]
-    levels = [array_blocks(place, array, name, axes) for array, name in zip(arrays, names, strict=True)]
+        axes, names = _read_pyramid(images)
+        nodes = [node[name] for name in names]
+    levels = []
+    for found, name in zip(nodes, names, strict=True):
+        if not isinstance(found, zarr.Array):
+            raise place.error(f"has a level {name} that is a group; an array is wanted")
+        levels.append(array_blocks(place, found, name, axes))
     return sorted(levels, key=lambda level: -level.width)
+
+
+def _find_multiscales(attributes: Mapping[str, object]) -> object:
+    """Returns OME-Zarr's `multiscales`, in `ome` since version 0.5; None where there is none."""
+    place = attributes.get("ome", attributes)
+    return place.get("multiscales") if isinstance(place, Mapping) else None
+
+
+def _read_pyramid(multiscales: object) -> tuple[str, list[str]]:
+    """Returns the axes, such as 'cyx', and the paths of the levels, of the first image of `multiscales`.
+
+    Raises:
+        ValueError: not of OME-Zarr's form.
+        KeyError: an axis without name, a level without path, no levels.
+    """
+    image = multiscales[0] if isinstance(multiscales, Sequence) else None
+    if not isinstance(image, Mapping):
+        raise ValueError(f"{multiscales!r} is no list of images")
+    axes = "".join(axis if isinstance(axis, str) else axis["name"] for axis in image.get("axes", ()))
+    return axes, [level["path"] for level in image["datasets"]]

@@ -27,7 +27,7 @@ class Blocks(Protocol):
     block_height: int
 
     def read(self, row: int, column: int) -> np.ndarray:
-        """uint8 [h, w, 3] RGB, the block as far as it lies inside the image.
+        """Returns uint8 [h, w, 3] RGB, the block as far as it lies inside the image.
 
         Raises:
             SlideError: it is damaged or missing.
@@ -61,14 +61,14 @@ class BlockPixels:
         out = np.empty((y1 - y0, x1 - x0, 3), np.uint8)
         for row in range(y0 // high, -(-y1 // high)):
             for column in range(x0 // wide, -(-x1 // wide)):
-                block = self._block(level, row, column)
+                block = self._read_block(level, row, column)
                 left, top = column * wide, row * high
                 part = block[max(y0 - top, 0) : y1 - top, max(x0 - left, 0) : x1 - left]
                 y, x = max(top, y0) - y0, max(left, x0) - x0
                 out[y : y + part.shape[0], x : x + part.shape[1]] = part
         return out
 
-    def _block(self, level: int, row: int, column: int) -> np.ndarray:
+    def _read_block(self, level: int, row: int, column: int) -> np.ndarray:
         key = level, row, column
         if key in self._cache:
             self._cache.move_to_end(key)

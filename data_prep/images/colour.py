@@ -9,7 +9,7 @@ from data_prep.images.whole import as_rgb
 
 
 def over_white(rgba: np.ndarray, premultiplied: bool = False) -> np.ndarray:
-    """uint8 [h, w, 4] -> uint8 [h, w, 3]: what is see-through is glass, hence white.
+    """Blend RGBA, uint8 [h, w, 4], over white to uint8 [h, w, 3]: what is see-through is glass, hence white.
 
     Args:
         premultiplied: the colours are multiplied by alpha already (TIFF's associated alpha).
@@ -23,5 +23,5 @@ def over_white(rgba: np.ndarray, premultiplied: bool = False) -> np.ndarray:
 
 
 def grey(values: np.ndarray) -> np.ndarray:
-    """[h, w] -> [h, w, 3]."""
+    """Repeat grey values, [h, w], as RGB, [h, w, 3]."""
     return np.repeat(values[:, :, None], 3, axis=2)

@@ -34,10 +34,10 @@ def open_image(slide_name: str, image: SlideImage, cache_bytes: int = CACHE_BYTE
             bits, floats beyond 0 to 1, several images). Parts read by region can also raise it when they are read.
     """
     with ExitStack() as stack:
-        yield _opened(ImagePlace(slide_name, image.path, image.member), stack, cache_bytes)
+        yield _open_pixels(ImagePlace(slide_name, image.path, image.member), stack, cache_bytes)
 
 
-def _opened(place: ImagePlace, stack: ExitStack, cache_bytes: int) -> Pixels:
+def _open_pixels(place: ImagePlace, stack: ExitStack, cache_bytes: int) -> Pixels:
     if place.path.is_dir():
         return BlockPixels(open_zarr(place), cache_bytes)
     if not place.path.is_file():

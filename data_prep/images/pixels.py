@@ -18,7 +18,14 @@ THUMBNAIL_PX = 600
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of an image. `shrink_x`, `shrink_y`: pixels of the image a pixel of this level, 1 or more."""
+    """One resolution of an image.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        shrink_x: pixels of the image a pixel of this level, along x; 1 or more.
+        shrink_y: the same along y.
+    """
 
     width: int
     height: int
@@ -48,7 +55,7 @@ class Pixels(Protocol):
     def height(self) -> int: ...
 
     def region(self, x0: int, y0: int, x1: int, y1: int, level: int = 0) -> np.ndarray:
-        """uint8 [y1 - y0, x1 - x0, 3] RGB: columns x0 .. x1 - 1 and rows y0 .. y1 - 1 of a level, inside it.
+        """Returns uint8 [y1 - y0, x1 - x0, 3] RGB: columns x0 .. x1 - 1 and rows y0 .. y1 - 1 of a level, inside it.
 
         The array may be a view of the image: read it, do not write in it.
 
@@ -59,7 +66,7 @@ class Pixels(Protocol):
 
 
 def level_of(full: tuple[int, int], size: tuple[int, int]) -> Level:
-    """The level of `size` (width, height) in a pyramid over `full`.
+    """Returns the level of `size` (width, height) in a pyramid over `full`.
 
     A side that a writer rounded (60,001 px halved to 30,000 or 30,001) is a whole factor all the same.
     """
@@ -71,13 +78,13 @@ def level_of(full: tuple[int, int], size: tuple[int, int]) -> Level:
 
 
 def level_for(levels: tuple[Level, ...], shrink: float) -> int:
-    """Number of the coarsest level that is still at least as fine as the image reduced by `shrink` (1 or more)."""
+    """Returns the number of the coarsest level at least as fine as the image reduced by `shrink` (1 or more)."""
     fine = [number for number, level in enumerate(levels) if max(level.shrink_x, level.shrink_y) <= shrink]
     return max(fine, key=lambda number: levels[number].shrink_x, default=0)
 
 
 def thumbnail(pixels: Pixels, longest_px: int = THUMBNAIL_PX) -> np.ndarray:
-    """uint8 [h, w, 3]: the image reduced to `longest_px` on its longer side, never enlarged.
+    """Returns uint8 [h, w, 3]: the image reduced to `longest_px` on its longer side, never enlarged.
 
     As Pillow's resize(size, BOX, reducing_gap=2.0) of the whole image to the byte, but a band of rows at a time; of a
     pyramid, from the coarsest level that suffices.
@@ -87,13 +94,13 @@ def thumbnail(pixels: Pixels, longest_px: int = THUMBNAIL_PX) -> np.ndarray:
     number = level_for(pixels.levels, shrink)
     level = pixels.levels[number]
     factor = max(1, int(level.width / size[0] / 2.0)), max(1, int(level.height / size[1] / 2.0))
-    reduced = np.concatenate(list(_reduced_bands(pixels, number, factor)))
+    reduced = np.concatenate(list(_reduce_bands(pixels, number, factor)))
     box = (0, 0, level.width / factor[0], level.height / factor[1])
     return np.asarray(Image.fromarray(reduced).resize(size, Image.Resampling.BOX, box=box))
 
 
-def _reduced_bands(pixels: Pixels, number: int, factor: tuple[int, int]) -> Iterator[np.ndarray]:
-    """The level in bands, averaged over blocks of `factor` (x, y) pixels."""
+def _reduce_bands(pixels: Pixels, number: int, factor: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Yields the level in bands, averaged over blocks of `factor` (x, y) pixels."""
     level = pixels.levels[number]
     rows = max(1, BAND_BYTES // (level.width * 3) // factor[1]) * factor[1]
     for y in range(0, level.height, rows):

@@ -15,9 +15,13 @@ MAX_WHOLE_PIXELS = 3_000_000_000
 
 @dataclass(frozen=True)
 class ImagePlace:
-    """The slide, the file and, in an HDF5 file or a zarr folder, the array.
+    """Where an image is.
 
-    `shown`: the user's file in messages, where `path` is an unpacked copy of it.
+    Attributes:
+        slide_name: the slide.
+        path: its file or zarr folder.
+        member: the array in an HDF5 file or a zarr folder, else ''.
+        shown: the user's file in messages, where `path` is an unpacked copy of it.
     """
 
     slide_name: str
@@ -26,6 +30,7 @@ class ImagePlace:
     shown: Path | None = None
 
     def error(self, what: str) -> SlideError:
+        """Returns an error that names the slide, the file and the array."""
         where = f"{self.path} {self.member}:" if self.member else self.shown or self.path
         return SlideError(self.slide_name, f"{where} {what}")
 

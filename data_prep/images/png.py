@@ -25,14 +25,14 @@ def lacks_rows(path: Path) -> bool:
         return False
     wanted = height * (1 + -(-width * bits * SAMPLES[colour] // 8))
     unpacker, found = zlib.decompressobj(), 0
-    for data in _packed_rows(path):
+    for data in _read_packed(path):
         while data and found < wanted:
             found += len(unpacker.decompress(data, BLOCK))
             data = unpacker.unconsumed_tail
     return found < wanted
 
 
-def _packed_rows(path: Path) -> Iterator[bytes]:
+def _read_packed(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:

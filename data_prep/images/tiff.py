@@ -33,16 +33,18 @@ def open_tiff(place: ImagePlace, stack: ExitStack) -> list[TiffBlocks]:
         first = max(pages, key=lambda page: page.imagelength * page.imagewidth)
         if min(_size(first)) < 1:
             raise place.error(f"cannot be read as TIFF: its largest page has {_size(first)} pixels")
-        planes = _planes(place, pages, first)
-        levels = [planes, *_reduced(pages, planes)]
+        planes = _find_planes(place, pages, first)
+        levels = [planes, *_find_levels(pages, planes)]
     handle = os.open(place.path, os.O_RDONLY)
     stack.callback(os.close, handle)
     with place.decoding("cannot be read as TIFF"):
         return [TiffBlocks(place, handle, number, pages) for number, pages in enumerate(levels)]
 
 
-def _planes(place: ImagePlace, pages: list[tifffile.TiffPage], first: tifffile.TiffPage) -> list[tifffile.TiffPage]:
-    """The pages that make the image: one, or three grey ones."""
+def _find_planes(
+    place: ImagePlace, pages: list[tifffile.TiffPage], first: tifffile.TiffPage
+) -> list[tifffile.TiffPage]:
+    """Returns the pages that make the image: one, or three grey ones."""
     same = [page for page in pages if _size(page) == _size(first)]
     if len(same) == 1 or (len(same) == 3 and all(_is_plane(page) for page in same)):
         return same
@@ -60,8 +62,8 @@ def _size(page: tifffile.TiffPage) -> tuple[int, int]:
     return page.imagewidth, page.imagelength
 
 
-def _reduced(pages: list[tifffile.TiffPage], planes: list[tifffile.TiffPage]) -> list[list[tifffile.TiffPage]]:
-    """The coarser levels, from fine to coarse."""
+def _find_levels(pages: list[tifffile.TiffPage], planes: list[tifffile.TiffPage]) -> list[list[tifffile.TiffPage]]:
+    """Returns the coarser levels, from fine to coarse."""
     full = planes[0]
     nested = [[sub.aspage() for sub in plane.pages] if plane.pages else [] for plane in planes]
     alike = len({len(subs) for subs in nested}) == 1
@@ -73,8 +75,10 @@ def _reduced(pages: list[tifffile.TiffPage], planes: list[tifffile.TiffPage]) ->
 
 
 def _is_level(full: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
-    """A smaller page of the same kind of pixels and, within a pixel, of the same shape. A label or an overview of a
-    slide has another shape."""
+    """Whether it is a smaller page of the same kind of pixels and, within a pixel, of the same shape.
+
+    A label or an overview of a slide has another shape.
+    """
     if page.imagewidth >= full.imagewidth or page.dtype != full.dtype or min(_size(page)) < 1:
         return False
     if page.samplesperpixel != full.samplesperpixel:

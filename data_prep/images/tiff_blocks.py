@@ -45,10 +45,10 @@ class TiffBlocks:
         self.block_height = page.tilelength if self.tiled else min(page.rowsperstrip, self.height)
         self.columns, self.rows = -(-self.width // self.block_width), -(-self.height // self.block_height)
         segments = self.columns * self.rows * self.kind.planes
-        listed = [self._listed(page, segments) for page in pages]
+        listed = [self._list_segments(page, segments) for page in pages]
         self.offsets, self.counts = (np.concatenate(column) for column in zip(*listed, strict=True))
         self.planes = self.kind.planes * len(pages)
-        self._as_stored = self._rows_as_stored()
+        self._as_stored = self._stores_plain_rows()
         if self._as_stored:
             self.block_height = min(UNCOMPRESSED_ROWS, self.height)
         elif self.block_width * self.block_height > MAX_WHOLE_PIXELS:
@@ -61,8 +61,8 @@ class TiffBlocks:
     def _level(self) -> str:
         return f"level {self.number} ({self.width} x {self.height} px)"
 
-    def _listed(self, page: tifffile.TiffPage, segments: int) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets and sizes of the page's tiles or strips, all of them inside the file."""
+    def _list_segments(self, page: tifffile.TiffPage, segments: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns offsets and sizes of the page's tiles or strips, all of them inside the file."""
         what = "tiles" if self.tiled else "strips"
         offsets, counts = (np.array(values, np.int64) for values in (page.dataoffsets, page.databytecounts))
         if len(offsets) != segments or len(counts) != segments:
@@ -76,7 +76,7 @@ class TiffBlocks:
             )
         return offsets, counts
 
-    def _rows_as_stored(self) -> bool:
+    def _stores_plain_rows(self) -> bool:
         """Whether the image is one run of uncompressed rows, strip after strip."""
         if self.tiled or not self.kind.as_stored or len(self.offsets) != self.rows:
             return False
@@ -90,20 +90,20 @@ class TiffBlocks:
         high = min(self.block_height, self.height - row * self.block_height)
         wide = min(self.block_width, self.width - column * self.block_width)
         if self._as_stored:
-            samples = self._stored_rows(row * self.block_height, high)
+            samples = self._read_rows(row * self.block_height, high)
         else:
-            planes = [self._segment(plane, row, column) for plane in range(self.planes)]
+            planes = [self._read_segment(plane, row, column) for plane in range(self.planes)]
             samples = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
         return samples_to_rgb(samples[:high, :wide], self.kind)
 
-    def _stored_rows(self, first: int, rows: int) -> np.ndarray:
+    def _read_rows(self, first: int, rows: int) -> np.ndarray:
         row_bytes = self.width * self.kind.samples
         where = f"{self._level}, rows from {first}"
-        data = self._bytes(int(self.offsets[0]) + first * row_bytes, rows * row_bytes, where)
+        data = self._read_bytes(int(self.offsets[0]) + first * row_bytes, rows * row_bytes, where)
         return np.frombuffer(data, np.uint8).reshape(rows, self.width, self.kind.samples)
 
-    def _segment(self, plane: int, row: int, column: int) -> np.ndarray:
-        """uint8 [h, w, samples]: a tile, whole, or a strip, which at the lower edge has the image's last rows."""
+    def _read_segment(self, plane: int, row: int, column: int) -> np.ndarray:
+        """Returns uint8 [h, w, samples]: a whole tile, or a strip, at the lower edge only the image's last rows."""
         at = (plane * self.rows + row) * self.columns + column
         offset, count = int(self.offsets[at]), int(self.counts[at])
         high = self.block_height if self.tiled else min(self.block_height, self.height - row * self.block_height)
@@ -114,11 +114,11 @@ class TiffBlocks:
         size = high * self.block_width * self.kind.samples
         if size > LARGE_BYTES and size > DECODED_A_BYTE * count:
             raise self.place.error(f"{where}: {count:,} bytes cannot hold {self.block_width} x {high} px: damaged")
-        data = self._bytes(offset, count, where)
+        data = self._read_bytes(offset, count, where)
         with self.place.decoding(f"{where} is damaged"):
             return decode_samples(data, shape, self.kinds[plane % len(self.kinds)])
 
-    def _bytes(self, offset: int, count: int, where: str) -> bytes:
+    def _read_bytes(self, offset: int, count: int, where: str) -> bytes:
         with self.place.decoding(f"{where} cannot be read"):
             data = os.pread(self.handle, count, offset)
         if len(data) != count:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -56,7 +56,7 @@ class SampleKind:
 
 
 def sample_kind(place: ImagePlace, page: tifffile.TiffPage) -> SampleKind:
-    """What a page stores, if it has a plain 8-bit RGB form.
+    """Returns how a page stores its samples, if they have a plain 8-bit RGB form.
 
     Raises:
         SlideError: 16 bits, floats, an unknown compression or colour space; names it, and what is known.
@@ -99,30 +99,31 @@ def sample_kind(place: ImagePlace, page: tifffile.TiffPage) -> SampleKind:
         planes=page.samplesperpixel if separate else 1,
         extra=extra,
         jpeg_tables=page.jpegtables or b"",
-        palette=_palette(page) if photometric == PALETTE else None,
+        palette=_read_palette(page) if photometric == PALETTE else None,
     )
 
 
-def _palette(page: tifffile.TiffPage) -> np.ndarray:
+def _read_palette(page: tifffile.TiffPage) -> np.ndarray:
     colours = np.asarray(page.colormap)
     # 16-bit by the standard; some writers give 8-bit values, as libtiff knows, too
     return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8).T
 
 
 def decode_samples(data: bytes, shape: tuple[int, int, int], kind: SampleKind) -> np.ndarray:
-    """uint8 [h, w, samples] of a tile or strip. LZW and PackBits carry no check sum: damage that keeps the length of
-    what comes out cannot be seen.
+    """Decode a tile or strip to uint8 [h, w, samples].
+
+    LZW and PackBits carry no check sum: damage that keeps the length of the output cannot be seen.
 
     Raises:
         ValueError, or the codec's own error: damaged, cut short, or another size than the header says.
     """
     if kind.compression == JPEG:
-        return _whole(_jpeg(data, kind, shape), shape)
+        return _check_picture(_decode_jpeg(data, kind, shape), shape)
     if kind.compression in IMAGE_CODECS:
-        return _picture(data, kind, shape)
+        return _decode_picture(data, kind, shape)
     size = shape[0] * shape[1] * shape[2]
     if kind.compression in BYTE_CODECS:
-        data = _codec(BYTE_CODECS[kind.compression])(data, out=size)
+        data = _find_decoder(BYTE_CODECS[kind.compression])(data, out=size)
     if len(data) < size:
         raise ValueError(f"it holds {len(data):,} bytes of {size:,}")
     samples = np.frombuffer(data, np.uint8, size).reshape(shape)
@@ -133,32 +134,32 @@ def decode_samples(data: bytes, shape: tuple[int, int, int], kind: SampleKind) -
     return samples
 
 
-def _codec(name: str) -> Callable:
+def _find_decoder(name: str) -> Callable[..., Any]:
     import imagecodecs
 
     return getattr(imagecodecs, f"{name}_decode")
 
 
-def _whole(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def _check_picture(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     if picture.shape != shape or picture.dtype != np.uint8:
         raise ValueError(f"it holds {picture.dtype} {picture.shape} where {shape} is wanted")
     return picture
 
 
-def _picture(data: bytes, kind: SampleKind, shape: tuple[int, int, int]) -> np.ndarray:
-    """JPEG 2000 or WebP."""
+def _decode_picture(data: bytes, kind: SampleKind, shape: tuple[int, int, int]) -> np.ndarray:
+    """Decode JPEG 2000 or WebP."""
     if IMAGE_CODECS[kind.compression] == "jpeg2k":
         if data[:4] == b"\xff\x4f\xff\x51":
             _check_claim(*struct.unpack(">II", data[8:16]), shape)
         if not data.rstrip(b"\0").endswith(b"\xff\xd9"):  # the decoder would make a blur of what is there
             raise ValueError("it does not end as a JPEG 2000 stream")
     alpha = {"hasalpha": shape[2] == 4} if IMAGE_CODECS[kind.compression] == "webp" else {}
-    picture = _codec(IMAGE_CODECS[kind.compression])(data, **alpha)
-    return _whole(picture[:, :, None] if picture.ndim == 2 else picture, shape)
+    picture = _find_decoder(IMAGE_CODECS[kind.compression])(data, **alpha)
+    return _check_picture(picture[:, :, None] if picture.ndim == 2 else picture, shape)
 
 
-def _jpeg(data: bytes, kind: SampleKind, shape: tuple[int, int, int]) -> np.ndarray:
-    """By simplejpeg, which refuses what is cut short; imagecodecs' decoder fills it with grey (measured, 2026.3)."""
+def _decode_jpeg(data: bytes, kind: SampleKind, shape: tuple[int, int, int]) -> np.ndarray:
+    """Decode JPEG by simplejpeg, which refuses what is cut short; imagecodecs 2026.3 fills it with grey."""
     import simplejpeg
 
     if data[:2] != b"\xff\xd8":
@@ -168,7 +169,7 @@ def _jpeg(data: bytes, kind: SampleKind, shape: tuple[int, int, int]) -> np.ndar
         start += ADOBE_RGB  # without a word libjpeg takes three components for YCbCr
     stream = start + data[2:]
     height, width, _, _ = simplejpeg.decode_jpeg_header(stream)
-    _check_claim(width, height, shape)
+    _check_claim(int(width), int(height), shape)
     return simplejpeg.decode_jpeg(stream, colorspace="GRAY" if shape[2] == 1 else "RGB", strict=True)
 
 
@@ -177,19 +178,19 @@ def _says_colours(stream: bytes) -> bool:
 
 
 def _check_claim(width: int, height: int, shape: tuple[int, int, int]) -> None:
-    """Before memory is asked for: a picture inside a tile has a header of its own, which may say anything."""
+    """Refuse a picture of another size before memory is asked for: inside a tile, its own header may say anything."""
     if (height, width) != shape[:2]:
         raise ValueError(f"it is {width} x {height} px where {shape[1]} x {shape[0]} are wanted")
 
 
 def samples_to_rgb(samples: np.ndarray, kind: SampleKind) -> np.ndarray:
-    """uint8 [h, w, all samples] -> uint8 [h, w, 3]; alpha over white."""
+    """Convert uint8 [h, w, all samples] to RGB, uint8 [h, w, 3]; alpha over white."""
     if kind.palette is not None:
         return kind.palette[samples[:, :, 0]]
     if kind.photometric == CMYK:
-        return _by_pillow(samples[:, :, :4], "CMYK")
+        return _convert_by_pillow(samples[:, :, :4], "CMYK")
     if kind.compression == JPEG2000_YCBCR:
-        return _by_pillow(samples[:, :, :3], "YCbCr")
+        return _convert_by_pillow(samples[:, :, :3], "YCbCr")
     if samples.shape[2] < 3:
         rgb = grey(255 - samples[:, :, 0] if kind.photometric == WHITE_IS_ZERO else samples[:, :, 0])
         alpha = samples[:, :, 1:]
@@ -200,6 +201,6 @@ def samples_to_rgb(samples: np.ndarray, kind: SampleKind) -> np.ndarray:
     return over_white(np.concatenate([rgb, alpha], axis=2), premultiplied=kind.extra[0] == ASSOCIATED_ALPHA)
 
 
-def _by_pillow(samples: np.ndarray, mode: str) -> np.ndarray:
+def _convert_by_pillow(samples: np.ndarray, mode: str) -> np.ndarray:
     height, width = samples.shape[:2]
     return np.asarray(Image.frombytes(mode, (width, height), np.ascontiguousarray(samples).tobytes()).convert("RGB"))

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from data_prep.images.pixels import Level
 from data_prep.images.place import ImagePlace
@@ -51,7 +51,7 @@ class PillowPixels:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """RGB over white."""
+    """Convert to RGB over white."""
     if image.mode in ALPHA or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
@@ -69,7 +69,7 @@ def open_jpeg(place: ImagePlace) -> ArrayPixels:
     payload = place.path.read_bytes()
     with place.decoding("cannot be read as an image"):
         height, width, _, _ = simplejpeg.decode_jpeg_header(payload)
-    place.check_whole(width, height, len(payload), JPEG_PIXELS_A_BYTE)
+    place.check_whole(int(width), int(height), len(payload), JPEG_PIXELS_A_BYTE)
     with place.decoding("cannot be read as an image"):
         return ArrayPixels(simplejpeg.decode_jpeg(payload, colorspace="RGB", strict=True))
 
@@ -80,7 +80,7 @@ def open_pillow(place: ImagePlace) -> ArrayPixels | PillowPixels:
     Raises:
         SlideError: damaged, of an absurd size, of several frames, or of a mode without plain 8-bit form.
     """
-    image = _opened(place)
+    image = _open_lazily(place)
     with image:  # closes the file, not the image
         place.check_whole(*image.size, os.path.getsize(place.path), PIXELS_A_BYTE)
         with place.decoding("cannot be read as an image"):
@@ -96,7 +96,7 @@ def open_pillow(place: ImagePlace) -> ArrayPixels | PillowPixels:
             )
         with place.decoding("cannot be read as an image"):
             if _is_usual_png(image):
-                return _png_array(place.path)
+                return _decode_png(place.path)
             image.load()  # raises where the file is cut short, since Pillow's LOAD_TRUNCATED_IMAGES is False
             last = image.crop((0, image.height - 1, *image.size))
             if image.format == "PNG" and last.getbbox() is None and lacks_rows(place.path):
@@ -109,14 +109,14 @@ def _is_usual_png(image: Image.Image) -> bool:
     return image.format == "PNG" and plain
 
 
-def _png_array(path: Path) -> ArrayPixels:
-    """By libpng, as strict as Pillow and as fast: Pillow's RGB takes 4 bytes a pixel."""
+def _decode_png(path: Path) -> ArrayPixels:
+    """Decode by libpng, as strict as Pillow and as fast: Pillow's RGB takes 4 bytes a pixel."""
     import imagecodecs
 
     return ArrayPixels(imagecodecs.png_decode(path.read_bytes()))
 
 
-def _opened(place: ImagePlace) -> Image.Image:
+def _open_lazily(place: ImagePlace) -> ImageFile.ImageFile:
     # Pillow's own limit of size is a warning, and one for the whole process: ours is checked by the caller.
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
