@@ -50,13 +50,18 @@ def gene_names(names: Sequence[str], symbols: Sequence[str] | None = None) -> Ge
 
 @dataclass(frozen=True)
 class GeneAxis:
-    """The gene table of a build, and how a slide's columns meet it."""
+    """The gene table of a build, and how a slide's columns meet it.
+
+    Attributes:
+        table: the genes of all slides.
+        id_of_symbol: the Ensembl id that stands for a symbol, for symbols that some slide has an id of.
+    """
 
     table: GeneTable
     id_of_symbol: dict[str, str]
 
     def columns(self, names: GeneNames) -> np.ndarray:
-        """int64 [G]: the gene index of each of a slide's columns; columns of one gene share an index.
+        """Returns int64 [G]: the gene index of each of a slide's columns; columns of one gene share an index.
 
         Raises:
             KeyError: a name that was not in any slide the axis was made from.
@@ -70,7 +75,7 @@ class GeneAxis:
 
 
 def gene_axis(slides: Iterable[GeneNames]) -> GeneAxis:
-    """One gene table for slides that name their genes differently. Independent of the order of the slides.
+    """Make one gene table for slides that name their genes differently. Independent of the order of the slides.
 
     A symbol becomes an Ensembl id where some slide carries both; a symbol with several ids takes the smallest. What
     cannot be resolved stays a symbol. Rows: first the genes with an id, by id; then the others, by symbol. A gene
@@ -101,7 +106,7 @@ def gene_axis(slides: Iterable[GeneNames]) -> GeneAxis:
 
 
 def counts_on(measured: np.ndarray, columns: np.ndarray, counts: sparse.csr_matrix) -> sparse.csr_matrix:
-    """A slide's counts over its measured genes; columns of one gene are summed, genes without a column are zero.
+    """Returns a slide's counts over its measured genes; sums the columns of one gene; a gene without column is zero.
 
     Args:
         measured: int [n], sorted gene indices; holds every value of `columns`.
@@ -115,18 +120,18 @@ def counts_on(measured: np.ndarray, columns: np.ndarray, counts: sparse.csr_matr
     place = np.searchsorted(measured, columns)
     assert np.array_equal(measured[place], columns), "a column's gene is not among the measured genes"
     if len(np.unique(place)) == len(place):  # every gene has one column: nothing to add up
-        return _moved(counts, place.astype(counts.indices.dtype), len(measured))
+        return _move_columns(counts, place.astype(counts.indices.dtype), len(measured))
     spread = sparse.csr_matrix(
         (np.ones(len(columns), np.int32), (np.arange(len(columns)), place)), shape=(len(columns), len(measured))
     )
     summed = sparse.csr_matrix(counts @ spread)
     summed.sort_indices()
-    return summed.astype(np.float32)
+    return sparse.csr_matrix(summed.astype(np.float32))
 
 
-def _moved(counts: sparse.csr_matrix, place: np.ndarray, width: int) -> sparse.csr_matrix:
-    """Columns at new places, sorted within rows; values float32."""
-    shape, values = (counts.shape[0], width), counts.data.astype(np.float32)
+def _move_columns(counts: sparse.csr_matrix, place: np.ndarray, width: int) -> sparse.csr_matrix:
+    """Returns the columns at new places, sorted within rows; values float32."""
+    shape, values = (len(counts.indptr) - 1, width), counts.data.astype(np.float32)
     moved = sparse.csr_matrix((values, place[counts.indices], counts.indptr), shape=shape)
     moved.sort_indices()
     return moved

@@ -14,11 +14,21 @@ from stalign_pl.gene_ids import SPECIES_PREFIXES, species_of
 MAX_COUNT = 2**24
 """Counts must stay below this: the loader adds them up in float32, which is exact to here."""
 
+Matrix = np.ndarray | sparse.csr_matrix | sparse.csc_matrix | sparse.csr_array | sparse.csc_array
+"""[spots, genes] as readers get it from files."""
 
-def whole_counts(slide_name: str, matrix: sparse.spmatrix | np.ndarray, origin: str) -> sparse.csr_matrix:
-    """Raw counts as canonical CSR int32, refused rather than rounded.
+
+def shape_of(matrix: sparse.csr_matrix | sparse.csc_matrix) -> tuple[int, int]:
+    """Returns the numbers of spots and genes of a matrix, [N, G]."""
+    spots, genes = matrix.shape  # pyright: ignore[reportGeneralTypeIssues]  # scipy's is None before __init__ alone
+    return spots, genes
+
+
+def whole_counts(slide_name: str, matrix: Matrix, origin: str) -> sparse.csr_matrix:
+    """Returns raw counts as canonical CSR int32; refuses rather than rounds.
 
     Args:
+        slide_name: for the message.
         matrix: [N, G] counts of any dtype, sparse or dense.
         origin: the file or field, for the message.
 
@@ -65,7 +75,7 @@ def validate(slide: Slide) -> None:
 
 
 def _check_axes(slide: Slide) -> None:
-    spots, genes = slide.counts.shape
+    spots, genes = shape_of(slide.counts)
     if spots != len(slide.barcodes) or slide.xy.shape != (len(slide.barcodes), 2):
         raise SlideError(
             slide.name,
@@ -82,7 +92,7 @@ def _check_axes(slide: Slide) -> None:
 
 
 def _check_species(slide: Slide) -> None:
-    """Gene ids that are mostly another species' than the slide is said to be of; a mixture (a xenograft) passes."""
+    """Refuse gene ids that are mostly of another species than the slide; a mixture (a xenograft) passes."""
     stated = species_word(slide.species)
     if stated not in SPECIES_PREFIXES:
         return

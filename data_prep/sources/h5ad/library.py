@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.slide.slide import SlideError, SlideImage
+from data_prep.slide.slide import ImageKind, SlideError, SlideImage
+from data_prep.sources.elements import list_keys, read_frame
+from data_prep.sources.hdf5 import open_dataset, read_text
 from data_prep.sources.reading import reading
 from data_prep.sources.space_ranger.files import spatial_files
 from data_prep.sources.space_ranger.spatial_folder import ScaleFactors, read_scale_factors, tissue_image
@@ -17,10 +19,19 @@ if TYPE_CHECKING:
 LIBRARY_COLUMN = "library_id"
 """The column of obs by which scanpy and squidpy tell the slides of one file apart."""
 
+KINDS: tuple[ImageKind, ...] = ("hires", "lowres")
+"""The images of uns['spatial'][library]['images'], the finer first."""
+
 
 @dataclass(frozen=True)
 class Libraries:
-    """The slides of a file. `names`: keys of uns['spatial']; `column`: obs has LIBRARY_COLUMN; `used`: its values."""
+    """The slides of a file.
+
+    Attributes:
+        names: keys of uns['spatial'].
+        column: whether obs has LIBRARY_COLUMN.
+        used: its values.
+    """
 
     names: tuple[str, ...]
     column: bool
@@ -28,18 +39,18 @@ class Libraries:
 
 
 def libraries_of(slide_name: str, path: Path) -> Libraries:
-    """From the file's header.
+    """Read the slides of a file from its header.
 
     Raises:
         SlideError: not an h5ad.
     """
-    import anndata
     import h5py
 
     with reading(slide_name, path, "h5ad"), h5py.File(path, "r") as file:
-        names = tuple(sorted(file["uns/spatial"])) if "uns/spatial" in file else ()
-        column = isinstance(file["obs"], h5py.Group) and LIBRARY_COLUMN in file["obs"]
-        used = anndata.io.read_elem(file["obs"])[LIBRARY_COLUMN].dropna().astype(str).unique() if column else ()
+        names = tuple(list_keys(file, "uns/spatial"))
+        obs = file["obs"]
+        column = isinstance(obs, h5py.Group) and LIBRARY_COLUMN in obs
+        used = read_frame(file, "obs")[LIBRARY_COLUMN].dropna().astype(str).unique() if column else ()
         return Libraries(names, column, tuple(sorted(used)))
 
 
@@ -48,6 +59,8 @@ class LibraryPictures:
     """What a slide's pictures and their scales are read from.
 
     Attributes:
+        slide_name: for messages.
+        path: the h5ad.
         library: the key in uns['spatial'], '' where there is none.
         beside: Space Ranger's spatial/ folder beside the file, None where there is none or it may be another's.
     """
@@ -58,7 +71,7 @@ class LibraryPictures:
     beside: Path | None
 
     def image(self) -> tuple[SlideImage, tuple[str, ...]]:
-        """The finest image there is: the source image where its path leads to a file, hires, lowres; and notes.
+        """Returns the finest image there is: the source image where its path leads to a file, hires, lowres; and notes.
 
         Raises:
             SlideError: none, or one without its scale.
@@ -67,12 +80,12 @@ class LibraryPictures:
             import h5py
 
             with h5py.File(self.path, "r") as file:
-                inside = self._inside(file)
-        hires, lowres, factors = self._files_beside()
-        full, notes = self._source_image()
+                inside = self._find_inside(file)
+        hires, lowres, factors = self._read_beside()
+        full, notes = self._find_source_image()
         if full is not None:
             return full, notes
-        for kind in ("hires", "lowres"):
+        for kind in KINDS:
             beside = tissue_image(
                 self.slide_name, hires if kind == "hires" else None, lowres if kind == "lowres" else None, factors
             )
@@ -86,29 +99,34 @@ class LibraryPictures:
         )
 
     def spot_px(self) -> float | None:
-        """spot_diameter_fullres where it stands; see Slide."""
+        """Returns spot_diameter_fullres where it stands; see Slide.
+
+        Raises:
+            SlideError: it is no number above 0.
+        """
         import h5py
 
         with reading(self.slide_name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
-            own = self._own_factors(file).optional("spot_diameter_fullres")
-        *_, factors = self._files_beside()
+            own = self._read_factors(file).optional("spot_diameter_fullres")
+        *_, factors = self._read_beside()
         return own if own is not None or factors is None else factors.optional("spot_diameter_fullres")
 
-    def _own_factors(self, file: h5py.File) -> ScaleFactors:
+    def _read_factors(self, file: h5py.File) -> ScaleFactors:
         place = f"uns/spatial/{self.library}/scalefactors"
-        held = file[place] if self.library and place in file else {}
-        values = {key: held[key][()] for key in held}
+        keys = list_keys(file, place) if self.library else []
+        values = {key: open_dataset(file, f"{place}/{key}")[()] for key in keys}
         return ScaleFactors(self.slide_name, f"{self.path}: /{place}", values)
 
-    def _inside(self, file: h5py.File) -> dict[str, SlideImage]:
-        images, factors = {}, self._own_factors(file)
-        for kind in ("hires", "lowres"):
+    def _find_inside(self, file: h5py.File) -> dict[ImageKind, SlideImage]:
+        """Returns kind -> image, for those that the file holds."""
+        images, factors = {}, self._read_factors(file)
+        for kind in KINDS:
             member = f"uns/spatial/{self.library}/images/{kind}"
             if self.library and member in file:
                 images[kind] = SlideImage(self.path, kind, factors.required(f"tissue_{kind}_scalef"), member)
         return images
 
-    def _files_beside(self) -> tuple[Path | None, Path | None, ScaleFactors | None]:
+    def _read_beside(self) -> tuple[Path | None, Path | None, ScaleFactors | None]:
         if self.beside is None:
             return None, None, None
         files = spatial_files(self.slide_name, self.beside)
@@ -116,13 +134,13 @@ class LibraryPictures:
         read = None if factors is None else read_scale_factors(factors, self.slide_name)
         return files.one("hires"), files.one("lowres"), read
 
-    def _source_image(self) -> tuple[SlideImage | None, tuple[str, ...]]:
+    def _find_source_image(self) -> tuple[SlideImage | None, tuple[str, ...]]:
         """metadata['source_image_path'], absolute or beside the file: scanpy keeps the path, not the pixels."""
         import h5py
 
         with reading(self.slide_name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
             place = f"uns/spatial/{self.library}/metadata/source_image_path"
-            text = file[place].asstr()[()] if self.library and place in file else ""
+            text = read_text(file, place) if self.library and place in file else ""
         if not text:
             return None, ()
         for path in (self.path.parent / text, self.path.parent / Path(text).name):

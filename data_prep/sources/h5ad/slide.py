@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from data_prep.slide.genes import GeneNames
 from data_prep.slide.slide import Slide, SlideError
 from data_prep.slide.validation import whole_counts
+from data_prep.sources.elements import as_frame, check_indices, read_frame
 from data_prep.sources.h5ad.frames import frame_genes, frame_grid, frame_labels, frame_tissue
 from data_prep.sources.h5ad.library import LIBRARY_COLUMN, LibraryPictures, libraries_of
 from data_prep.sources.h5ad.raw_counts import counts_at, counts_note, counts_place, counts_place_on_disk
@@ -32,7 +32,7 @@ PIXEL_COLUMNS = ("pxl_col_in_fullres", "pxl_row_in_fullres")
 
 
 def discover(folder: Path, options: ReaderOptions) -> Discovery:
-    """An .h5ad, or a folder of them, or of folders that hold one each. Named after the file.
+    """Find the slides of an .h5ad, or a folder of them, or of folders that hold one each. Named after the file.
 
     A file of several slides (several keys in uns['spatial'] and obs['library_id']) gives one slide a library, named
     <file>_<library>.
@@ -57,13 +57,13 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
         )
     jobs = []
     for path in files:
-        found, missing = _slides_of(path, options.labels)
+        found, missing = _find_slides(path, options.labels)
         jobs += found
         left_out |= missing
     return Discovery(tuple(jobs), left_out)
 
 
-def _slides_of(path: Path, labels: tuple[str, ...]) -> tuple[list[AnnDataSlide], dict[str, str]]:
+def _find_slides(path: Path, labels: tuple[str, ...]) -> tuple[list[AnnDataSlide], dict[str, str]]:
     try:
         libraries = libraries_of(path.stem, path)
     except SlideError:
@@ -105,7 +105,7 @@ class AnnDataSlide:
         return folder if folder.is_dir() and alone and not self.library else None
 
     def files(self) -> tuple[Path, ...]:
-        image, _ = self._pictures().image()
+        image, _ = self._find_pictures().image()
         beside = ()
         if self.spatial is not None:
             found = spatial_files(self.name, self.spatial)
@@ -119,10 +119,10 @@ class AnnDataSlide:
         with reading(self.name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
             if isinstance(file["var"], h5py.Group):
                 place = counts_place_on_disk(self.name, str(self.path), file)
-                return frame_genes(anndata.io.read_elem(file["raw/var" if place == "raw.X" else "var"]))
+                return frame_genes(read_frame(file, "raw/var" if place == "raw.X" else "var"))
         with reading(self.name, self.path, "h5ad"):  # before anndata 0.7, var was a compound array: leave it to anndata
             table = anndata.read_h5ad(self.path)
-        return frame_genes(counts_at(table, counts_place(self.name, str(self.path), table))[1])
+            return frame_genes(counts_at(table, counts_place(self.name, str(self.path), table))[1])
 
     def read(self) -> Slide:
         import anndata
@@ -130,13 +130,13 @@ class AnnDataSlide:
         with reading(self.name, self.path, "h5ad"):
             table = anndata.read_h5ad(self.path)
             place = counts_place(self.name, str(self.path), table)
-            if sparse.issparse(counts_at(table, place)[0]):
-                counts_at(table, place)[0].check_format(full_check=True)  # scipy dies in C over indices beyond
+            check_indices(counts_at(table, place)[0])
         if self.library:
             table = table[(table.obs[LIBRARY_COLUMN].astype(str) == self.library).to_numpy()]
-        positions, position_notes = self._positions(table)
+        obs = as_frame(table.obs, "obs")
+        positions, position_notes = self._find_positions(table, obs)
         known = table.obs_names.isin(positions.index)
-        kept, tissue_notes = frame_tissue(self.name, str(self.path), table.obs, known)
+        kept, tissue_notes = frame_tissue(self.name, str(self.path), obs, known)
         if not kept.any():
             raise SlideError(self.name, f"{self.path}: no spot with counts, a position and in_tissue 1")
         counts, var = counts_at(table, place)
@@ -144,7 +144,7 @@ class AnnDataSlide:
         array, genes = array_of(self.name, barcodes, str(self.path)), frame_genes(var)
         positions = positions.loc[barcodes]
         grid = frame_grid(self.name, str(self.path), positions)
-        image, image_notes = self._pictures().image()
+        image, image_notes = self._find_pictures().image()
         return Slide(
             name=self.name,
             source="anndata",
@@ -159,28 +159,28 @@ class AnnDataSlide:
             spot_um=array.spot_um,
             lattice="none" if grid is None else array.lattice,
             grid=grid,
-            labels=frame_labels(self.name, str(self.path), table.obs[kept], self.labels),
+            labels=frame_labels(self.name, str(self.path), as_frame(obs[kept], "obs"), self.labels),
             technology=array.technology,
-            spot_px=self._pictures().spot_px(),
+            spot_px=self._find_pictures().spot_px(),
             notes=(*counts_note(place), *tissue_notes, *position_notes, *image_notes),
         )
 
-    def _positions(self, table: anndata.AnnData) -> tuple[pd.DataFrame, tuple[str, ...]]:
-        """x, y (full-res px) and, where known, array_col, array_row; index barcode. And notes."""
+    def _find_positions(self, table: anndata.AnnData, obs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+        """Returns x, y (full-res px) and, where known, array_col, array_row; index barcode. And notes."""
         import pandas as pd
 
         if not table.obs_names.is_unique:
             repeated = table.obs_names[table.obs_names.duplicated()][0]
             raise SlideError(self.name, f"{self.path}: barcode {repeated!r} occurs more than once")
-        beside, notes = self._positions_beside(table)
+        beside, notes = self._read_positions_beside(table)
         if "spatial" in table.obsm:
             with reading(self.name, self.path, "h5ad: obsm['spatial']"):
                 xy = np.asarray(table.obsm["spatial"], dtype=np.float64)
             if xy.ndim != 2 or xy.shape[1] < 2:
                 raise SlideError(self.name, f"{self.path}: obsm['spatial'] has shape {xy.shape}; [spots, 2] is wanted")
-            found = pd.DataFrame(xy[:, :2], index=table.obs_names, columns=["x", "y"])
-        elif set(PIXEL_COLUMNS) <= set(table.obs.columns):
-            found = table.obs[list(PIXEL_COLUMNS)].astype(float).set_axis(["x", "y"], axis=1)
+            found = pd.DataFrame(xy[:, :2], index=table.obs_names, columns=pd.Index(["x", "y"]))
+        elif set(PIXEL_COLUMNS) <= set(obs.columns):
+            found = obs[list(PIXEL_COLUMNS)].astype(float).set_axis(["x", "y"], axis=1)
         elif beside is not None:
             found = beside[["x", "y"]]
         else:
@@ -189,13 +189,13 @@ class AnnDataSlide:
                 f"{self.path} has no obsm['spatial'] (it has {sorted(table.obsm)}) nor obs columns "
                 f"{PIXEL_COLUMNS}, and there is no {self.path.parent / 'spatial'} that is this file's alone",
             )
-        grid = table.obs if {"array_row", "array_col"} <= set(table.obs.columns) else beside
+        grid = obs if {"array_row", "array_col"} <= set(obs.columns) else beside
         if grid is not None and found.index.isin(grid.index).all():
             found = found.join(grid[["array_col", "array_row"]])
-        return found, notes
+        return as_frame(found, "positions"), notes
 
-    def _positions_beside(self, table: anndata.AnnData) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
-        """The positions file's rows of the table's spots, under the table's barcodes."""
+    def _read_positions_beside(self, table: anndata.AnnData) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+        """Returns the positions file's rows of the table's spots, under the table's barcodes."""
         if self.spatial is None:
             return None, ()
         path = spatial_files(self.name, self.spatial).positions()
@@ -204,7 +204,7 @@ class AnnDataSlide:
         known = places >= 0
         return positions.iloc[places[known]].set_axis(barcodes[known], axis=0), notes
 
-    def _pictures(self) -> LibraryPictures:
+    def _find_pictures(self) -> LibraryPictures:
         libraries = libraries_of(self.name, self.path)
         if len(libraries.names) > 1 and not self.library:
             raise SlideError(
