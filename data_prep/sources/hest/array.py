@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from data_prep.slide.lattice_fit import fit_lattice, grid_residual
 from data_prep.slide.slide import Lattice, SlideError
@@ -32,7 +32,15 @@ NO_COLUMNS = "array_row and array_col do not fit the positions"
 
 @dataclass(frozen=True)
 class SpotArray:
-    """Pitch and spot in um, lattice and [N, 2] grid as Slide has them, and what a report should say."""
+    """The array under a sample's spots; see Slide.
+
+    Attributes:
+        pitch_um: distance of nearest spots in micrometres.
+        spot_um: diameter of a spot in micrometres.
+        lattice: kind of the array.
+        grid: [N, 2] int32 (column, row); None where there is none.
+        notes: what a report should say.
+    """
 
     pitch_um: float
     spot_um: float
@@ -44,9 +52,11 @@ class SpotArray:
 def sample_array(
     name: str, sample: HestSample, xy: np.ndarray, obs: pd.DataFrame, um_per_px: dict[str, float]
 ) -> SpotArray:
-    """The array of a sample.
+    """Find the array of a sample.
 
     Args:
+        name: the sample's id, for messages.
+        sample: its row of the catalogue.
         xy: [N, 2] full-resolution pixels.
         obs: [N] rows; array_row and array_col are used where they exist.
         um_per_px: what says so -> micrometres per pixel; needed for pseudo-spots alone.
@@ -56,24 +66,24 @@ def sample_array(
     """
     technology = sample.row.technology
     if technology not in PITCH_UM:
-        return _pooled(name, technology, xy, um_per_px.get("metadata", um_per_px.get("catalogue")))
+        return _array_of_pseudo_spots(name, technology, xy, um_per_px.get("metadata", um_per_px.get("catalogue")))
     pitch_um = sample.pitch_um or PITCH_UM[technology]
     spot_um = sample.spot_um or SPOT_UM[technology]
     notes: tuple[str, ...] = ()
     if sample.swapped:
         notes = (f"the catalogue has spots of {pitch_um:g} um, {spot_um:g} um apart; taken the other way round",)
-    places = _places(obs)
+    places = _read_places(obs)
     if technology == "ST":
-        return _square(places, xy, pitch_um, spot_um, notes)
-    return _hexagonal(places, xy, pitch_um, spot_um, notes)
+        return _square_array(places, xy, pitch_um, spot_um, notes)
+    return _hexagonal_array(places, xy, pitch_um, spot_um, notes)
 
 
-def _hexagonal(
+def _hexagonal_array(
     places: np.ndarray | None, xy: np.ndarray, pitch_um: float, spot_um: float, notes: tuple[str, ...]
 ) -> SpotArray:
     if places is not None and len(np.unique(places.sum(axis=1) % 2)) == 1:
         grid = places[:, ::-1]
-        if _true(grid, grid * [0.5, math.sqrt(3) / 2], xy):
+        if _fits(grid, grid * [0.5, math.sqrt(3) / 2], xy):
             return SpotArray(pitch_um, spot_um, "hex", grid, notes)
     fit = fit_lattice(xy, "hex")
     if fit is None:
@@ -81,21 +91,21 @@ def _hexagonal(
     return SpotArray(pitch_um, spot_um, "hex", fit.grid, (*notes, f"{NO_COLUMNS}; the array is found from these"))
 
 
-def _square(
+def _square_array(
     places: np.ndarray | None, xy: np.ndarray, pitch_um: float, spot_um: float, notes: tuple[str, ...]
 ) -> SpotArray:
-    """A legacy array. HEST-1k calls the first number of `AxB` array_row, but it runs along x."""
+    """Find a legacy array. HEST-1k calls the first number of `AxB` array_row, but it runs along x."""
     if places is not None:
         dense = is_dense(places[:, 0], places[:, 1])
         grid = square_grid(places[:, 0], places[:, 1], dense)
-        if _true(grid, grid, xy):
+        if _fits(grid, grid, xy):
             halved = dense and pitch_um == ST_PITCH_UM
             return SpotArray(pitch_um / math.sqrt(2) if halved else pitch_um, spot_um, "square", grid, notes)
     return SpotArray(pitch_um, spot_um, "none", None, (*notes, f"{NO_COLUMNS}, so there is no grid"))
 
 
-def _pooled(name: str, technology: str, xy: np.ndarray, um_per_px: float | None) -> SpotArray:
-    """Pseudo-spots: side and pitch are what the pixel size makes of the pixels between them."""
+def _array_of_pseudo_spots(name: str, technology: str, xy: np.ndarray, um_per_px: float | None) -> SpotArray:
+    """Find the array of pseudo-spots: side and pitch are the pixels between them times the pixel size."""
     if um_per_px is None or len(xy) < 2:
         raise SlideError(
             name,
@@ -103,7 +113,7 @@ def _pooled(name: str, technology: str, xy: np.ndarray, um_per_px: float | None)
             f"derived. Two spots and a pixel size, in metadata/{name}.json or the catalogue, are wanted",
         )
     fit = fit_lattice(xy, "square")
-    pitch_px = float(np.median(cKDTree(xy).query(xy, k=2)[0][:, 1])) if fit is None else fit.pitch_px
+    pitch_px = float(np.median(KDTree(xy).query(xy, k=2)[0][:, 1])) if fit is None else fit.pitch_px
     pitch_um = round(pitch_px * um_per_px, 1)
     if not pitch_um > 0:
         raise SlideError(name, f"obsm['spatial'] has {technology} pseudo-spots that lie on one another")
@@ -113,19 +123,19 @@ def _pooled(name: str, technology: str, xy: np.ndarray, um_per_px: float | None)
     return SpotArray(pitch_um, pitch_um, "square", fit.grid, (note,))
 
 
-def _places(obs: pd.DataFrame) -> np.ndarray | None:
-    """int32 [N, 2], (array_row, array_col); None where a spot has none."""
+def _read_places(obs: pd.DataFrame) -> np.ndarray | None:
+    """Returns int32 [N, 2], (array_row, array_col); None where a spot has none."""
     import pandas as pd
 
     if not {"array_row", "array_col"} <= set(obs.columns):
         return None
     columns = (pd.to_numeric(obs[name].astype(object), errors="coerce") for name in ("array_row", "array_col"))
-    values = np.stack([column.to_numpy(np.float64) for column in columns], axis=1)
+    values = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
     if not np.isfinite(values).all() or (values != np.round(values)).any():
         return None
     return values.astype(np.int32)
 
 
-def _true(grid: np.ndarray, lattice_xy: np.ndarray, xy: np.ndarray) -> bool:
+def _fits(grid: np.ndarray, lattice_xy: np.ndarray, xy: np.ndarray) -> bool:
     """Whether each spot has a place of its own, near where the grid puts it."""
     return len(np.unique(grid, axis=0)) == len(grid) and grid_residual(lattice_xy, xy) < MISFIT

@@ -27,10 +27,14 @@ REPLICATE = re.compile(r"\bsection \d+|\s\d+$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class HestSample:
-    """A row of the catalogue. `pitch_um`, `spot_um`: distance and diameter of spots, None where it gives none.
+    """A row of the catalogue.
 
-    `swapped`: the row has a diameter larger than the distance (GSE144239: 150 and 110, where the spots are 110 um wide
-    and 150 um apart), so the two were exchanged.
+    Attributes:
+        row: what every source's catalogue says.
+        pitch_um: distance of spots, None where the row gives none.
+        spot_um: diameter of spots, None where the row gives none.
+        swapped: the row has a diameter larger than the distance (GSE144239: 150 and 110, where the spots are 110 um
+            wide and 150 um apart), so the two were exchanged.
     """
 
     row: CatalogueRow
@@ -40,7 +44,7 @@ class HestSample:
 
 
 def find_catalogue(folder: Path) -> Path:
-    """The catalogue of the highest version in a download's root.
+    """Find the catalogue of the highest version in a download's root.
 
     Raises:
         ConfigError: there is none.
@@ -59,12 +63,12 @@ def find_catalogue(folder: Path) -> Path:
 
 
 def read_catalogue(path: Path) -> dict[str, CatalogueRow]:
-    """Sample id -> its row, in the file's order; see `read_samples`."""
+    """Read sample id -> its row, in the file's order; see `read_samples`."""
     return {name: sample.row for name, sample in read_samples(path).items()}
 
 
 def read_samples(path: Path) -> dict[str, HestSample]:
-    """Sample id -> what the catalogue says of it, in the file's order.
+    """Read sample id -> what the catalogue says of it, in the file's order.
 
     The study is the data set's title; titles with a study link in common, or that differ by the number of a section
     alone, are one study, named by the smallest of its titles. Patients are numbered within a study, so a patient is
@@ -74,21 +78,21 @@ def read_samples(path: Path) -> dict[str, HestSample]:
         ConfigError: no such file, a column missing, an id twice, or a number that is none.
     """
     rows = read_rows(path, "id", COLUMNS)
-    studies = joined_studies({name: _marks(name, row) for name, row in rows.items()})
-    return {name: _sample(path, name, row, _study(studies[name])) for name, row in rows.items()}
+    studies = joined_studies({name: _study_marks(name, row) for name, row in rows.items()})
+    return {name: _read_sample(path, name, row, _name_study(studies[name])) for name, row in rows.items()}
 
 
-def _marks(name: str, row: dict[str, str]) -> list[str]:
+def _study_marks(name: str, row: dict[str, str]) -> list[str]:
     title = row["dataset_title"] or name
     marks = [f"title {title}", f"block {REPLICATE.sub('', title).strip()}"]
     return [*marks, f"link {row['study_link']}"] if row["study_link"] else marks
 
 
-def _study(marks: Collection[str]) -> str:
+def _name_study(marks: Collection[str]) -> str:
     return min(mark.removeprefix("title ") for mark in marks if mark.startswith("title "))
 
 
-def _sample(path: Path, name: str, row: dict[str, str], study: str) -> HestSample:
+def _read_sample(path: Path, name: str, row: dict[str, str], study: str) -> HestSample:
     pitch, spot = (number(path, name, column, row[column]) for column in ("inter_spot_dist", "spot_diameter"))
     swapped = pitch is not None and spot is not None and spot > pitch
     if swapped:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from data_prep.slide.genes import GeneNames, gene_names
 from data_prep.slide.slide import Slide, SlideError, SlideImage
 from data_prep.slide.validation import whole_counts
+from data_prep.sources.elements import check_indices, list_keys, read_element, read_frame, read_matrix
+from data_prep.sources.hdf5 import open_group, read_array
 from data_prep.sources.hest.array import sample_array
 from data_prep.sources.hest.catalogue import HestSample, find_catalogue, read_catalogue, read_samples
 from data_prep.sources.job import Discovery, ReaderOptions
@@ -39,7 +40,7 @@ PIXEL_SIZE = "pixel_size_um_estimated"
 
 
 def discover(folder: Path, options: ReaderOptions) -> Discovery:
-    """The samples of a download, whole or partial: st/<id>.h5ad, wsis/<id>.tif, metadata/<id>.json.
+    """Find the samples of a download, whole or partial: st/<id>.h5ad, wsis/<id>.tif, metadata/<id>.json.
 
     A sample without its image is read with the reduced one inside its h5ad. Left out, with the reason: samples without
     an h5ad, and h5ad files that the catalogue does not list.
@@ -72,7 +73,15 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
 
 @dataclass(frozen=True)
 class HestSlide:
-    """One sample's files; see SlideJob. `image` and `metadata` are None where the download lacks them."""
+    """One sample's files; see SlideJob.
+
+    Attributes:
+        name: the sample's id.
+        sample: its row of the catalogue.
+        path: its h5ad.
+        image: its full-resolution image; None where the download lacks it.
+        metadata: its JSON file; None where the download lacks it.
+    """
 
     name: str
     sample: HestSample
@@ -84,23 +93,22 @@ class HestSlide:
         return (self.path, *(path for path in (self.image, self.metadata) if path is not None))
 
     def genes(self) -> GeneNames:
-        with self._opened() as file:
-            return _gene_names(_element(file, "var"))
+        with self._open() as file:
+            return _name_genes(read_frame(file, "var"))
 
     def read(self) -> Slide:
-        with self._opened() as file:
-            obs, names, counts = _element(file, "obs"), _gene_names(_element(file, "var")), _element(file, "X")
-            if sparse.issparse(counts):
-                counts.check_format(full_check=True)  # scipy dies in C over indices beyond the matrix
-            xy = np.asarray(_element(file, "obsm/spatial"), dtype=np.float64)
-            image, image_notes = self._image(file)
+        with self._open() as file:
+            obs, names, counts = read_frame(file, "obs"), _name_genes(read_frame(file, "var")), read_matrix(file, "X")
+            check_indices(counts)
+            xy = np.asarray(read_element(file, "obsm/spatial"), dtype=np.float64)
+            image, image_notes = self._find_image(file)
         if xy.shape != (len(obs), 2) or not np.isfinite(xy).all():
             raise SlideError(
                 self.name,
                 f"{self.path}: obsm['spatial'] has shape {xy.shape} for {len(obs)} spots, or holds values that are "
                 f"not finite; [spots, 2] is wanted, x and y in full-resolution pixels",
             )
-        row, claims = self.sample.row, self._claims()
+        row, claims = self.sample.row, self._read_claims()
         array = sample_array(self.name, self.sample, xy, obs, claims)
         return Slide(
             name=self.name,
@@ -126,8 +134,8 @@ class HestSlide:
         )
 
     @contextmanager
-    def _opened(self) -> Iterator[h5py.File]:
-        """The h5ad; whatever is wrong with it becomes a SlideError that names it."""
+    def _open(self) -> Iterator[h5py.File]:
+        """Opens the h5ad; whatever is wrong with it becomes a SlideError that names it."""
         import h5py
 
         try:
@@ -136,8 +144,8 @@ class HestSlide:
         except (OSError, KeyError, ValueError) as error:
             raise SlideError(self.name, f"{self.path} cannot be read as h5ad: {error}") from error
 
-    def _claims(self) -> dict[str, float]:
-        """What says so -> um per px: the catalogue, and the sample's own metadata file."""
+    def _read_claims(self) -> dict[str, float]:
+        """Returns what says so -> um per px: the catalogue, and the sample's own metadata file."""
         catalogue = self.sample.row.um_per_px
         claims = {} if catalogue is None else {"catalogue": catalogue}
         if self.metadata is None:
@@ -153,14 +161,14 @@ class HestSlide:
             raise SlideError(self.name, f"{self.metadata}: {PIXEL_SIZE} is {value!r}; a number above 0 is wanted")
         return {**claims, "metadata": float(value)}
 
-    def _image(self, file: h5py.File) -> tuple[SlideImage, tuple[str, ...]]:
+    def _find_image(self, file: h5py.File) -> tuple[SlideImage, tuple[str, ...]]:
+        """Returns the full-resolution image, else the reduced one inside the h5ad, which is noted."""
         if self.image is not None:
             return SlideImage(self.image, "fullres"), ()
-        libraries = sorted(file["uns/spatial"]) if "uns/spatial" in file else []
-        for library in libraries:
-            group = file[f"uns/spatial/{library}"]
+        for library in list_keys(file, "uns/spatial"):
+            group = open_group(file, f"uns/spatial/{library}")
             if IMAGE in group and SCALE in group:
-                scale = float(group[SCALE][()])
+                scale = float(read_array(group, SCALE))
                 if not 0 < scale < math.inf:
                     raise SlideError(
                         self.name, f"{self.path}: {group.name}/{SCALE} is {scale}; a number above 0 is wanted"
@@ -174,19 +182,8 @@ class HestSlide:
         )
 
 
-def _element(file: h5py.File, name: str):
-    import anndata
-
-    if name not in file:
-        raise ValueError(f"it has no {name}")
-    try:
-        return anndata.io.read_elem(file[name])
-    except Exception as error:  # anndata's own class for an unknown encoding is private
-        raise ValueError(f"{name}: {error}") from error
-
-
-def _gene_names(var: pd.DataFrame) -> GeneNames:
-    """Symbols, or Ensembl ids in a few samples; both where the sample kept the ids of its matrix."""
+def _name_genes(var: pd.DataFrame) -> GeneNames:
+    """Returns symbols, or Ensembl ids in a few samples; both where the sample kept the ids of its matrix."""
     names = var.index.astype(str).tolist()
     if "gene_ids" not in var.columns:
         return gene_names(names)
