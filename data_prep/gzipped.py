@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import io
 import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 GZIP = b"\x1f\x8b"
 
@@ -20,9 +20,9 @@ def is_gzipped(path: Path) -> bool:
         return file.read(2) == GZIP
 
 
-def open_plain(path: Path) -> io.BufferedIOBase:
+def open_plain(path: Path) -> BinaryIO:
     """Open the file's content as a binary stream, through gzip where needed."""
-    return gzip.open(path, "rb") if is_gzipped(path) else open(path, "rb")
+    return cast(BinaryIO, gzip.open(path, "rb")) if is_gzipped(path) else open(path, "rb")
 
 
 def plain_bytes(path: Path) -> bytes:

@@ -19,9 +19,9 @@ Matrix = np.ndarray | sparse.csr_matrix | sparse.csc_matrix | sparse.csr_array |
 
 
 def shape_of(matrix: sparse.csr_matrix | sparse.csc_matrix) -> tuple[int, int]:
-    """Returns the numbers of spots and genes of a matrix, [N, G]."""
-    spots, genes = matrix.shape  # pyright: ignore[reportGeneralTypeIssues]  # scipy's is None before __init__ alone
-    return spots, genes
+    """Returns the numbers of rows and columns of a matrix."""
+    rows, columns = matrix.shape  # pyright: ignore[reportGeneralTypeIssues]  # scipy's is None before __init__ alone
+    return rows, columns
 
 
 def whole_counts(slide_name: str, matrix: Matrix, origin: str) -> sparse.csr_matrix:

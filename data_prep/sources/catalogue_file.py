@@ -6,11 +6,15 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
 from stalign_pl.errors import ConfigError
 
 
 def read_rows(path: Path, key: str, columns: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Value of the column `key` -> the row, cells stripped.
+    """Read value of the column `key` -> the row, cells stripped.
 
     Raises:
         ConfigError: no such file, no such CSV, a column missing, a row without or with a repeated key.
@@ -41,7 +45,7 @@ def read_rows(path: Path, key: str, columns: Sequence[str]) -> dict[str, dict[st
 
 
 def number(path: Path, name: str, column: str, text: str) -> float | None:
-    """A cell as a number above 0; None for an empty one.
+    """Read a cell as a number above 0; None for an empty one.
 
     Raises:
         ConfigError: anything else.
@@ -58,7 +62,7 @@ def number(path: Path, name: str, column: str, text: str) -> float | None:
 
 
 def whole_number(path: Path, name: str, column: str, text: str) -> int | None:
-    """As `number`, for a count; `1,301` and 1301.5 are none."""
+    """Read a cell as `number` does, for a count; `1,301` and 1301.5 are none."""
     value = number(path, name, column, text)
     if value is not None and value != int(value):
         raise ConfigError(f"catalogue {path}: {column} of {name!r} is {text!r}; a whole number is wanted")
@@ -66,27 +70,26 @@ def whole_number(path: Path, name: str, column: str, text: str) -> int | None:
 
 
 def joined_studies(marks_of_slide: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
-    """Slide -> every mark of its study. Slides that share a mark, or are linked by a chain of shared marks, are one
-    study, so that a split by study tears no publication apart. Independent of the order of the slides.
+    """Returns slide -> every mark of its study.
+
+    Slides that share a mark, or are linked by a chain of shared marks, are one study, so that a split by study tears no
+    publication apart. Independent of the order of the slides.
 
     Args:
         marks_of_slide: slide -> at least one mark.
     """
-    parent: dict[str, str] = {}
-
-    def root(mark: str) -> str:
-        while parent[mark] != mark:
-            parent[mark] = parent[parent[mark]]
-            mark = parent[mark]
-        return mark
-
     marks_of = {slide: tuple(marks) for slide, marks in marks_of_slide.items()}
-    for marks in marks_of.values():
-        for mark in marks:
-            parent.setdefault(mark, mark)
-            parent[root(mark)] = root(marks[0])
-    together: dict[str, set[str]] = {}
-    for mark in parent:
-        together.setdefault(root(mark), set()).add(mark)
-    frozen = {first: frozenset(marks) for first, marks in together.items()}
-    return {slide: frozen[root(marks[0])] for slide, marks in marks_of.items()}
+    marks = sorted({mark for own in marks_of.values() for mark in own})
+    number_of = {mark: number for number, mark in enumerate(marks)}
+    links = sorted({(number_of[own[0]], number_of[mark]) for own in marks_of.values() for mark in own})
+    if not links:
+        return {}
+    ends, size = np.array(links).T, len(marks)
+    linked = sparse.coo_matrix((np.ones(len(links)), (ends[0], ends[1])), shape=(size, size))
+    _, found = connected_components(linked, directed=False)
+    study_of = dict(zip(marks, found.tolist(), strict=True))
+    together: dict[int, set[str]] = {}
+    for mark, study in study_of.items():
+        together.setdefault(study, set()).add(mark)
+    frozen = {study: frozenset(joined) for study, joined in together.items()}
+    return {slide: frozen[study_of[own[0]]] for slide, own in marks_of.items()}

@@ -37,7 +37,17 @@ WANTED = (
 
 @dataclass(frozen=True)
 class SectionFiles:
-    """A section's files. `patient`: as the layout tells it, else ''; `missing`: why it is no slide, else ''."""
+    """A section's files.
+
+    Attributes:
+        name: unique in a folder.
+        patient: as the layout tells it, else ''.
+        counts: the count table.
+        spots: the spot file, with positions.
+        image: the H&E image.
+        labels: the pathologist's regions, None where there are none.
+        missing: why it is no slide, else ''.
+    """
 
     name: str
     patient: str
@@ -49,14 +59,17 @@ class SectionFiles:
 
 
 def sections(folder: Path) -> list[SectionFiles]:
-    """All sections of a folder, complete or not, by name."""
+    """Find all sections of a folder, complete or not, by name."""
     root = next((path for path in (folder, folder / "data") if (path / "ST-cnts").is_dir()), None)
-    found = _her2st(root) if root is not None else _beside(folder)
+    found = _find_her2st(root) if root is not None else _find_beside(folder)
     return sorted(found, key=lambda section: section.name)
 
 
-def _her2st(root: Path) -> Iterator[SectionFiles]:
-    """data/ST-cnts/A1.tsv.gz, ST-imgs/A/A1/*.jpg, ST-spotfiles/, ST-pat/lbl/. The patient is the section's letter."""
+def _find_her2st(root: Path) -> Iterator[SectionFiles]:
+    """Yields sections of data/ST-cnts/A1.tsv.gz, ST-imgs/A/A1/*.jpg, ST-spotfiles/, ST-pat/lbl/.
+
+    The patient is the section's letter.
+    """
     for counts in sorted(path for ending in ("*.tsv.gz", "*.tsv") for path in (root / "ST-cnts").glob(ending)):
         name = counts.name.removesuffix(".gz").removesuffix(".tsv")
         images = sorted((root / "ST-imgs" / name[0] / name).glob("*.jpg"))
@@ -71,26 +84,26 @@ def _her2st(root: Path) -> Iterator[SectionFiles]:
         yield SectionFiles(name, name[0], counts, spots, image, labels if labels.is_file() else None, missing)
 
 
-def _beside(folder: Path) -> Iterator[SectionFiles]:
-    """Spot file, counts and image side by side, in the folder or in <a>/ or <a>/<b>/ below it."""
+def _find_beside(folder: Path) -> Iterator[SectionFiles]:
+    """Yields sections with spot file, counts and image side by side, in the folder or in <a>/ or <a>/<b>/ below."""
     below = [path for depth in ("*", "*/*") for path in sorted(folder.glob(depth)) if path.is_dir()]
     for place in (folder, *below):
         for spots in sorted(path for path in place.iterdir() if path.is_file()):
             match = next((match for pattern in SPOT_FILES if (match := pattern.match(spots.name))), None)
             if match is not None:
-                yield _section(place, spots, match["name"])
+                yield _make_section(place, spots, match["name"])
 
 
-def _section(place: Path, spots: Path, name: str) -> SectionFiles:
+def _make_section(place: Path, spots: Path, name: str) -> SectionFiles:
     own = not name
     name = name or place.resolve().name
     count_names = [pattern.format(name=name) for pattern in COUNT_NAMES] + [*(OWN_COUNT_NAMES if own else ())]
-    counts = _first(place, count_names, TABLE_SUFFIXES)
-    image = _first(place, [pattern.format(name=name) for pattern in IMAGE_NAMES], IMAGE_SUFFIXES)
+    counts = _find_first(place, count_names, TABLE_SUFFIXES)
+    image = _find_first(place, [pattern.format(name=name) for pattern in IMAGE_NAMES], IMAGE_SUFFIXES)
     if image is None and own:
         pictures = sorted(path for path in place.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         image = pictures[0] if len(pictures) == 1 else None
-    labels = _first(place, [f"{name}_Coords", f"{name}_labeled_coordinates"], TABLE_SUFFIXES)
+    labels = _find_first(place, [f"{name}_Coords", f"{name}_labeled_coordinates"], TABLE_SUFFIXES)
     lacks = [wanted for wanted, path in ((f"{name}.tsv.gz", counts), (f"{name}.jpg", image)) if path is None]
     return SectionFiles(
         name=name,
@@ -103,5 +116,5 @@ def _section(place: Path, spots: Path, name: str) -> SectionFiles:
     )
 
 
-def _first(place: Path, names: list[str], suffixes: tuple[str, ...]) -> Path | None:
+def _find_first(place: Path, names: list[str], suffixes: tuple[str, ...]) -> Path | None:
     return next((path for name in names for suffix in suffixes if (path := place / f"{name}{suffix}").is_file()), None)

@@ -24,7 +24,7 @@ from stalign_pl.errors import ConfigError
 
 
 def discover(folder: Path, options: ReaderOptions) -> Discovery:
-    """The sections of a folder; see legacy_layouts. Those without counts, image or spot file are left out.
+    """Find the sections of a folder; see layouts. Those without counts, image or spot file are left out.
 
     Raises:
         ConfigError: none of the layouts, two sections of one name, or an option that this source does not have.
@@ -48,7 +48,7 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
 
 @dataclass(frozen=True)
 class LegacySection:
-    """One section's files; see SlideJob."""
+    """One section's files; see SlideJob and SectionFiles."""
 
     name: str
     patient: str
@@ -97,13 +97,14 @@ class LegacySection:
             absent_is_zero=True,
             labels=read_regions(self.labels, self.name, table.spots[kept]) if self.labels else {},
             technology="ST",
-            notes=self._notes(int((~kept).sum()), len(spots) - int(kept.sum())),
+            notes=_note_losses(int((~kept).sum()), len(spots) - int(kept.sum())),
         )
 
-    def _notes(self, without_position: int, without_counts: int) -> tuple[str, ...]:
-        notes = []
-        if without_position:
-            notes.append(f"{without_position} spots of the counts have no position (under tissue) and are left out")
-        if without_counts:
-            notes.append(f"{without_counts} spots under tissue have no counts")
-        return tuple(notes)
+
+def _note_losses(without_position: int, without_counts: int) -> tuple[str, ...]:
+    notes = []
+    if without_position:
+        notes.append(f"{without_position} spots of the counts have no position (under tissue) and are left out")
+    if without_counts:
+        notes.append(f"{without_counts} spots under tissue have no counts")
+    return tuple(notes)

@@ -33,7 +33,13 @@ HEADLESS = {
 
 @dataclass(frozen=True)
 class CountTable:
-    """A section's counts. spots: [N] str, `10x13`; values: [N, G] numbers."""
+    """A section's counts.
+
+    Attributes:
+        spots: [N] str, `10x13`.
+        genes: names of the G columns.
+        values: [N, G] numbers.
+    """
 
     spots: np.ndarray
     genes: GeneNames
@@ -42,13 +48,19 @@ class CountTable:
 
 @dataclass(frozen=True)
 class _Head:
-    """First line of a count table. `names`: its columns without the index's; `transposed`: they are spots."""
+    """First line of a count table.
+
+    Attributes:
+        separator: tab or comma.
+        names: its columns without the index's.
+    """
 
     separator: str
     names: list[str]
 
     @property
     def transposed(self) -> bool:
+        """Whether the columns are spots, so that rows are genes."""
         return bool(self.names) and all(SPOT.match(name) for name in self.names)
 
 
@@ -63,27 +75,29 @@ def unrepeated(columns: Sequence[str]) -> list[str]:
 
 
 def read_genes(path: Path, slide_name: str) -> GeneNames:
-    """The genes of a count table: its header, or, where genes are rows, its first column.
+    """Read the genes of a count table: its header, or, where genes are rows, its first column.
 
     Raises:
         SlideError: the file cannot be read.
     """
-    head = _head(path, slide_name)
+    head = _read_head(path, slide_name)
     names = head.names
     if head.transposed:
         with reading(slide_name, path), open_plain(path) as file:
-            first = pd.read_csv(file, sep=head.separator, header=None, skiprows=1, usecols=[0], dtype=str)
+            first = pd.read_csv(file, sep=head.separator, header=None, skiprows=1, usecols=range(1), dtype=str)
         names = first[0].astype(str).tolist()
     return gene_names(unrepeated(names))
 
 
 def read_counts(path: Path, slide_name: str) -> CountTable:
-    """A table of spots x genes, or of genes x spots (told by a header of spots' names); tab or comma; gzipped or not.
+    """Read a table of spots x genes, or of genes x spots (told by a header of spots' names).
+
+    Separated by tabs or commas; gzipped or not.
 
     Raises:
         SlideError: damaged, spots that are not named `<x>x<y>` or `<x>_<y>`, a repeated spot, no numbers.
     """
-    head = _head(path, slide_name)
+    head = _read_head(path, slide_name)
     with reading(slide_name, path), open_plain(path) as file:
         table = pd.read_csv(file, sep=head.separator, header=None, skiprows=1, index_col=0)
     if table.shape[1] != len(head.names):
@@ -93,7 +107,7 @@ def read_counts(path: Path, slide_name: str) -> CountTable:
         raise SlideError(slide_name, f"{path}: column {wrong[0]!r} does not hold numbers")
     rows, values = table.index.astype(str).tolist(), table.to_numpy()
     names, genes = (head.names, rows) if head.transposed else (rows, head.names)
-    spots = np.array([_spot_name(name, slide_name, path) for name in names], dtype=object)
+    spots = np.array([_normalise_spot(name, slide_name, path) for name in names], dtype=object)
     unique, times = np.unique(spots.astype(str), return_counts=True)
     if (times > 1).any():
         raise SlideError(slide_name, f"{path}: spot {str(unique[times > 1][0])!r} occurs more than once")
@@ -101,7 +115,7 @@ def read_counts(path: Path, slide_name: str) -> CountTable:
 
 
 def read_spots(path: Path, slide_name: str) -> pd.DataFrame:
-    """Spots under tissue: index `<x>x<y>` as in the counts; columns x, y (on the array), pixel_x, pixel_y.
+    """Read the spots under tissue: index `<x>x<y>` as in the counts; columns x, y (on the array), pixel_x, pixel_y.
 
     Forms: x, y, pixel_x, pixel_y and perhaps selected, by header (her2st, ST-Net, STUtility); the spot's name with X
     and Y in pixels (He et al. 2020 as published); or no header (see HEADLESS).
@@ -109,10 +123,10 @@ def read_spots(path: Path, slide_name: str) -> pd.DataFrame:
     Raises:
         SlideError: another form, no number, or a repeated spot.
     """
-    table = _table(path, slide_name)
+    table = _read_table(path, slide_name)
     if not {"x", "y", "pixel_x", "pixel_y"} <= set(table.columns) and {"X", "Y"} <= set(table.columns):
-        found = [SPOT.match(str(name)) for name in table.iloc[:, 0]]
-        if all(found):
+        found = [match for name in table.iloc[:, 0] if (match := SPOT.match(str(name)))]
+        if len(found) == len(table):
             places = {axis: [int(match[at]) for match in found] for at, axis in ((1, "x"), (2, "y"))}
             table = pd.DataFrame({**places, "pixel_x": table["X"], "pixel_y": table["Y"]})
     missing = [column for column in ("x", "y", "pixel_x", "pixel_y") if column not in table.columns]
@@ -122,7 +136,7 @@ def read_spots(path: Path, slide_name: str) -> pd.DataFrame:
         table = table[table.selected == 1]
     with reading(slide_name, path):
         pixels = table[["pixel_x", "pixel_y"]].astype(float)
-    table = _indexed(table.assign(**pixels), slide_name, path)
+    table = _index_by_spot(table.assign(pixel_x=pixels["pixel_x"], pixel_y=pixels["pixel_y"]), slide_name, path)
     bad = table[~np.isfinite(table[["pixel_x", "pixel_y"]]).all(axis=1)]
     if len(bad):
         raise SlideError(
@@ -134,14 +148,14 @@ def read_spots(path: Path, slide_name: str) -> pd.DataFrame:
 
 
 def read_regions(path: Path, slide_name: str, spots: np.ndarray) -> dict[str, np.ndarray]:
-    """The pathologist's regions, '' for a spot without. x and y are fitted array coordinates (9.02), so rounded.
+    """Read the pathologist's regions, '' for a spot without. x and y are fitted array coordinates (9.02), so rounded.
 
     her2st: columns x, y, label. ST-Net's `_Coords.tsv`: spot, x, y, a number, the region (its code reads by place).
 
     Raises:
         SlideError: neither form, or a repeated spot.
     """
-    table = _table(path, slide_name)
+    table = _read_table(path, slide_name)
     name = "label"
     if not {"x", "y", "label"} <= set(table.columns):
         if table.shape[1] < 5:
@@ -151,19 +165,19 @@ def read_regions(path: Path, slide_name: str, spots: np.ndarray) -> dict[str, np
             )
         name = str(table.columns[4])
         table = table.iloc[:, [1, 2, 4]].set_axis(["x", "y", "label"], axis=1)
-    table = _indexed(table.dropna(subset=["x", "y"]), slide_name, path)
+    table = _index_by_spot(table.dropna(subset=["x", "y"]), slide_name, path)
     labels = clean_labels(table.label.reindex(spots))
     return {name: np.where(labels == UNDETERMINED, "", labels)}
 
 
-def _spot_name(name: str, slide_name: str, path: Path) -> str:
+def _normalise_spot(name: str, slide_name: str, path: Path) -> str:
     found = SPOT.match(name)
     if found is None:
         raise SlideError(slide_name, f"{path}: {name!r} is no spot; spots are named <x>x<y>, such as 10x13, or <x>_<y>")
     return f"{int(found[1])}x{int(found[2])}"
 
 
-def _head(path: Path, slide_name: str) -> _Head:
+def _read_head(path: Path, slide_name: str) -> _Head:
     with reading(slide_name, path), open_plain(path) as file:
         first, second = (file.readline().decode("utf-8-sig").rstrip("\r\n") for _ in range(2))
     separator = "\t" if "\t" in first else ","
@@ -174,8 +188,8 @@ def _head(path: Path, slide_name: str) -> _Head:
     return _Head(separator, names)
 
 
-def _table(path: Path, slide_name: str) -> pd.DataFrame:
-    """A small table: separated by tabs, commas or blanks; a first line of numbers is no header."""
+def _read_table(path: Path, slide_name: str) -> pd.DataFrame:
+    """Read a small table: separated by tabs, commas or blanks; a first line of numbers is no header."""
     with reading(slide_name, path), open_plain(path) as file:
         line = file.readline().decode("utf-8-sig").strip("\r\n")
     separator = next((mark for mark in ("\t", ",") if mark in line), r"\s+")
@@ -192,10 +206,10 @@ def _table(path: Path, slide_name: str) -> pd.DataFrame:
     return table if isinstance(table.index, pd.RangeIndex) else table.reset_index()  # R names no index column
 
 
-def _indexed(table: pd.DataFrame, slide_name: str, path: Path) -> pd.DataFrame:
+def _index_by_spot(table: pd.DataFrame, slide_name: str, path: Path) -> pd.DataFrame:
     with reading(slide_name, path):
         numbers = table[["x", "y"]].astype(float).round().astype(int)
-    table = table.assign(**numbers).set_index(numbers.x.astype(str) + "x" + numbers.y.astype(str))
+    table = table.assign(x=numbers.x, y=numbers.y).set_index(numbers.x.astype(str) + "x" + numbers.y.astype(str))
     if not table.index.is_unique:
         raise SlideError(slide_name, f"{path}: spot {table.index[table.index.duplicated()][0]!r} occurs more than once")
     return table

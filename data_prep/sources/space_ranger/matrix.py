@@ -12,7 +12,9 @@ from scipy import sparse
 from data_prep.gzipped import open_plain, plain_file
 from data_prep.slide.genes import GeneNames, gene_names
 from data_prep.slide.slide import SlideError
-from data_prep.slide.validation import whole_counts
+from data_prep.slide.validation import shape_of, whole_counts
+from data_prep.sources.elements import as_matrix
+from data_prep.sources.hdf5 import open_dataset, open_group, read_array, read_texts
 from data_prep.sources.reading import reading
 
 GENE_EXPRESSION = "Gene Expression"
@@ -35,7 +37,13 @@ class Features:
 
 @dataclass(frozen=True)
 class TenxMatrix:
-    """A matrix. barcodes: [N] str; counts: [N, G] CSR int32 over `features.genes`."""
+    """A matrix.
+
+    Attributes:
+        barcodes: [N] str.
+        counts: [N, G] CSR int32 over `features.genes`.
+        features: its genes, and what was left out.
+    """
 
     barcodes: np.ndarray
     counts: sparse.csr_matrix
@@ -47,7 +55,9 @@ class MatrixFiles:
     """Where a matrix is.
 
     Attributes:
-        counts: the HDF5 file, or matrix.mtx[.gz] with `barcodes` and `features` (genes.tsv of old) beside.
+        counts: the HDF5 file, or matrix.mtx[.gz].
+        barcodes: barcodes.tsv[.gz] beside matrix.mtx, else None.
+        features: features.tsv[.gz] (genes.tsv of old) beside matrix.mtx, else None.
         raw: all spots of the array, not only those under tissue.
     """
 
@@ -61,18 +71,18 @@ class MatrixFiles:
         return tuple(path for path in (self.counts, self.barcodes, self.features) if path is not None)
 
     def read_features(self, slide_name: str) -> Features:
-        """The genes alone.
+        """Read the genes alone.
 
         Raises:
             SlideError: damaged, or not of the wanted form.
         """
         if self.features is not None:
-            return self._features_tsv(slide_name, self.features)
+            return self._read_features_tsv(slide_name, self.features)
         with reading(slide_name, self.counts), plain_file(self.counts) as path:
-            return self._features_h5(slide_name, path)
+            return self._read_features_h5(slide_name, path)
 
     def read(self, slide_name: str) -> TenxMatrix:
-        """Everything.
+        """Read everything.
 
         Raises:
             SlideError: damaged, arrays that make no matrix, or values that are not counts.
@@ -81,19 +91,19 @@ class MatrixFiles:
             return self._read_mtx(slide_name, self.barcodes, self.features)
         return self._read_h5(slide_name)
 
-    def _features_h5(self, slide_name: str, path: Path) -> Features:
+    def _read_features_h5(self, slide_name: str, path: Path) -> Features:
         import h5py
 
         with h5py.File(path, "r") as file:
             if "matrix/features" not in file:
                 raise SlideError(slide_name, f"{self.counts} has no /matrix/features; Cell Ranger 3 or later is wanted")
-            features = file["matrix/features"]
-            kinds, ids, symbols = (features[key].asstr()[()] for key in ("feature_type", "id", "name"))
-            genomes = sorted(set(features["genome"].asstr()[()])) if "genome" in features else []
-        return self._features(slide_name, kinds, ids, symbols, genomes)
+            features = open_group(file, "matrix/features")
+            kinds, ids, symbols = (read_texts(features, key) for key in ("feature_type", "id", "name"))
+            genomes = sorted(set(read_texts(features, "genome"))) if "genome" in features else []
+        return self._select_genes(slide_name, kinds, ids, symbols, genomes)
 
-    def _features_tsv(self, slide_name: str, path: Path) -> Features:
-        """features.tsv (id, name, type; no header) or genes.tsv (id, name)."""
+    def _read_features_tsv(self, slide_name: str, path: Path) -> Features:
+        """Read features.tsv (id, name, type; no header) or genes.tsv (id, name)."""
         with reading(slide_name, path), open_plain(path) as file:
             table = pd.read_csv(file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
         columns = [table[column].to_numpy(dtype=object) for column in table.columns]
@@ -102,11 +112,12 @@ class MatrixFiles:
                 slide_name, f"{path} begins {str(columns[0][0])[:60]!r}; columns separated by tabs are wanted: id, name"
             )
         kinds = columns[2] if len(columns) > 2 else np.full(len(table), GENE_EXPRESSION, dtype=object)
-        return self._features(slide_name, kinds, columns[0], columns[1] if len(columns) > 1 else columns[0], [])
+        return self._select_genes(slide_name, kinds, columns[0], columns[1] if len(columns) > 1 else columns[0], [])
 
-    def _features(
+    def _select_genes(
         self, slide_name: str, kinds: np.ndarray, ids: np.ndarray, symbols: np.ndarray, genomes: list[str]
     ) -> Features:
+        """Returns the rows that are gene expression, of [F] kinds, ids and symbols."""
         expressed = kinds == GENE_EXPRESSION
         if not expressed.any():
             raise SlideError(
@@ -125,11 +136,12 @@ class MatrixFiles:
         import scanpy
 
         with reading(slide_name, self.counts), plain_file(self.counts) as path:
-            features = self._features_h5(slide_name, path)
+            features = self._read_features_h5(slide_name, path)
             self._check_h5(slide_name, path, len(features.expressed))
             table = scanpy.read_10x_h5(path, gex_only=True)
+            matrix = as_matrix(table.X, "matrix")
         return TenxMatrix(
-            table.obs_names.to_numpy(dtype=str), whole_counts(slide_name, table.X, str(self.counts)), features
+            table.obs_names.to_numpy(dtype=str), whole_counts(slide_name, matrix, str(self.counts)), features
         )
 
     def _check_h5(self, slide_name: str, path: Path, features: int) -> None:
@@ -137,9 +149,9 @@ class MatrixFiles:
         import h5py
 
         with h5py.File(path, "r") as file:
-            indptr, indices = file["matrix/indptr"][()], file["matrix/indices"][()]
-            genes, spots = (int(side) for side in file["matrix/shape"][()])
-            values, barcodes = len(file["matrix/data"]), len(file["matrix/barcodes"])
+            indptr, indices = read_array(file, "matrix/indptr"), read_array(file, "matrix/indices")
+            genes, spots = (int(side) for side in read_array(file, "matrix/shape"))
+            values, barcodes = (len(open_dataset(file, f"matrix/{name}")) for name in ("data", "barcodes"))
         if (genes, spots) != (features, barcodes):
             raise SlideError(
                 slide_name,
@@ -155,18 +167,19 @@ class MatrixFiles:
             )
 
     def _read_mtx(self, slide_name: str, barcodes: Path, features: Path) -> TenxMatrix:
-        """scipy's reader, which scanpy.read_10x_mtx calls too; that one takes neither genes.tsv.gz nor features.tsv."""
+        """Read by scipy's reader, as scanpy.read_10x_mtx does, which takes neither genes.tsv.gz nor features.tsv."""
         from scipy.io import mmread
 
-        rows = self._features_tsv(slide_name, features)
+        rows = self._read_features_tsv(slide_name, features)
         with reading(slide_name, barcodes), open_plain(barcodes) as file:
             names = pd.read_csv(file, sep="\t", header=None, dtype=str)[0].to_numpy(dtype=str)
         with reading(slide_name, self.counts), open_plain(self.counts) as file:
             matrix = sparse.csc_matrix(mmread(file, spmatrix=True))
-        if matrix.shape != (len(rows.expressed), len(names)):
+        features_read, spots_read = shape_of(matrix)
+        if (features_read, spots_read) != (len(rows.expressed), len(names)):
             raise SlideError(
                 slide_name,
-                f"{self.counts} is {matrix.shape[0]} x {matrix.shape[1]}, but {features.name} has "
+                f"{self.counts} is {features_read} x {spots_read}, but {features.name} has "
                 f"{len(rows.expressed)} features and {barcodes.name} {len(names)} barcodes",
             )
         counts = whole_counts(slide_name, sparse.csr_matrix(matrix.T)[:, rows.expressed], str(self.counts))

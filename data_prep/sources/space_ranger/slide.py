@@ -43,7 +43,7 @@ COARSE_UM_PER_PX = 3.0
 
 
 def discover(folder: Path, options: ReaderOptions) -> Discovery:
-    """A slide's folder, a folder of such folders, or a flat folder with one slide a prefix (GEO).
+    """Find a slide's folder, a folder of such folders, or a flat folder with one slide a prefix (GEO).
 
     A slide is named after its folder or its prefix. Prefixes without positions or without a matrix are left out.
 
@@ -56,21 +56,16 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
         raise ConfigError("source space_ranger has no label columns to choose; give labels by a sheet (slides.csv)")
     if is_slide_folder(folder):
         return Discovery((SpaceRangerSlide(folder.resolve().name, folder, options.bin_um),))
-    jobs: list[SpaceRangerSlide] = []
-    left_out: dict[str, str] = {}
-    for inner in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        if inner != folder and is_slide_folder(inner):
+    jobs, left_out = _find_flat_slides(folder, options.bin_um)
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if is_slide_folder(inner):
             jobs.append(SpaceRangerSlide(inner.name, inner, options.bin_um))
             continue
-        if inner != folder and not prefixes(inner) and holds_matrix(inner):
+        if not prefixes(inner) and holds_matrix(inner):
             left_out[inner.name] = f"has a count matrix and no folder spatial/ in {inner} (its name is in lower case)"
-        for prefix in prefixes(inner):
-            kinds = {file.kind for file in flat_files(inner, prefix).known}
-            if "positions" in kinds and kinds & {"h5", "mtx"}:
-                jobs.append(SpaceRangerSlide(prefix, inner, options.bin_um, prefix))
-            elif kinds & {"positions", "h5", "mtx"}:
-                missing = "tissue_positions file" if "positions" not in kinds else "count matrix"
-                left_out[prefix] = f"has no {missing} of its prefix in {inner} (an archive is not unpacked)"
+        found, missing = _find_flat_slides(inner, options.bin_um)
+        jobs += found
+        left_out |= missing
     if not jobs:
         raise ConfigError(
             f"{folder} holds no Space Ranger slide: wanted a folder with spatial/, a folder of such folders "
@@ -78,47 +73,73 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
             f"<slide>_tissue_positions_list.csv, ... in one folder"
             + "".join(f"; {name} {reason}" for name, reason in sorted(left_out.items()))
         )
+    _check_names(jobs)
+    return Discovery(tuple(jobs), left_out)
+
+
+def _find_flat_slides(folder: Path, bin_um: int) -> tuple[list[SpaceRangerSlide], dict[str, str]]:
+    """Returns the slides of a flat folder, one a prefix, and why the others of its prefixes are none."""
+    jobs: list[SpaceRangerSlide] = []
+    left_out: dict[str, str] = {}
+    for prefix in prefixes(folder):
+        kinds = {file.kind for file in flat_files(folder, prefix).known}
+        if "positions" in kinds and kinds & {"h5", "mtx"}:
+            jobs.append(SpaceRangerSlide(prefix, folder, bin_um, prefix))
+        elif kinds & {"positions", "h5", "mtx"}:
+            missing = "tissue_positions file" if "positions" not in kinds else "count matrix"
+            left_out[prefix] = f"has no {missing} of its prefix in {folder} (an archive is not unpacked)"
+    return jobs, left_out
+
+
+def _check_names(jobs: list[SpaceRangerSlide]) -> None:
+    """Refuse two slides of one name."""
     names = [job.name for job in jobs]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         where = ", ".join(str(job.folder) for job in jobs if job.name == repeated[0])
         raise ConfigError(f"two slides are named {repeated[0]!r}, in {where}; rename one of the folders or prefixes")
-    return Discovery(tuple(jobs), left_out)
 
 
 @dataclass(frozen=True)
 class SpaceRangerSlide:
-    """One slide; see SlideJob. `prefix`: of its files in a flat folder, '' where the folder is the slide's."""
+    """One slide; see SlideJob.
+
+    Attributes:
+        name: its folder's or its prefix.
+        folder: where its files lie.
+        bin_um: side of the bins that are read (Visium HD).
+        prefix: of its files in a flat folder, '' where the folder is the slide's.
+    """
 
     name: str
     folder: Path
     bin_um: int = 16
     prefix: str = ""
 
-    def _files(self) -> SpaceRangerFiles:
+    def _find_files(self) -> SpaceRangerFiles:
         if self.prefix:
             return flat_files(self.folder, self.prefix)
         return slide_folder(self.name, self.folder, self.bin_um)
 
     def files(self) -> tuple[Path, ...]:
-        files = self._files()
-        image, _ = self._image(files, self._factors(files))
+        files = self._find_files()
+        image, _ = self._find_image(files, self._read_factors(files))
         further = (files.one("scale_factors"), files.one("probe_set"))
         return (*files.matrix().paths, files.positions(), image.path, *(path for path in further if path is not None))
 
     def genes(self) -> GeneNames:
-        return self._files().matrix().read_features(self.name).genes
+        return self._find_files().matrix().read_features(self.name).genes
 
     def read(self) -> Slide:
-        files = self._files()
+        files = self._find_files()
         source = files.matrix()
         matrix, positions = source.read(self.name), read_positions(files.positions(), self.name)
-        factors = self._factors(files)
-        image, image_notes = self._image(files, factors)
+        factors = self._read_factors(files)
+        image, image_notes = self._find_image(files, factors)
         places, notes = match_barcodes(
             self.name, matrix.barcodes, positions.index, source.counts.name, files.positions().name
         )
-        kept, spot_notes = self._under_tissue(places, positions, files.positions().name, source.raw)
+        kept, spot_notes = self._select_under_tissue(places, positions, files.positions().name, source.raw)
         spots, barcodes = positions.iloc[places[kept]], matrix.barcodes[kept]
         array = array_of(self.name, barcodes, source.counts.name)
         claimed = factors.optional("microns_per_pixel") if factors else None
@@ -145,16 +166,16 @@ class SpaceRangerSlide:
                 *matrix.features.notes,
                 *notes,
                 *spot_notes,
-                *self._panel_notes(files, len(genes)),
+                *self._note_panel(files, len(genes)),
                 *image_notes,
             ),
         )
-        return self._with_cytassist_notes(slide, files, len(positions))
+        return self._note_cytassist(slide, files, len(positions))
 
-    def _under_tissue(
+    def _select_under_tissue(
         self, places: np.ndarray, positions: pd.DataFrame, where: str, raw: bool
     ) -> tuple[np.ndarray, tuple[str, ...]]:
-        """bool [N]: the matrix's spots that have a position under tissue; and notes."""
+        """Returns bool [N]: the matrix's spots that have a position under tissue; and notes."""
         tissue = positions.in_tissue.to_numpy() == 1
         known = places >= 0
         kept = known & tissue[places]
@@ -181,12 +202,12 @@ class SpaceRangerSlide:
             notes.append(f"{without} spots in tissue are not in the matrix")
         return kept, tuple(notes)
 
-    def _factors(self, files: SpaceRangerFiles) -> ScaleFactors | None:
+    def _read_factors(self, files: SpaceRangerFiles) -> ScaleFactors | None:
         path = files.one("scale_factors")
         return None if path is None else read_scale_factors(path, self.name)
 
-    def _image(self, files: SpaceRangerFiles, factors: ScaleFactors | None) -> tuple[SlideImage, tuple[str, ...]]:
-        """The full-resolution image, else the finer of the two tissue images, which is noted."""
+    def _find_image(self, files: SpaceRangerFiles, factors: ScaleFactors | None) -> tuple[SlideImage, tuple[str, ...]]:
+        """Returns the full-resolution image, else the finer of the two tissue images, which is noted."""
         places = ", ".join(map(str, files.full_places))
         if len(files.full) > 1:
             raise SlideError(self.name, f"several full-resolution images, keep one: {', '.join(map(str, files.full))}")
@@ -201,8 +222,8 @@ class SpaceRangerSlide:
             )
         return image, (f"image: {image.path.name}, {image.scale:.4g} of full resolution; no full-resolution image",)
 
-    def _panel_notes(self, files: SpaceRangerFiles, genes: int) -> tuple[str, ...]:
-        """Whether genes were looked for by probes: then one without a column was not measured, and is not zero."""
+    def _note_panel(self, files: SpaceRangerFiles, genes: int) -> tuple[str, ...]:
+        """Notes whether probes looked for the genes: then one without a column was not measured, and is not zero."""
         path = files.one("probe_set")
         if path is not None:
             with reading(self.name, path):
@@ -215,7 +236,7 @@ class SpaceRangerSlide:
             return ()
         return (f"probe panel ({panel}): {genes} genes, the others were not measured",)
 
-    def _with_cytassist_notes(self, slide: Slide, files: SpaceRangerFiles, array_spots: int) -> Slide:
+    def _note_cytassist(self, slide: Slide, files: SpaceRangerFiles, array_spots: int) -> Slide:
         picture = files.one("cytassist")
         if picture is None and array_spots != CYTASSIST_SPOTS:
             return slide

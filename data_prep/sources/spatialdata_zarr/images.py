@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,11 @@ from data_prep.slide.slide import ImageKind, SlideError, SlideImage
 if TYPE_CHECKING:
     import geopandas
     import spatialdata
+    from spatialdata.models import SpatialElement
+    from spatialdata.transformations import BaseTransformation
+
+KINDS: tuple[ImageKind, ...] = ("hires", "lowres")
+"""Images that are reduced ones, by a word in their names."""
 
 NAME_END = re.compile(r"_(full|hires|lowres|cytassist)_image$")
 """How spatialdata-io names the images of Space Ranger's run; before it stands the run's name."""
@@ -24,21 +29,27 @@ SHEAR = 0.01
 
 @dataclass(frozen=True)
 class PlacedImage:
-    """An image and the affine map, [2, 3], from the shapes' coordinates (x, y) to its pixels."""
+    """An image under a slide's spots.
+
+    Attributes:
+        image: the image.
+        to_pixels: [2, 3], the affine map from the shapes' coordinates (x, y) to its pixels.
+        notes: what a report should say.
+    """
 
     image: SlideImage
     to_pixels: np.ndarray
     notes: tuple[str, ...]
 
     def pixels(self, xy: np.ndarray) -> np.ndarray:
-        """[N, 2] positions in the shapes' units -> [N, 2] in pixels of the image."""
+        """Maps [N, 2] positions in the shapes' units to [N, 2] in pixels of the image."""
         return xy @ self.to_pixels[:, :2].T + self.to_pixels[:, 2]
 
 
 def placed_image(
     slide_name: str, path: Path, store: spatialdata.SpatialData, region: str, shapes: geopandas.GeoDataFrame
 ) -> PlacedImage:
-    """The finest H&E image that shares a coordinate system with the shapes.
+    """Find the finest H&E image that shares a coordinate system with the shapes.
 
     Where images carry names of runs (spatialdata-io), only those of the region's run are asked.
 
@@ -48,7 +59,7 @@ def placed_image(
     named = {name: NAME_END.sub("", name) for name in store.images if NAME_END.search(name)}
     own = [name for name, run in named.items() if region == run or region.startswith(f"{run}_")]
     candidates = sorted(name for name in (own or store.images) if "cytassist" not in name.lower())
-    maps = {name: _map(store.images[name], shapes) for name in candidates}
+    maps = {name: _find_map(store.images[name], shapes) for name in candidates}
     found = {name: affine for name, affine in maps.items() if affine is not None}
     if not found:
         raise SlideError(
@@ -68,22 +79,31 @@ def placed_image(
             f"{path}: image {name!r} is sheared or stretched against the shapes (scales {strain[0]:.4g} and "
             f"{strain[1]:.4g}); crops need one scale",
         )
-    kind = _kind(name)
+    kind = _kind_of(name)
     notes = () if kind == "fullres" else (f"image: {name}, {finest:.4g} of full resolution; no full-resolution image",)
     return PlacedImage(SlideImage(path, kind, finest, f"images/{name}"), found[name], notes)
 
 
-def _kind(name: str) -> ImageKind:
-    return next((kind for kind in ("hires", "lowres") if kind in name.lower()), "fullres")
+def _kind_of(name: str) -> ImageKind:
+    for kind in KINDS:
+        if kind in name.lower():
+            return kind
+    return "fullres"
 
 
-def _map(image: Any, shapes: geopandas.GeoDataFrame) -> np.ndarray | None:
-    """[2, 3]: shapes -> pixels through the first coordinate system that both have; None without one."""
-    from spatialdata.transformations import get_transformation
-
-    of_image, of_shapes = get_transformation(image, get_all=True), get_transformation(shapes, get_all=True)
+def _find_map(image: SpatialElement, shapes: geopandas.GeoDataFrame) -> np.ndarray | None:
+    """Returns [2, 3]: shapes -> pixels through the first coordinate system that both have; None without one."""
+    of_image, of_shapes = _transformations_of(image), _transformations_of(shapes)
     for system in sorted(of_image.keys() & of_shapes.keys()):
         axes = ("x", "y")
         to_system = of_image[system].to_affine_matrix(axes, axes)
         return (np.linalg.inv(to_system) @ of_shapes[system].to_affine_matrix(axes, axes))[:2]
     return None
+
+
+def _transformations_of(element: SpatialElement) -> dict[str, BaseTransformation]:
+    """Returns coordinate system -> the map from the element into it."""
+    from spatialdata.transformations import get_transformation
+
+    found = get_transformation(element, get_all=True)
+    return found if isinstance(found, dict) else {}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_prep.slide.genes import GeneNames
 from data_prep.slide.slide import Slide, SlideError
 from data_prep.slide.validation import whole_counts
+from data_prep.sources.elements import as_frame, read_frame, read_mapping
 from data_prep.sources.h5ad.frames import frame_genes, frame_grid, frame_labels, frame_tissue
 from data_prep.sources.h5ad.raw_counts import counts_at, counts_note, counts_place, counts_place_on_disk
 from data_prep.sources.job import Discovery, ReaderOptions
@@ -33,8 +35,9 @@ REQUIRED = "reading SpatialData needs the library spatialdata: pip install 'stal
 
 
 def discover(folder: Path, options: ReaderOptions) -> Discovery:
-    """A store, or a folder of stores. One slide a region that the table annotates, named after the store; where it
-    annotates several, <store>_<region>.
+    """Find the slides of a store, or of a folder of stores.
+
+    One slide a region that the table annotates, named after the store; where it annotates several, <store>_<region>.
 
     Raises:
         ConfigError: no store, none with a table to read, or the library spatialdata is not installed.
@@ -55,7 +58,7 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
     for store in stores:
         name = store.resolve().name.removesuffix(".zarr")
         try:
-            table, regions = _regions(name, store, options)
+            table, regions = _find_regions(name, store, options)
         except SlideError as error:
             damaged.append(UnreadStore(name, error.what))
             continue
@@ -72,29 +75,27 @@ def _is_store(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ROOT_FILES)
 
 
-def _regions(slide_name: str, path: Path, options: ReaderOptions) -> tuple[str, list[str]]:
-    """The table to read, and the regions (names of shapes) that it annotates."""
-    import anndata
-
+def _find_regions(slide_name: str, path: Path, options: ReaderOptions) -> tuple[str, list[str]]:
+    """Returns the table to read, and the regions (names of shapes) that it annotates."""
     places = path / "tables"
     names = sorted(inner.name for inner in places.iterdir() if _is_store(inner)) if places.is_dir() else []
-    name = _table_name(slide_name, path, names, options)
+    name = _choose_table(slide_name, path, names, options)
     with reading(slide_name, places / name, "AnnData table"):
-        group = _table_group(path, name)
-        obs = anndata.io.read_elem(group["obs"])
-        attributes = anndata.io.read_elem(group["uns/spatialdata_attrs"]) if "uns/spatialdata_attrs" in group else {}
-    region_key, _ = _keys(slide_name, f"{path}: table {name!r}", attributes, obs)
+        group = _open_table(path, name)
+        obs = read_frame(group, "obs")
+        attributes = read_mapping(group, "uns/spatialdata_attrs") if "uns/spatialdata_attrs" in group else {}
+    region_key, _ = _find_keys(slide_name, f"{path}: table {name!r}", attributes, obs)
     return name, sorted(obs[region_key].astype(str).unique())
 
 
-def _table_group(path: Path, name: str) -> zarr.Group:
-    """A table's header without spatialdata, which would read all of it."""
+def _open_table(path: Path, name: str) -> zarr.Group:
+    """Opens a table without spatialdata, which would read all of it."""
     import zarr
 
     return zarr.open_group(path / "tables" / name, mode="r")
 
 
-def _table_name(slide_name: str, path: Path, names: list[str], options: ReaderOptions) -> str:
+def _choose_table(slide_name: str, path: Path, names: list[str], options: ReaderOptions) -> str:
     bins = f"square_{options.bin_um:03d}um"
     if options.table:
         fitting = [name for name in names if name == options.table]
@@ -106,8 +107,8 @@ def _table_name(slide_name: str, path: Path, names: list[str], options: ReaderOp
     raise SlideError(slide_name, f"{path}: wanted the table {wanted}; it has {names}. Name one by the option `table`")
 
 
-def _keys(slide_name: str, origin: str, attributes: Mapping[str, Any], obs: pd.DataFrame) -> tuple[str, str]:
-    """region_key, instance_key: the columns of obs that name a spot's shapes and its row in them."""
+def _find_keys(slide_name: str, origin: str, attributes: Mapping[str, object], obs: pd.DataFrame) -> tuple[str, str]:
+    """Returns region_key, instance_key: the columns of obs that name a spot's shapes and its row in them."""
     keys = ("region_key", "instance_key")
     if any(attributes.get(key) is None for key in keys):
         raise SlideError(slide_name, f"{origin} annotates no shapes: uns['spatialdata_attrs'] with {keys} is wanted")
@@ -140,7 +141,10 @@ class SpatialDataSlide:
     """One region of a store; see SlideJob.
 
     Attributes:
-        table, region: names of the table and of the shapes.
+        name: see `discover`.
+        path: the store.
+        table: name of the table.
+        region: name of the shapes.
         labels: columns of obs, empty for those of LABEL_COLUMNS that exist.
     """
 
@@ -151,43 +155,43 @@ class SpatialDataSlide:
     labels: tuple[str, ...] = ()
 
     def files(self) -> tuple[Path, ...]:
-        """The files that say what the elements are: an element that was written again has new ones."""
-        store = self._store("images", "shapes")
-        image = placed_image(self.name, self.path, store, self.region, self._shapes(store)).image
+        """Returns the files that say what the elements are: an element that was written again has new ones."""
+        store = self._read_store("images", "shapes")
+        image = placed_image(self.name, self.path, store, self.region, self._find_shapes(store)).image
         elements = (f"tables/{self.table}", f"shapes/{self.region}", image.member)
         folders = (self.path, *(self.path / element for element in elements))
         return tuple(folder / name for folder in folders for name in ROOT_FILES if (folder / name).is_file())
 
     def genes(self) -> GeneNames:
-        import anndata
-
-        with reading(self.name, self.path / "tables" / self.table, "AnnData table"):
-            group = _table_group(self.path, self.table)
+        with self._reading_table():
+            group = _open_table(self.path, self.table)
             place = counts_place_on_disk(self.name, self._origin, group)
-            return frame_genes(anndata.io.read_elem(group["raw/var" if place == "raw.X" else "var"]))
+            return frame_genes(read_frame(group, "raw/var" if place == "raw.X" else "var"))
 
     def read(self) -> Slide:
-        store = self._store("tables", "shapes", "images")
-        table, shapes = store.tables[self.table], self._shapes(store)
-        place = counts_place(self.name, self._origin, table)
-        counts, var = counts_at(table, place)
+        store = self._read_store("tables", "shapes", "images")
+        table, shapes = store.tables[self.table], self._find_shapes(store)
+        with self._reading_table():
+            place = counts_place(self.name, self._origin, table)
+            counts, var = counts_at(table, place)
+            obs = as_frame(table.obs, "obs")
         placed = placed_image(self.name, self.path, store, self.region, shapes)
         attributes = table.uns.get("spatialdata_attrs", {})
-        region_key, instance_key = _keys(self.name, self._origin, attributes, table.obs)
-        centres, spot_px = self._centres(shapes)
-        own = (table.obs[region_key].astype(str) == self.region).to_numpy()
-        at = centres.index.get_indexer(table.obs[instance_key])
+        region_key, instance_key = _find_keys(self.name, self._origin, attributes, obs)
+        centres, spot_px = self._find_centres(shapes)
+        own = (obs[region_key].astype(str) == self.region).to_numpy()
+        at = centres.index.get_indexer(obs[instance_key])
         notes = [*counts_note(place)]
         if (own & (at < 0)).any():
             notes.append(f"{int((own & (at < 0)).sum())} spots of the table have no shape and are left out")
-        kept, tissue_notes = frame_tissue(self.name, self._origin, table.obs, own & (at >= 0))
+        kept, tissue_notes = frame_tissue(self.name, self._origin, obs, own & (at >= 0))
         if not kept.any():
             raise SlideError(
                 self.name,
                 f"{self._origin}: no spot of region {self.region!r} with a shape and in_tissue 1 (obs {instance_key!r} "
-                f"begins {table.obs[instance_key].tolist()[:2]}, the shapes {centres.index.tolist()[:2]})",
+                f"begins {obs[instance_key].tolist()[:2]}, the shapes {centres.index.tolist()[:2]})",
             )
-        obs, genes = table.obs[kept], frame_genes(var)
+        obs, genes = as_frame(obs[kept], "obs"), frame_genes(var)
         barcodes = obs.index.to_numpy(dtype=str)
         array = array_of(self.name, barcodes, self._origin)
         grid = frame_grid(self.name, self._origin, obs)
@@ -215,21 +219,24 @@ class SpatialDataSlide:
     def _origin(self) -> str:
         return f"{self.path}: table {self.table!r}"
 
-    def _store(self, *elements: str) -> spatialdata.SpatialData:
+    def _reading_table(self) -> AbstractContextManager[None]:
+        return reading(self.name, self.path / "tables" / self.table, "AnnData table")
+
+    def _read_store(self, *elements: str) -> spatialdata.SpatialData:
         import spatialdata
 
         with reading(self.name, self.path, "SpatialData"):
-            return spatialdata.read_zarr(self.path, selection=elements)
+            return spatialdata.read_zarr(self.path, selection=elements)  # pyright: ignore[reportArgumentType]  # says tuple[str]
 
-    def _shapes(self, store: spatialdata.SpatialData) -> geopandas.GeoDataFrame:
+    def _find_shapes(self, store: spatialdata.SpatialData) -> geopandas.GeoDataFrame:
         if self.region not in store.shapes:
             raise SlideError(
                 self.name, f"{self._origin} annotates {self.region!r}; the store's shapes are {sorted(store.shapes)}"
             )
         return store.shapes[self.region]
 
-    def _centres(self, shapes: geopandas.GeoDataFrame) -> tuple[pd.DataFrame, float]:
-        """x and y of every shape, in the shapes' own units; and the diameter (side) of a spot in them."""
+    def _find_centres(self, shapes: geopandas.GeoDataFrame) -> tuple[pd.DataFrame, float]:
+        """Returns x and y of every shape, in the shapes' own units; and the diameter (side) of a spot in them."""
         import pandas as pd
 
         middle = shapes.geometry.centroid

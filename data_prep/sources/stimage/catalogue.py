@@ -27,7 +27,7 @@ AUTHOR_AND_DATE = re.compile(r"^[^_]+_[^_]+_([^_]+)_(\d{8})_")
 
 
 def find_catalogue(folder: Path) -> Path:
-    """The newest catalogue of a download, in meta/ or in the folder itself.
+    """Find the newest catalogue of a download, in meta/ or in the folder itself.
 
     Raises:
         ConfigError: there is none.
@@ -43,7 +43,7 @@ def find_catalogue(folder: Path) -> Path:
 
 
 def read_catalogue(path: Path) -> dict[str, CatalogueRow]:
-    """Slide -> its row, in the file's order.
+    """Read slide -> its row, in the file's order.
 
     No slide has a patient. The unit is the study: the accession in the slide's name, or author and date from it, or
     else the pmid; slides whose pmids link them are one study, named by the smallest of its accessions, else of its
@@ -53,14 +53,14 @@ def read_catalogue(path: Path) -> dict[str, CatalogueRow]:
         ConfigError: no such file, a column missing, a slide named twice, or a count that is none.
     """
     rows = read_rows(path, "slide", COLUMNS)
-    studies = joined_studies({slide: _marks(path, slide, row["pmid"]) for slide, row in rows.items()})
+    studies = joined_studies({slide: _study_marks(path, slide, row["pmid"]) for slide, row in rows.items()})
     return {
         slide: CatalogueRow(
             name=slide,
             species=species_word(row["species"]),
             tissue=row["tissue"].lower(),
             technology=technology_word(row["tech"]),
-            study=_study(studies[slide]),
+            study=_name_study(studies[slide]),
             licence=LICENCE,
             spots=whole_number(path, slide, "spot_num", row["spot_num"]),
             genes=whole_number(path, slide, "gene_num", row["gene_num"]),
@@ -69,7 +69,7 @@ def read_catalogue(path: Path) -> dict[str, CatalogueRow]:
     }
 
 
-def _marks(path: Path, slide: str, pmids: str) -> list[str]:
+def _study_marks(path: Path, slide: str, pmids: str) -> list[str]:
     marks = [f"pmid {pmid}" for pmid in re.split(r"[\s,;]+", pmids) if pmid]
     wrong = [mark for mark in marks if not mark.removeprefix("pmid ").isdigit()]
     if wrong:
@@ -81,7 +81,7 @@ def _marks(path: Path, slide: str, pmids: str) -> list[str]:
     return marks or [slide]
 
 
-def _study(marks: Collection[str]) -> str:
+def _name_study(marks: Collection[str]) -> str:
     def strength(mark: str) -> tuple[int, int, str]:
         if accession := re.fullmatch(r"GSE(\d+)", mark):
             return 0, int(accession.group(1)), mark

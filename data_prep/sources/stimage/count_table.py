@@ -29,8 +29,13 @@ LONGEST_COUNT = 8
 
 @dataclass(frozen=True)
 class CountTable:
-    """spots: [N] str, as the file's first column has them; genes: [G] column names, which may repeat; counts: [N, G]
-    CSR int32."""
+    """A slide's counts.
+
+    Attributes:
+        spots: [N] str, as the file's first column has them.
+        genes: [G] column names, which may repeat.
+        counts: [N, G] CSR int32.
+    """
 
     spots: np.ndarray
     genes: tuple[str, ...]
@@ -38,7 +43,7 @@ class CountTable:
 
 
 def read_genes(slide_name: str, path: Path) -> tuple[str, ...]:
-    """The gene columns, from the first line alone, repeated ones as they are (pandas would call the second X.1).
+    """Read the gene columns, from the first line alone, repeated ones as they are (pandas would call the second X.1).
 
     Raises:
         SlideError: no such file, not text, or a header without genes.
@@ -67,7 +72,7 @@ def read_count_table(slide_name: str, path: Path) -> CountTable:
     """
     genes = read_genes(slide_name, path)
     spots, data, indices, lengths, line = [], [], [], [], 2
-    for block in _blocks(path):
+    for block in _read_blocks(path):
         part = _parse(slide_name, path, genes, block, line)
         line += len(part.spots)
         spots.append(part.spots)
@@ -87,8 +92,8 @@ def read_count_table(slide_name: str, path: Path) -> CountTable:
     return CountTable(names, genes, counts)
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    """Whole lines after the header, each block ending in a newline."""
+def _read_blocks(path: Path) -> Iterator[bytes]:
+    """Yields whole lines after the header, each block ending in a newline."""
     with open(path, "rb") as file:
         file.readline()
         rest = b""
@@ -103,7 +108,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _parse(slide_name: str, path: Path, genes: tuple[str, ...], block: bytes, line: int) -> CountTable:
-    """The rows of a block; `line` is the number of its first line in the file, from 1."""
+    """Parses the rows of a block; `line` is the number of its first line in the file, from 1."""
     text = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero((text == COMMA) | (text == NEWLINE)).astype(np.int32)
     starts = np.concatenate([np.zeros(1, np.int32), ends[:-1] + 1])
@@ -122,10 +127,10 @@ def _parse(slide_name: str, path: Path, genes: tuple[str, ...], block: bytes, li
     ]
     starts, ends = starts[:, 1:], ends[:, 1:]
     row, column = np.nonzero((ends - starts != 1) | (text[starts] != ZERO))
-    values = _values(text, starts[row, column], ends[row, column])
+    values = _parse_values(text, starts[row, column], ends[row, column])
     for odd in np.flatnonzero(values < 0).tolist():
         at = int(row[odd]), int(column[odd])
-        values[odd] = _odd_value(slide_name, path, block[starts[at] : ends[at]], spots[at[0]], genes[at[1]])
+        values[odd] = _parse_odd_value(slide_name, path, block[starts[at] : ends[at]], spots[at[0]], genes[at[1]])
     kept = values > 0
     counts = sparse.csr_matrix(
         (
@@ -138,8 +143,8 @@ def _parse(slide_name: str, path: Path, genes: tuple[str, ...], block: bytes, li
     return CountTable(np.array(spots, dtype=str), genes, counts)
 
 
-def _values(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """int32 value of each cell of digits (12, or 12.0); -1 for any other cell."""
+def _parse_values(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Returns the int32 value of each cell of digits (12, or 12.0); -1 for any other cell."""
     as_float = (ends - starts > 2) & (text[ends - 1] == ZERO) & (text[ends - 2] == POINT)
     length = ends - starts - 2 * as_float
     plain = (length > 0) & (length <= LONGEST_COUNT)
@@ -152,8 +157,8 @@ def _values(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarra
     return np.where(plain & (value < MAX_COUNT), value, -1)
 
 
-def _odd_value(slide_name: str, path: Path, cell: bytes, spot: str, gene: str) -> int:
-    """A cell that is not plain digits: '3e2', '"7"', ' 4'.
+def _parse_odd_value(slide_name: str, path: Path, cell: bytes, spot: str, gene: str) -> int:
+    """Parses a cell that is not plain digits: '3e2', '"7"', ' 4'.
 
     Raises:
         SlideError: it is no whole number from 0 to MAX_COUNT - 1.

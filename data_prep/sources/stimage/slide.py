@@ -54,7 +54,7 @@ Printed arrays scatter by up to a fifth."""
 
 
 def discover(folder: Path, options: ReaderOptions) -> Discovery:
-    """The slides of a download, whole or partial: {ST,Visium}/{coord,gene_exp,image}/, annotation/, meta/.
+    """Find the slides of a download, whole or partial: {ST,Visium}/{coord,gene_exp,image}/, annotation/, meta/.
 
     Left out, with the reason: slides of which a file is not there, files that the catalogue does not list, and the four
     Visium HD slides.
@@ -66,14 +66,14 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
         raise ConfigError("source stimage has no label columns to choose: it reads annotation/<slide>_anno.csv")
     rows = read_catalogue(options.catalogue or find_catalogue(folder))
     present = {
-        (technology, part): _names(folder / technology / part, ending)
+        (technology, part): _find_names(folder / technology / part, ending)
         for technology in FOLDER_OF.values()
         for part, ending in PARTS.items()
     }
-    annotated = _names(folder / "annotation", "_anno.csv")
+    annotated = _find_names(folder / "annotation", "_anno.csv")
     jobs, left_out = [], {}
     for name, row in rows.items():
-        reason = _why_not(row, present)
+        reason = _explain_absence(row, present)
         if reason:
             left_out[name] = reason
             continue
@@ -90,8 +90,8 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
     return Discovery(tuple(jobs), left_out, rows)
 
 
-def _names(folder: Path, ending: str) -> frozenset[str]:
-    """What stands before `ending` in the folder's file names; case counts, on every file system."""
+def _find_names(folder: Path, ending: str) -> frozenset[str]:
+    """Returns what stands before `ending` in the folder's file names; case counts, on every file system."""
     if not folder.is_dir():
         return frozenset()
     return frozenset(
@@ -99,7 +99,8 @@ def _names(folder: Path, ending: str) -> frozenset[str]:
     )
 
 
-def _why_not(row: CatalogueRow, present: dict[tuple[str, str], frozenset[str]]) -> str:
+def _explain_absence(row: CatalogueRow, present: dict[tuple[str, str], frozenset[str]]) -> str:
+    """Returns why a slide of the catalogue cannot be read; '' where it can."""
     folder = FOLDER_OF.get(row.technology)
     if folder is None:
         return f"its technology is {row.technology!r}; this source reads {' and '.join(('ST', 'Visium'))}"
@@ -118,7 +119,16 @@ def _why_not(row: CatalogueRow, present: dict[tuple[str, str], frozenset[str]]) 
 
 @dataclass(frozen=True)
 class STimageSlide:
-    """One slide's files; see SlideJob. `row`: what the catalogue says; `labels`: a pathologist's annotation."""
+    """One slide's files; see SlideJob.
+
+    Attributes:
+        name: the slide's.
+        row: what the catalogue says.
+        coord: positions.
+        counts: the count table.
+        image: the shipped image.
+        labels: a pathologist's annotation, None where there is none.
+    """
 
     name: str
     row: CatalogueRow
@@ -131,7 +141,7 @@ class STimageSlide:
         return (self.coord, self.counts, self.image, *((self.labels,) if self.labels else ()))
 
     def genes(self) -> GeneNames:
-        return self._names(read_genes(self.name, self.counts))
+        return self._name_genes(read_genes(self.name, self.counts))
 
     def read(self) -> Slide:
         spots = read_coordinates(self.name, self.coord)
@@ -144,11 +154,11 @@ class STimageSlide:
                 f"no spot of {self.counts} is in {self.coord}: {barcodes[:1].tolist()} against "
                 f"{spots.index[:1].tolist()}",
             )
-        notes = _losses(len(barcodes), int(counted.sum()), len(spots))
+        notes = _note_losses(len(barcodes), int(counted.sum()), len(spots))
         counts = table.counts if counted.all() else table.counts[counted]
         barcodes, spots = barcodes[counted], spots.loc[barcodes[counted]]
-        pitch_um, spot_um, lattice, grid, note = self._array(spots)
-        names = self._names(table.genes)
+        pitch_um, spot_um, lattice, grid, note = self._find_array(spots)
+        names = self._name_genes(table.genes)
         slide = Slide(
             name=self.name,
             source="stimage",
@@ -175,12 +185,12 @@ class STimageSlide:
         reduced = slide.pitch_um > FULLRES_UM_PER_PX * slide.pitch_px
         return replace(slide, image=SlideImage(self.image, "shipped")) if reduced else slide
 
-    def _names(self, columns: Sequence[str]) -> GeneNames:
-        """Interned, because a plan holds the names of hundreds of slides, mostly the same."""
+    def _name_genes(self, columns: Sequence[str]) -> GeneNames:
+        """Returns interned names, because a plan holds the names of hundreds of slides, mostly the same."""
         return gene_names([intern(column) for column in unrepeated(columns)])
 
-    def _array(self, spots: pd.DataFrame) -> tuple[float, float, Lattice, np.ndarray | None, tuple[str, ...]]:
-        """Pitch and spot in um, lattice and grid, and a note where the array could not be told."""
+    def _find_array(self, spots: pd.DataFrame) -> tuple[float, float, Lattice, np.ndarray | None, tuple[str, ...]]:
+        """Returns pitch and spot in um, lattice and grid, and a note where the array could not be told."""
         xy = spots[["x", "y"]].to_numpy(np.float64)
         if self.row.technology == "Visium":
             fit = fit_lattice(xy, "hex")
@@ -201,7 +211,7 @@ class STimageSlide:
         return pitch_um, spot_um, "square", grid, ()
 
 
-def _losses(counted: int, common: int, placed: int) -> tuple[str, ...]:
+def _note_losses(counted: int, common: int, placed: int) -> tuple[str, ...]:
     return tuple(
         f"{lost} of {total} spots {what}"
         for lost, total, what in (

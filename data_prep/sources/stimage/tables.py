@@ -25,12 +25,12 @@ NO_REGION = ("undetermined", "Exclude")
 
 
 def without_prefix(slide_name: str, spots: Iterable[str]) -> list[str]:
-    """`<slide>_AAACAAG...-1` -> `AAACAAG...-1`."""
+    """Returns barcodes without the slide's name: `<slide>_AAACAAG...-1` -> `AAACAAG...-1`."""
     return [str(spot).removeprefix(f"{slide_name}_") for spot in spots]
 
 
 def read_coordinates(slide_name: str, path: Path) -> pd.DataFrame:
-    """Index: barcode without prefix; columns x, y: spot centres, r: spot radius, in pixels of the shipped image.
+    """Read x, y (spot centres) and r (spot radius), in pixels of the shipped image; index: barcode without prefix.
 
     Raises:
         SlideError: no such file, a column missing, a value that is no finite number, a radius that is not above 0, or
@@ -38,7 +38,7 @@ def read_coordinates(slide_name: str, path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    table = _table(slide_name, path, ",")
+    table = _read_table(slide_name, path, ",")
     missing = [column for column in COORDINATES if column not in table.columns]
     if missing:
         raise SlideError(
@@ -48,7 +48,7 @@ def read_coordinates(slide_name: str, path: Path) -> pd.DataFrame:
         )
     numbers = {}
     for column, name in COORDINATES.items():
-        values = pd.to_numeric(table[column], errors="coerce")
+        values = np.asarray(pd.to_numeric(table[column], errors="coerce"), dtype=np.float64)
         wrong = np.flatnonzero(~np.isfinite(values) | ((values <= 0) & (name == "r")))
         if len(wrong):
             raise SlideError(
@@ -56,17 +56,17 @@ def read_coordinates(slide_name: str, path: Path) -> pd.DataFrame:
                 f"{path}: {column} of spot {table.index[wrong[0]]!r} is {table[column].iloc[wrong[0]]!r}; a number"
                 f"{' above 0' if name == 'r' else ''} is wanted",
             )
-        numbers[name] = values.astype(np.float64)
-    return pd.DataFrame(numbers)
+        numbers[name] = values
+    return pd.DataFrame(numbers, index=table.index)
 
 
 def read_annotation(slide_name: str, path: Path, barcodes: np.ndarray) -> dict[str, np.ndarray]:
-    """{"annotation": [N] str}, '' where the file has no row, no label, or the pathologist named no region.
+    """Read {"annotation": [N] str}, '' where the file has no row, no label, or the pathologist named no region.
 
     Raises:
         SlideError: no such file, no column V2, a spot named twice, or none of the slide's spots.
     """
-    table = _table(slide_name, path, None)
+    table = _read_table(slide_name, path, None)
     if LABEL_COLUMN not in table.columns:
         raise SlideError(
             slide_name,
@@ -81,9 +81,14 @@ def read_annotation(slide_name: str, path: Path, barcodes: np.ndarray) -> dict[s
     return {LABEL: np.where(np.isin(labels.astype(str), NO_REGION), "", labels)}
 
 
-def _table(slide_name: str, path: Path, separator: str | None) -> pd.DataFrame:
-    """A CSV as text, indexed by its first column without the slide's prefix; None: separated by what its header has
-    most of, commas, tabs or semicolons."""
+def _read_table(slide_name: str, path: Path, separator: str | None) -> pd.DataFrame:
+    """Read a CSV as text, indexed by its first column without the slide's prefix.
+
+    Args:
+        slide_name: also the prefix.
+        path: the file.
+        separator: None for what its header has most of, commas, tabs or semicolons.
+    """
     import pandas as pd
 
     try:
