@@ -36,7 +36,12 @@ class Blocks(Protocol):
 
 
 class BlockPixels:
-    """See Pixels. Levels from the image itself to ever coarser ones; at most `cache_bytes` of blocks are kept."""
+    """An image read by blocks; see Pixels.
+
+    Args:
+        levels: the image itself, then ever coarser copies.
+        cache_bytes: decoded blocks that are kept at most.
+    """
 
     def __init__(self, levels: Sequence[Blocks], cache_bytes: int = CACHE_BYTES) -> None:
         self._blocks = levels

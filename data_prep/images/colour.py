@@ -12,6 +12,7 @@ def over_white(rgba: np.ndarray, premultiplied: bool = False) -> np.ndarray:
     """Blend RGBA, uint8 [h, w, 4], over white to uint8 [h, w, 3]: what is see-through is glass, hence white.
 
     Args:
+        rgba: colours and alpha, 0 to 255.
         premultiplied: the colours are multiplied by alpha already (TIFF's associated alpha).
     """
     if premultiplied:

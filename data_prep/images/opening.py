@@ -27,6 +27,8 @@ def open_image(slide_name: str, image: SlideImage, cache_bytes: int = CACHE_BYTE
     JPEG 2 to 3 times). TIFF, arrays in HDF5 files and zarr folders are read by region, their memory is bounded.
 
     Args:
+        slide_name: for messages.
+        image: the file, and where in it the image is.
         cache_bytes: decoded tiles that are kept.
 
     Raises:

@@ -53,6 +53,9 @@ class ImagePlace:
         """Refuse an image that is too large to decode whole, or that its file cannot hold.
 
         Args:
+            width: pixels, by the header.
+            height: pixels, by the header.
+            file_bytes: size of the file.
             pixels_a_byte: more than the format can pack in a byte of a file.
         """
         if width < 1 or height < 1:

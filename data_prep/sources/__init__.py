@@ -34,7 +34,7 @@ CATALOGUES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], dict[str, C
 
 
 def find_source(name: str) -> Source:
-    """The source of a name.
+    """Returns the source of a name.
 
     Raises:
         ConfigError: there is none of that name; lists those there are.

@@ -14,7 +14,7 @@ from stalign_pl.errors import ConfigError
 
 
 def read_rows(path: Path, key: str, columns: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Read value of the column `key` -> the row, cells stripped.
+    """Read the rows of a catalogue, cells stripped, by their value in the column `key`.
 
     Raises:
         ConfigError: no such file, no such CSV, a column missing, a row without or with a repeated key.

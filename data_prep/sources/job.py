@@ -19,11 +19,11 @@ class SlideJob(Protocol):
     def name(self) -> str: ...
 
     def genes(self) -> GeneNames:
-        """The columns that `read` will give, from the file's header alone."""
+        """Returns the columns that `read` will give, from the file's header alone."""
         ...
 
     def files(self) -> tuple[Path, ...]:
-        """The files that `read` reads; a slide is built again when one of them is newer than its record."""
+        """Returns the files that `read` reads; a slide is built again when one of them is newer than its record."""
         ...
 
     def read(self) -> Slide:

@@ -18,7 +18,13 @@ metadata that are a list, its decoders a RuntimeError over a chunk that is cut o
 
 @contextmanager
 def reading(slide_name: str, path: Path, what: str = "") -> Iterator[None]:
-    """Raises SlideError in place of the errors of DAMAGED; `what` says as which kind of file it was read."""
+    """Raise SlideError in place of the errors of DAMAGED.
+
+    Args:
+        slide_name: for the message.
+        path: the file, for the message.
+        what: as which kind of file it was read, such as 'h5ad'.
+    """
     try:
         yield
     except DAMAGED as error:
@@ -30,6 +36,6 @@ NO_LABEL = frozenset({"", "nan", "NaN", "NA", "N/A", "None", "<NA>"})
 
 
 def clean_labels(values: Iterable[object]) -> np.ndarray:
-    """[N] str objects, '' where there is no label."""
+    """Returns labels as [N] str objects, '' where there is no label."""
     texts = ("" if value is None or value != value else str(value).strip() for value in values)  # NaN is not itself
     return np.array(["" if text in NO_LABEL else text for text in texts], dtype=object)

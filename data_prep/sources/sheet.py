@@ -18,7 +18,12 @@ SHEET = "slides.csv"
 
 @dataclass(frozen=True)
 class SlideFacts:
-    """Overrides of a slide's fields; None keeps the reader's. `labels`: a CSV of barcode plus label columns."""
+    """Overrides of a slide's fields; None keeps the reader's.
+
+    Attributes:
+        patient: see Slide, as are those up to `licence`.
+        labels: a CSV of barcode plus label columns.
+    """
 
     patient: str | None = None
     study: str | None = None
@@ -29,17 +34,17 @@ class SlideFacts:
     labels: Path | None = None
 
     def over(self, weaker: SlideFacts) -> SlideFacts:
-        """These facts, and `weaker`'s where these say nothing."""
+        """Returns these facts, and `weaker`'s where these say nothing."""
         mine = {item.name: getattr(self, item.name) for item in fields(self)}
         return replace(weaker, **{name: value for name, value in mine.items() if value is not None})
 
     def over_row(self, row: CatalogueRow) -> CatalogueRow:
-        """A catalogue's row with these facts in place of its own."""
+        """Returns a catalogue's row with these facts in place of its own."""
         mine = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "labels"}
         return replace(row, **{name: value for name, value in mine.items() if value is not None})
 
     def apply(self, slide: Slide) -> Slide:
-        """The slide with these facts in place of its own.
+        """Returns the slide with these facts in place of its own.
 
         Raises:
             SlideError: the label file is missing, has no barcode column, repeats one, or has none of the slide's.
@@ -55,7 +60,7 @@ class SlideFacts:
 
 
 def read_sheet(path: Path) -> dict[str, SlideFacts]:
-    """Slide name -> what the sheet says of it. An empty cell says nothing.
+    """Read what the sheet says of slides, by slide name. An empty cell says nothing.
 
     Raises:
         ConfigError: no such file, an unknown column, no `slide` column, or a slide named twice.
@@ -84,7 +89,7 @@ def read_sheet(path: Path) -> dict[str, SlideFacts]:
 
 
 def read_labels(path: Path, slide_name: str, barcodes: np.ndarray) -> dict[str, np.ndarray]:
-    """Label columns in the slide's order of spots; '' where the file has no row or an empty cell for a spot.
+    """Read label columns in the slide's order of spots; '' where the file has no row or an empty cell for a spot.
 
     Raises:
         SlideError: see SlideFacts.apply.

@@ -18,7 +18,14 @@ LEGACY = re.compile(r"^\d+[x_]\d+$")
 
 @dataclass(frozen=True)
 class SpotArray:
-    """Nominal geometry of an array, in micrometres; see Slide."""
+    """Nominal geometry of an array; see Slide.
+
+    Attributes:
+        technology: 'Visium' or 'Visium HD'.
+        pitch_um: distance of nearest spots in micrometres.
+        spot_um: diameter or side of a spot in micrometres.
+        lattice: kind of the array.
+    """
 
     technology: str
     pitch_um: float
@@ -30,9 +37,11 @@ VISIUM = SpotArray("Visium", 100.0, 55.0, "hex")
 
 
 def array_of(slide_name: str, barcodes: np.ndarray, origin: str) -> SpotArray:
-    """Visium HD where the barcodes are bins (square, side to side), else Visium.
+    """Tell the array by the barcodes: Visium HD where they are bins (square, side to side), else Visium.
 
     Args:
+        slide_name: for messages.
+        barcodes: [N] str.
         origin: the file, for messages.
 
     Raises:
@@ -66,5 +75,5 @@ def is_dense(x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def square_grid(x: np.ndarray, y: np.ndarray, dense: bool) -> np.ndarray:
-    """[N, 2] (column, row) with nearest spots one step apart; a dense array's rows run along the diagonals."""
+    """Returns [N, 2] (column, row) with nearest spots one step apart; a dense array's rows run along the diagonals."""
     return np.stack([(x + y) // 2, (y - x) // 2] if dense else [x, y], axis=1)

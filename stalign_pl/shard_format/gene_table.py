@@ -28,11 +28,11 @@ class GeneTable:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One name a gene, for people: the symbol where there is one, else the Ensembl id."""
+        """Returns one name a gene, for people: the symbol where there is one, else the Ensembl id."""
         return tuple(symbol or gene for gene, symbol in zip(self.ids, self.symbols, strict=True))
 
     def digest(self) -> str:
-        """SHA-256 of the table; every artefact made with gene indices names it."""
+        """Returns the SHA-256 of the table; every artefact made with gene indices names it."""
         text = "".join(f"{gene}\t{symbol}\n" for gene, symbol in zip(self.ids, self.symbols, strict=True))
         return hashlib.sha256(text.encode()).hexdigest()
 

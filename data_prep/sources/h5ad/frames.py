@@ -20,7 +20,7 @@ ID_COLUMNS, SYMBOL_COLUMNS = ("gene_ids",), ("gene_symbols", "symbol")
 
 
 def frame_genes(var: pd.DataFrame) -> GeneNames:
-    """Ids and symbols of a frame of genes, from its index and the columns that 10x's readers write."""
+    """Read ids and symbols of a frame of genes, from its index and the columns that 10x's readers write."""
     names = var.index.astype(str).tolist()
     ids = next((var[column].astype(str).tolist() for column in ID_COLUMNS if column in var.columns), None)
     symbols = next((var[column].astype(str).tolist() for column in SYMBOL_COLUMNS if column in var.columns), None)
@@ -30,7 +30,7 @@ def frame_genes(var: pd.DataFrame) -> GeneNames:
 
 
 def frame_labels(slide_name: str, origin: str, obs: pd.DataFrame, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Label columns: those wanted, else those of LABEL_COLUMNS that are there.
+    """Read label columns, [N] str each: those wanted, else those of LABEL_COLUMNS that are there.
 
     Raises:
         SlideError: a wanted column is absent.
@@ -45,7 +45,7 @@ def frame_labels(slide_name: str, origin: str, obs: pd.DataFrame, wanted: tuple[
 def frame_tissue(
     slide_name: str, origin: str, obs: pd.DataFrame, kept: np.ndarray
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """bool [N]: those of `kept` that obs['in_tissue'], where there is one, does not put off the tissue; and a note.
+    """Returns bool [N], those of `kept` that obs['in_tissue'], if there is one, has on the tissue; and a note.
 
     Raises:
         SlideError: it holds something else than 0 and 1.
@@ -64,7 +64,7 @@ def frame_tissue(
 
 
 def frame_grid(slide_name: str, origin: str, frame: pd.DataFrame) -> np.ndarray | None:
-    """int32 [N, 2]: array_col, array_row, Space Ranger's columns; None where they are absent.
+    """Read array_col and array_row, int32 [N, 2], Space Ranger's columns; None where they are absent.
 
     Raises:
         SlideError: a value that is no whole number.

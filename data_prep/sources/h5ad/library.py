@@ -135,7 +135,7 @@ class LibraryPictures:
         return files.one("hires"), files.one("lowres"), read
 
     def _find_source_image(self) -> tuple[SlideImage | None, tuple[str, ...]]:
-        """metadata['source_image_path'], absolute or beside the file: scanpy keeps the path, not the pixels."""
+        """Find metadata['source_image_path'], absolute or beside the file: scanpy keeps the path, not the pixels."""
         import h5py
 
         with reading(self.slide_name, self.path, "h5ad"), h5py.File(self.path, "r") as file:

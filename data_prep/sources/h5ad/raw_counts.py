@@ -25,17 +25,18 @@ BLOCK = 2**20
 
 
 def counts_place_on_disk(slide_name: str, origin: str, file: h5py.File | zarr.Group) -> CountsPlace:
-    """Finds as `counts_place`, in an open h5ad or zarr table; reads in blocks, up to the first that is no count."""
+    """Find as `counts_place`, in an open h5ad or zarr table; reads in blocks, up to the first that is no count."""
     held: dict[CountsPlace, StoredArray | None] = {place: open_values(file, path) for place, path in PATHS.items()}
     return _choose(slide_name, origin, held, list_keys(file, "layers"))
 
 
 def counts_place(slide_name: str, origin: str, table: anndata.AnnData) -> CountsPlace:
-    """Finds the first of PLACES that holds whole numbers from 0.
+    """Find the first of PLACES that holds whole numbers from 0.
 
     Args:
         slide_name: for the message.
         origin: the file, for the message.
+        table: the AnnData.
 
     Raises:
         SlideError: none does; says what stands where it looked.

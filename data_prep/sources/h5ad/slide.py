@@ -88,6 +88,8 @@ class AnnDataSlide:
     """One slide of a file; see SlideJob.
 
     Attributes:
+        name: see `discover`.
+        path: the h5ad.
         labels: columns of obs, empty for those of LABEL_COLUMNS that exist.
         library: its value in obs['library_id'], '' where the file holds a single slide.
     """
@@ -99,7 +101,7 @@ class AnnDataSlide:
 
     @property
     def spatial(self) -> Path | None:
-        """Space Ranger's folder beside the file, where it can be no other file's."""
+        """Returns Space Ranger's folder beside the file, where it can be no other file's."""
         folder = self.path.parent / "spatial"
         alone = len(list(self.path.parent.glob("*.h5ad"))) == 1
         return folder if folder.is_dir() and alone and not self.library else None

@@ -63,12 +63,12 @@ def find_catalogue(folder: Path) -> Path:
 
 
 def read_catalogue(path: Path) -> dict[str, CatalogueRow]:
-    """Read sample id -> its row, in the file's order; see `read_samples`."""
+    """Read the rows of the catalogue by sample id, in the file's order; see `read_samples`."""
     return {name: sample.row for name, sample in read_samples(path).items()}
 
 
 def read_samples(path: Path) -> dict[str, HestSample]:
-    """Read sample id -> what the catalogue says of it, in the file's order.
+    """Read what the catalogue says of its samples, by sample id, in the file's order.
 
     The study is the data set's title; titles with a study link in common, or that differ by the number of a section
     alone, are one study, named by the smallest of its titles. Patients are numbered within a study, so a patient is

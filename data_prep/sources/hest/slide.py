@@ -135,7 +135,7 @@ class HestSlide:
 
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
-        """Opens the h5ad; whatever is wrong with it becomes a SlideError that names it."""
+        """Open the h5ad; whatever is wrong with it becomes a SlideError that names it."""
         import h5py
 
         try:

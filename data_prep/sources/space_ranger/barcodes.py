@@ -15,15 +15,17 @@ SUFFIX = re.compile(r"-(\d+)$")
 def match_barcodes(
     slide_name: str, barcodes: np.ndarray, known: pd.Index, matrix: str, positions: str
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Where each barcode of the matrix stands in the positions file.
+    """Find where each barcode of the matrix stands in the positions file.
 
     Barcodes are compared as they are; where not one agrees, without their suffix, which GEO's copies may have lost or
     changed.
 
     Args:
+        slide_name: for messages.
         barcodes: [N] str, the matrix's.
         known: the positions file's, unique.
-        matrix, positions: the two files, for messages.
+        matrix: the matrix's file, for messages.
+        positions: the positions file, for messages.
 
     Returns:
         int64 [N], the place in `known` or -1; and notes.

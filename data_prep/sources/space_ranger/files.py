@@ -17,6 +17,7 @@ class SpaceRangerFiles:
     """A slide's files.
 
     Attributes:
+        slide_name: for messages.
         known: those with a name of Space Ranger's.
         full: candidates for the full-resolution image.
         places: the folders looked in, for messages.
@@ -32,7 +33,7 @@ class SpaceRangerFiles:
     notes: tuple[str, ...] = ()
 
     def one(self, kind: str, raw: bool = False) -> Path | None:
-        """The file of a kind, the preferred name first, an unprefixed one before a prefixed.
+        """Find the file of a kind, the preferred name first, an unprefixed one before a prefixed.
 
         Raises:
             SlideError: two of one name with different prefixes.
@@ -47,7 +48,7 @@ class SpaceRangerFiles:
         return first[0]
 
     def matrix(self) -> MatrixFiles:
-        """The filtered matrix, else the raw one; HDF5 before a matrix folder.
+        """Find the filtered matrix, else the raw one; HDF5 before a matrix folder.
 
         Raises:
             SlideError: there is none.
@@ -57,15 +58,15 @@ class SpaceRangerFiles:
             if h5 is not None:
                 return MatrixFiles(h5, raw=raw)
             if mtx is not None:
-                return MatrixFiles(mtx, *self._beside(mtx), raw=raw)
+                return MatrixFiles(mtx, *self._find_beside(mtx), raw=raw)
         raise SlideError(
             self.slide_name,
             f"a count matrix is missing: neither filtered_feature_bc_matrix.h5 nor filtered_feature_bc_matrix/ with "
-            f"matrix.mtx, barcodes.tsv and features.tsv (nor a raw_feature_bc_matrix) is in {self._looked()}"
+            f"matrix.mtx, barcodes.tsv and features.tsv (nor a raw_feature_bc_matrix) is in {self._list_places()}"
             + "".join(f"; {note}" for note in self.notes),
         )
 
-    def _beside(self, mtx: Path) -> tuple[Path, Path]:
+    def _find_beside(self, mtx: Path) -> tuple[Path, Path]:
         near = replace(self, known=tuple(file for file in self.known if file.path.parent == mtx.parent))
         raw = next(file.raw for file in self.known if file.path == mtx)
         barcodes, features = near.one("barcodes", raw), near.one("features", raw)
@@ -75,7 +76,7 @@ class SpaceRangerFiles:
         return barcodes, features
 
     def positions(self) -> Path:
-        """The positions file (version 2 before version 1).
+        """Find the positions file (version 2 before version 1).
 
         Raises:
             SlideError: there is none.
@@ -84,41 +85,43 @@ class SpaceRangerFiles:
         if path is None:
             raise SlideError(
                 self.slide_name,
-                f"a positions file is missing: none of {', '.join(NAMES['positions'])} is in {self._looked()}",
+                f"a positions file is missing: none of {', '.join(NAMES['positions'])} is in {self._list_places()}",
             )
         return path
 
-    def _looked(self) -> str:
+    def _list_places(self) -> str:
         return ", ".join(map(str, self.places))
 
 
 def holds_matrix(folder: Path) -> bool:
     """Whether a count matrix lies in a folder or its outs/, whatever else is missing."""
-    bases = _bases(folder)
-    places = [*bases, *(inner for base in bases for inner in _matrix_folders(base))]
-    return any(file.kind in ("h5", "mtx") for file in _known(places))
+    bases = _find_bases(folder)
+    places = [*bases, *(inner for base in bases for inner in _name_matrix_folders(base))]
+    return any(file.kind in ("h5", "mtx") for file in _find_known(places))
 
 
 def is_slide_folder(folder: Path) -> bool:
     """Whether a folder is one slide's: spatial/ or binned_outputs/ in it or its outs/, or positions beside a matrix."""
-    if any((base / inner).is_dir() for base in _bases(folder) for inner in ("spatial", "binned_outputs")):
+    if any((base / inner).is_dir() for base in _find_bases(folder) for inner in ("spatial", "binned_outputs")):
         return True
-    known = list(_known([folder, *_matrix_folders(folder)]))
+    known = list(_find_known([folder, *_name_matrix_folders(folder)]))
     return any(file.kind == "positions" and not file.prefix for file in known) and any(
         file.kind in ("h5", "mtx") for file in known
     )
 
 
 def slide_folder(slide_name: str, folder: Path, bin_um: int) -> SpaceRangerFiles:
-    """The files of a slide that has its own folder.
+    """Find the files of a slide that has its own folder.
 
     Args:
+        slide_name: for messages.
+        folder: the slide's, with spatial/ or outs/ in it.
         bin_um: which bins to take where there are binned_outputs/ (Visium HD).
 
     Raises:
         SlideError: no such bins.
     """
-    bases = _bases(folder)
+    bases = _find_bases(folder)
     notes = []
     if any((base / "segmented_outputs").is_dir() for base in bases):
         notes.append("segmented_outputs (cells) not read; spots are bins")
@@ -130,36 +133,38 @@ def slide_folder(slide_name: str, folder: Path, bin_um: int) -> SpaceRangerFiles
         if not results.is_dir():
             have = sorted(path.name for path in binned.glob("square_*um"))
             raise SlideError(slide_name, f"{binned} has no square_{bin_um:03d}um (bin_um: {bin_um}); it has {have}")
-    places = [results, *_matrix_folders(results), results / "spatial"]
-    known = [*_known(places)]
+    places = [results, *_name_matrix_folders(results), results / "spatial"]
+    known = [*_find_known(places)]
     have = {file.kind for file in known}
     if binned is None:
-        known += [file for file in _known(bases) if file.kind not in have]
+        known += [file for file in _find_known(bases) if file.kind not in have]
     else:  # of a Visium HD run as a whole: pictures and panel, not another bin's spots
-        whole = _known([base / inner for base in bases for inner in ("spatial", "")])
+        whole = _find_known([base / inner for base in bases for inner in ("spatial", "")])
         known += [file for file in whole if file.kind not in have | SPOTS]
     tops = [*bases, *(base / "microscope_image" for base in bases)]
-    full = _full_images(bases) or [
+    full = _find_full_images(bases) or [
         path for top in tops[len(bases) :] for path in pictures(top) if not OWN_PICTURES.search(path.name)
     ]
     return SpaceRangerFiles(slide_name, tuple(known), tuple(full), tuple(places), tuple(tops), tuple(notes))
 
 
 def spatial_files(slide_name: str, spatial: Path) -> SpaceRangerFiles:
-    """The files of a spatial/ folder alone, beside another kind of matrix."""
-    return SpaceRangerFiles(slide_name, tuple(_known([spatial])), (), (spatial,), ())
+    """Find the files of a spatial/ folder alone, beside another kind of matrix."""
+    return SpaceRangerFiles(slide_name, tuple(_find_known([spatial])), (), (spatial,), ())
 
 
 def prefixes(folder: Path) -> list[str]:
-    """The prefixes in a flat folder, one a slide."""
-    return sorted({file.prefix for file in _known([folder]) if file.prefix})
+    """Find the prefixes in a flat folder, one a slide."""
+    return sorted({file.prefix for file in _find_known([folder]) if file.prefix})
 
 
 def flat_files(folder: Path, prefix: str) -> SpaceRangerFiles:
-    """The files of one prefix in a flat folder; the slide has the prefix's name. Any other picture of that prefix is
-    taken as the full-resolution image."""
+    """Find the files of one prefix in a flat folder; the slide has the prefix's name.
+
+    Any other picture of that prefix is taken as the full-resolution image.
+    """
     others = [other for other in prefixes(folder) if len(other) > len(prefix)]
-    known = tuple(file for file in _known([folder]) if file.prefix == prefix)
+    known = tuple(file for file in _find_known([folder]) if file.prefix == prefix)
     full = tuple(
         path
         for path in pictures(folder)
@@ -171,15 +176,15 @@ def flat_files(folder: Path, prefix: str) -> SpaceRangerFiles:
     return SpaceRangerFiles(prefix, known, full, place, place)
 
 
-def _bases(folder: Path) -> list[Path]:
+def _find_bases(folder: Path) -> list[Path]:
     return [base for base in (folder, folder / "outs") if base.is_dir()]
 
 
-def _matrix_folders(results: Path) -> list[Path]:
+def _name_matrix_folders(results: Path) -> list[Path]:
     return [results / f"{kind}_feature_bc_matrix" for kind in ("filtered", "raw")]
 
 
-def _known(folders: Iterable[Path]) -> Iterator[KnownFile]:
+def _find_known(folders: Iterable[Path]) -> Iterator[KnownFile]:
     for folder in folders:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             file = known_file(path)
@@ -189,8 +194,8 @@ def _known(folders: Iterable[Path]) -> Iterator[KnownFile]:
             yield KnownFile(path, file.prefix, file.kind, raw, file.rank)
 
 
-def _full_images(bases: list[Path]) -> list[Path]:
-    """Pictures with "image" in their names; where there is none, TIFFs of whatever name, which are a microscope's."""
+def _find_full_images(bases: list[Path]) -> list[Path]:
+    """Find pictures with "image" in their names; where there is none, TIFFs of any name, which are a microscope's."""
     found = [path for base in bases for path in pictures(base) if not OWN_PICTURES.search(path.name)]
     named = [path for path in found if "image" in path.name.lower()]
     return named or [path for path in found if re.search(r"\.(tiff?|btf)(\.gz)?$", path.name.lower())]

@@ -47,7 +47,15 @@ SEPARATORS = "_.-"
 
 @dataclass(frozen=True)
 class KnownFile:
-    """A file of Space Ranger's. `prefix`: what GEO or 10x put before its name."""
+    """A file of Space Ranger's.
+
+    Attributes:
+        path: the file.
+        prefix: what GEO or 10x put before its name, without the separator.
+        kind: a key of NAMES.
+        raw: whether it holds all spots of the array, not only those under tissue.
+        rank: 0 for the preferred name of its kind, then 1, 2, ...
+    """
 
     path: Path
     prefix: str
@@ -57,7 +65,7 @@ class KnownFile:
 
 
 def known_file(path: Path) -> KnownFile | None:
-    """What a file is, by its name; None if it is none of NAMES."""
+    """Tell what a file is by its name; None if it is none of NAMES."""
     found = _END.match(path.name)
     if found is None or path.name.startswith("."):
         return None
@@ -70,11 +78,12 @@ def known_file(path: Path) -> KnownFile | None:
 
 
 def has_prefix(name: str, prefix: str) -> bool:
+    """Whether a file's name begins with a prefix and a separator."""
     return name.startswith(prefix) and name[len(prefix) : len(prefix) + 1] in tuple(SEPARATORS)
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The folder's images, Space Ranger's own and others, by suffix."""
+    """Find the folder's images, Space Ranger's own and others, by suffix."""
     if not folder.is_dir():
         return []
     suffixes = tuple(suffix + packed for suffix in IMAGE_SUFFIXES for packed in ("", ".gz"))

@@ -223,7 +223,7 @@ class SpaceRangerSlide:
         return image, (f"image: {image.path.name}, {image.scale:.4g} of full resolution; no full-resolution image",)
 
     def _note_panel(self, files: SpaceRangerFiles, genes: int) -> tuple[str, ...]:
-        """Notes whether probes looked for the genes: then one without a column was not measured, and is not zero."""
+        """Note whether probes looked for the genes: then one without a column was not measured, and is not zero."""
         path = files.one("probe_set")
         if path is not None:
             with reading(self.name, path):

@@ -30,7 +30,7 @@ NUMBERS = {"in_tissue": int, "array_row": int, "array_col": int, "y": float, "x"
 
 
 def read_positions(path: Path, slide_name: str) -> pd.DataFrame:
-    """All spots of the array: index barcode; columns in_tissue, array_row, array_col, y, x (full-res px, float64).
+    """Read all spots of the array: index barcode; columns in_tissue, array_row, array_col, y, x (full-res px, float64).
 
     CSV with or without a header (told by the first cell: version 1 has none, and some files of its name have one),
     parquet (Visium HD), gzipped or not.
@@ -80,14 +80,20 @@ def read_positions(path: Path, slide_name: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class ScaleFactors:
-    """scalefactors_json.json, or the dictionary that scanpy makes of it. `origin`: where it stands, for messages."""
+    """scalefactors_json.json, or the dictionary that scanpy makes of it.
+
+    Attributes:
+        slide_name: for messages.
+        origin: where it stands, for messages.
+        values: key -> whatever the file holds, a number if it is right.
+    """
 
     slide_name: str
     origin: str
     values: Mapping[str, Any]
 
     def required(self, key: str) -> float:
-        """A factor.
+        """Returns a factor.
 
         Raises:
             SlideError: absent, or not a number above 0.
@@ -105,12 +111,16 @@ class ScaleFactors:
         return number
 
     def optional(self, key: str) -> float | None:
-        """A factor, None where it is absent. Raises as `required` where it is there and no number above 0."""
+        """Returns a factor, None where it is absent.
+
+        Raises:
+            SlideError: it is there, and no number above 0.
+        """
         return self.required(key) if key in self.values else None
 
 
 def read_scale_factors(path: Path, slide_name: str) -> ScaleFactors:
-    """The file of scale factors.
+    """Read the file of scale factors.
 
     Raises:
         SlideError: not JSON, or not keys and values.
@@ -129,7 +139,7 @@ def read_scale_factors(path: Path, slide_name: str) -> ScaleFactors:
 def tissue_image(
     slide_name: str, hires: Path | None, lowres: Path | None, factors: ScaleFactors | None
 ) -> SlideImage | None:
-    """The finer of the two tissue images with its scale; None where there is neither.
+    """Find the finer of the two tissue images with its scale; None where there is neither.
 
     The folder's JPEGs (detected_tissue_image, aligned_fiducials) are grey quality-control renderings, not the stain.
 

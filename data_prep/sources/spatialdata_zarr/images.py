@@ -42,7 +42,7 @@ class PlacedImage:
     notes: tuple[str, ...]
 
     def pixels(self, xy: np.ndarray) -> np.ndarray:
-        """Maps [N, 2] positions in the shapes' units to [N, 2] in pixels of the image."""
+        """Map [N, 2] positions in the shapes' units to [N, 2] in pixels of the image."""
         return xy @ self.to_pixels[:, :2].T + self.to_pixels[:, 2]
 
 

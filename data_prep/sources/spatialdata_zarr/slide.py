@@ -89,7 +89,7 @@ def _find_regions(slide_name: str, path: Path, options: ReaderOptions) -> tuple[
 
 
 def _open_table(path: Path, name: str) -> zarr.Group:
-    """Opens a table without spatialdata, which would read all of it."""
+    """Open a table without spatialdata, which would read all of it."""
     import zarr
 
     return zarr.open_group(path / "tables" / name, mode="r")

@@ -43,7 +43,7 @@ def find_catalogue(folder: Path) -> Path:
 
 
 def read_catalogue(path: Path) -> dict[str, CatalogueRow]:
-    """Read slide -> its row, in the file's order.
+    """Read the rows of the catalogue by slide, in the file's order.
 
     No slide has a patient. The unit is the study: the accession in the slide's name, or author and date from it, or
     else the pmid; slides whose pmids link them are one study, named by the smallest of its accessions, else of its

@@ -108,7 +108,7 @@ def _read_blocks(path: Path) -> Iterator[bytes]:
 
 
 def _parse(slide_name: str, path: Path, genes: tuple[str, ...], block: bytes, line: int) -> CountTable:
-    """Parses the rows of a block; `line` is the number of its first line in the file, from 1."""
+    """Parse the rows of a block; `line` is the number of its first line in the file, from 1."""
     text = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero((text == COMMA) | (text == NEWLINE)).astype(np.int32)
     starts = np.concatenate([np.zeros(1, np.int32), ends[:-1] + 1])
@@ -158,7 +158,7 @@ def _parse_values(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.
 
 
 def _parse_odd_value(slide_name: str, path: Path, cell: bytes, spot: str, gene: str) -> int:
-    """Parses a cell that is not plain digits: '3e2', '"7"', ' 4'.
+    """Parse a cell that is not plain digits: '3e2', '"7"', ' 4'.
 
     Raises:
         SlideError: it is no whole number from 0 to MAX_COUNT - 1.

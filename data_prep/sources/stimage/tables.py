@@ -61,7 +61,9 @@ def read_coordinates(slide_name: str, path: Path) -> pd.DataFrame:
 
 
 def read_annotation(slide_name: str, path: Path, barcodes: np.ndarray) -> dict[str, np.ndarray]:
-    """Read {"annotation": [N] str}, '' where the file has no row, no label, or the pathologist named no region.
+    """Read the annotation, {"annotation": [N] str}.
+
+    It is '' where the file has no row or no label, or the pathologist named no region.
 
     Raises:
         SlideError: no such file, no column V2, a spot named twice, or none of the slide's spots.
