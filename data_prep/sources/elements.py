@@ -83,12 +83,20 @@ def read_element(parent: h5py.Group | zarr.Group, path: str) -> object:
 
 
 def read_frame(parent: h5py.Group | zarr.Group, path: str) -> pd.DataFrame:
-    """Read a data frame, such as obs. Raises ValueError as `read_element` and `as_frame` do."""
+    """Read a data frame, such as obs.
+
+    Raises:
+        ValueError: as `read_element`, or it is something else.
+    """
     return as_frame(read_element(parent, path), path)
 
 
 def read_matrix(parent: h5py.Group | zarr.Group, path: str) -> Matrix:
-    """Read a matrix, such as X, whole. Raises ValueError as `read_element` and `as_matrix` do."""
+    """Read a matrix, such as X, whole.
+
+    Raises:
+        ValueError: as `read_element`, or it is something else.
+    """
     return as_matrix(read_element(parent, path), path)
 
 
