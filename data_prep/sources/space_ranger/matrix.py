@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,11 @@ from data_prep.gzipped import open_plain, plain_file
 from data_prep.slide.genes import GeneNames, gene_names
 from data_prep.slide.slide import SlideError
 from data_prep.slide.validation import shape_of, whole_counts
-from data_prep.sources.elements import as_matrix
-from data_prep.sources.hdf5 import open_dataset, open_group, read_array, read_texts
+from data_prep.sources.hdf5 import open_group, read_array, read_texts
 from data_prep.sources.reading import reading
+
+if TYPE_CHECKING:
+    import h5py
 
 GENE_EXPRESSION = "Gene Expression"
 
@@ -133,38 +136,37 @@ class MatrixFiles:
         return Features(expressed, names, tuple(notes))
 
     def _read_h5(self, slide_name: str) -> TenxMatrix:
-        import scanpy
+        import h5py
 
         with reading(slide_name, self.counts), plain_file(self.counts) as path:
             features = self._read_features_h5(slide_name, path)
-            self._check_h5(slide_name, path, len(features.expressed))
-            table = scanpy.read_10x_h5(path, gex_only=True)
-            matrix = as_matrix(table.X, "matrix")
-        return TenxMatrix(
-            table.obs_names.to_numpy(dtype=str), whole_counts(slide_name, matrix, str(self.counts)), features
-        )
+            with h5py.File(path, "r") as file:
+                barcodes = read_texts(file, "matrix/barcodes").astype(str)
+                matrix = self._read_sparse(slide_name, file, len(barcodes), len(features.expressed))
+        counts = sparse.csr_matrix(matrix[:, np.flatnonzero(features.expressed)])
+        return TenxMatrix(barcodes, whole_counts(slide_name, counts, str(self.counts)), features)
 
-    def _check_h5(self, slide_name: str, path: Path, features: int) -> None:
-        """Refuse arrays that do not make a sparse matrix: scipy takes them unasked, and the process dies in C."""
-        import h5py
+    def _read_sparse(self, slide_name: str, file: h5py.File, barcodes: int, features: int) -> sparse.csr_matrix:
+        """Read `/matrix`, stored gene by spot in columns, as CSR [spots, features].
 
-        with h5py.File(path, "r") as file:
-            indptr, indices = read_array(file, "matrix/indptr"), read_array(file, "matrix/indices")
-            genes, spots = (int(side) for side in read_array(file, "matrix/shape"))
-            values, barcodes = (len(open_dataset(file, f"matrix/{name}")) for name in ("data", "barcodes"))
+        Arrays that do not make a sparse matrix are refused: scipy takes them unasked, and the process dies in C.
+        """
+        data, indices, indptr = (read_array(file, f"matrix/{name}") for name in ("data", "indices", "indptr"))
+        genes, spots = (int(side) for side in read_array(file, "matrix/shape"))
         if (genes, spots) != (features, barcodes):
             raise SlideError(
                 slide_name,
                 f"{self.counts}: shape says {genes} genes and {spots} spots; there are {features} and {barcodes}",
             )
         bounds = len(indptr) == spots + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
-        if not bounds or int(indptr[-1]) != values or len(indices) != values:
+        if not bounds or int(indptr[-1]) != len(data) or len(indices) != len(data):
             raise SlideError(slide_name, f"{self.counts}: indptr, indices and data do not fit {spots} spots")
-        if values and not 0 <= int(indices.min()) <= int(indices.max()) < genes:
+        if len(data) and not 0 <= int(indices.min()) <= int(indices.max()) < genes:
             raise SlideError(
                 slide_name,
                 f"{self.counts}: indices run from {indices.min()} to {indices.max()}; there are {genes} genes",
             )
+        return sparse.csr_matrix((data, indices, indptr), (spots, genes))
 
     def _read_mtx(self, slide_name: str, barcodes: Path, features: Path) -> TenxMatrix:
         """Read by scipy's reader, as scanpy.read_10x_mtx does, which takes neither genes.tsv.gz nor features.tsv."""
