@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from importlib.metadata import version
@@ -33,8 +34,19 @@ def memory(name: str) -> int:
 
 
 def write_results(out: Path, lines: list[str], found: object) -> None:
-    """Write `table.md` and `results.json` into a folder."""
+    """Write `table.md` and `results.json` into a folder.
+
+    Args:
+        out: the folder, made where it is not there.
+        lines: of `table.md`.
+        found: of `results.json`, as JSON has it; a list is written an entry a line.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "table.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
-    write_json(out / "results.json", found)
+    if not isinstance(found, list):
+        write_json(out / "results.json", found)
+        return
+    entries = ",\n".join(json.dumps(entry, allow_nan=False) for entry in found)
+    with replacing(out / "results.json") as temporary:
+        temporary.write_text(f"[\n{entries}\n]\n")

@@ -5,8 +5,8 @@
 "ours" is the recipe over configs/demo.yaml, "demo" is without it, every other variant is ours with the change that it
 is named by; niches of one ring also mask two rings of neighbours in place of four. Fitted for six epochs, half of the
 demo's, unless the variant says otherwise, and evaluated once, at the end, on four held-out patients: what is chosen is
-chosen on P07 and P08, and P09 and P10, printed beside them, choose nothing. Writes results.json (every number) and
-table.md, losing variants too. A finished run is not run again unless its options or configurations have changed.
+chosen on P07 and P08, and P09 and P10, printed beside them, choose nothing. Writes table.md, losing variants too, and
+results.json, what it is made from. A finished run is not run again unless its options or configurations have changed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ import yaml
 from benchmarks.machine import write_results
 from benchmarks.science.demo_runs import Cohort, call, options, plain_name
 from benchmarks.science.paired_table import spread
-from stalign_pl.evaluation.results import ALL, Row, read_results
+from benchmarks.science.slide_scores import Results, Scores, make_entries, mean_scores
+from stalign_pl.evaluation.results import Row, read_results
 from stalign_pl.files import content_sha256
 
 CONFIG = "configs/demo.yaml"
@@ -128,7 +130,7 @@ def finished(folder: Path, cohort: Cohort, variant: str) -> list[Row] | None:
 def rows_of_finished(run: Path, patients: tuple[str, ...]) -> list[Row] | None:
     """The rows of a run that has its model's numbers; None of another."""
     results = run / "results.json"
-    if not results.exists() or None in scores(rows := read_results(results), patients):
+    if not results.exists() or None in mean_scores(rows := read_results(results), patients):
         return None
     return rows
 
@@ -169,20 +171,7 @@ def evaluated_once(folder: Path, name: str, epochs: int, floors: bool) -> dict[s
     }
 
 
-def scores(rows: list[Row], patients: tuple[str, ...], name: str = "stalign") -> tuple[float | None, float | None]:
-    """Mean ARI (tied mixture) and MSE of a row over the slides of some patients."""
-    found = []
-    for metric in ("ari", "mse"):
-        values = [
-            row.mean
-            for row in rows
-            if row.slide != ALL and row.slide.endswith(patients) and (row.row, row.metric) == (name, metric)
-        ]
-        found.append(statistics.mean(values) if values else None)
-    return found[0], found[1]
-
-
-def table(results: dict[str, dict[int, list[Row]]]) -> list[str]:
+def table(results: Results) -> list[str]:
     """A line a variant, with its paired difference from ours, mean and sd over cohorts; then the floors."""
     ours = results["ours"]
     variants = [_line(name, by_seed, ours) for name, by_seed in results.items() if by_seed.keys() & ours.keys()]
@@ -195,18 +184,34 @@ def table(results: dict[str, dict[int, list[Row]]]) -> list[str]:
     ]
 
 
-def _line(title: str, by_seed: dict[int, list[Row]], ours: dict[int, list[Row]], name: str = "stalign") -> str:
+def _line(title: str, by_seed: Mapping[int, Scores], ours: Mapping[int, Scores], name: str = "stalign") -> str:
     shared = [seed for seed in by_seed if seed in ours]
     cells = [title, str(len(shared))]
     for metric in (0, 1):
         for patients in (CHOOSING, OTHERS):
-            values = [scores(by_seed[seed], patients, name)[metric] for seed in shared]
+            values = [mean_scores(by_seed[seed], patients, name)[metric] for seed in shared]
             if None in values:
                 cells += ["", ""]
                 continue
-            gains = [value - scores(ours[seed], patients)[metric] for seed, value in zip(shared, values, strict=True)]
+            gains = [
+                value - mean_scores(ours[seed], patients)[metric] for seed, value in zip(shared, values, strict=True)
+            ]
             cells += [f"{statistics.mean(values):.3f}", "" if title == "ours" else spread(gains, "+")]
     return "| " + " | ".join(cells) + " |"
+
+
+def make_page(results: Results, seeds: str) -> list[str]:
+    """Return table.md: the setting, the table, and which variants were not run."""
+    lines = [
+        f"Development cohorts {seeds}, one training a cohort, of {EPOCHS} epochs unless the line says otherwise;",
+        "mean over cohorts, and mean ± sd of the difference, cohort by cohort. Under the variants the floors.",
+        "",
+        *table(results),
+    ]
+    absent = [name for name in VARIANTS if name not in results]
+    if absent:
+        lines += ["", f"Not run: {'; '.join(absent)}."]
+    return lines
 
 
 def main() -> None:
@@ -239,28 +244,9 @@ def main() -> None:
             rows = finished(args.runs, cohort, name)
             if rows is not None:
                 results.setdefault(name, {})[cohort.seed] = rows
-    lines = [
-        f"Development cohorts {args.seeds}, one training a cohort, of {EPOCHS} epochs unless the line says otherwise;",
-        "mean over cohorts, and mean ± sd of the difference, cohort by cohort. Under the variants the floors.",
-        "",
-        *table(results),
-    ]
-    absent = [name for name in VARIANTS if name not in results]
-    if absent:
-        lines += ["", f"Not run: {'; '.join(absent)}."]
-    write_results(args.out, lines, _numbers(results))
+    lines = make_page(results, args.seeds)
+    write_results(args.out, lines, make_entries(results, "cohort", FLOORS))
     print("\n".join(lines))
-
-
-def _numbers(results: dict[str, dict[int, list[Row]]]) -> list[dict[str, object]]:
-    """Every number, of every slide."""
-    return [
-        {"variant": name, "cohort": seed, "slide": row.slide, "row": row.row, "metric": row.metric, "mean": row.mean}
-        for name, by_seed in results.items()
-        for seed, rows in by_seed.items()
-        for row in rows
-        if row.slide != ALL
-    ]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Per seed: simulate, build, then fit and test configs/demo.yaml three times: as it is; with the genes of another spot of
 the slide for every spot's pictures (`shuffled`: spot and niche still are pairs); and with none of the three levels
 holding a pair (`shuffled_all`). Nothing is chosen on these cohorts, the epoch neither: the demo's number of epochs,
-the last checkpoint, no validation on the way. Writes results.json (every number) and table.md.
+the last checkpoint, no validation on the way. Writes table.md and results.json, what it is made from.
 
 Seeds 100 to 104 were looked at once, with an earlier configuration: results/cohorts-first-look. What that look led to
 was worked out on development seeds 0 and 1, so the table that counts is of cohorts that nobody had seen.

@@ -12,7 +12,7 @@ from pathlib import Path
 from stalign_pl.evaluation.results import ALL, Row, read_results
 
 READOUTS = {"ari": ("tied_gmm",), "mse": ("ridge", "mean", "formula"), "pearson": ("ridge", "mean", "formula")}
-"""The primary read-outs of each metric; others stay in results.json."""
+"""The primary read-outs of each metric; others stay in a run's own results.json."""
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,23 @@
 configs/donor_out.yaml, trained on 151507 and 151509 of donor 1 alone, evaluated once, at the end, on 151673 of donor 3,
 by the 100 genes that all three measured. Five training seeds, so that mean and sd are the training's: one slide says
 nothing of donors. Nothing of the recipe was chosen here. Floors that would read more than the 100 genes (PCA of the
-slide's own 580) are left out. Writes results.json and table.md.
+slide's own 580) are left out. Writes table.md and results.json, what it is made from.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.machine import write_results
-from benchmarks.science.ablation import VARIANTS, evaluated_once, rows_of_finished, scores
+from benchmarks.science.ablation import VARIANTS, evaluated_once, rows_of_finished
 from benchmarks.science.demo_runs import call, options, plain_name
 from benchmarks.science.paired_table import spread
-from stalign_pl.evaluation.results import ALL, Row, read_results
+from benchmarks.science.slide_scores import Results, Scores, make_entries, mean_scores
+from stalign_pl.evaluation.results import Row, read_results
 
 CONFIG = "configs/donor_out.yaml"
 EPOCHS = 3  # 213 steps; the simulated cohorts' ablation has 204
@@ -30,9 +32,6 @@ FLOORS = (
     *("untrained", "image", "pixels", "train_pca", "train_pca_smooth1", "train_pca_smooth2", "train_niche_pca"),
     *("train_niche_pca_smooth1", "coordinates", "constant"),
 )
-
-Results = dict[str, dict[int, list[Row]]]
-"""Variant -> training seed -> rows."""
 
 
 def run(folder: Path, variant: str, seed: int) -> list[Row]:
@@ -69,16 +68,26 @@ def table(results: Results) -> list[str]:
     return [*lines, *(_line(f"*{name}*", results["ours"], results["ours"], name) for name in FLOORS)]
 
 
-def _line(title: str, by_seed: dict[int, list[Row]], ours: dict[int, list[Row]], name: str = "stalign") -> str:
+def _line(title: str, by_seed: Mapping[int, Scores], ours: Mapping[int, Scores], name: str = "stalign") -> str:
     cells = [title]
     for metric in (0, 1):
-        values = [scores(rows, (SLIDE,), name)[metric] for rows in by_seed.values()]
+        values = [mean_scores(rows, (SLIDE,), name)[metric] for rows in by_seed.values()]
         if None in values:
             cells += ["", ""]
             continue
-        gains = [value - scores(ours[seed], (SLIDE,))[metric] for seed, value in zip(by_seed, values, strict=True)]
+        gains = [value - mean_scores(ours[seed], (SLIDE,))[metric] for seed, value in zip(by_seed, values, strict=True)]
         cells += [spread(values), "" if title == "ours" else spread(gains, "+")]
     return "| " + " | ".join(cells) + " |"
+
+
+def make_page(results: Results, seeds: str) -> list[str]:
+    """Return table.md: the setting, and the table."""
+    return [
+        f"Trained on donor 1 (151507, 151509), evaluated on donor 3 ({SLIDE}), 100 genes, {EPOCHS} epochs. Training",
+        f"seeds {seeds}: mean ± sd over them, and the difference from ours, seed by seed; below, the floors.",
+        "",
+        *table(results),
+    ]
 
 
 def main() -> None:
@@ -98,26 +107,11 @@ def main() -> None:
     jobs = [(name, int(seed)) for seed in args.seeds.split(",") for name in NAMES]
     with ThreadPoolExecutor(args.jobs) as pool:
         found = list(pool.map(lambda job: run(args.runs, *job), jobs))
-    results: Results = {name: {} for name in NAMES}
+    results: dict[str, dict[int, list[Row]]] = {name: {} for name in NAMES}
     for (name, seed), rows in zip(jobs, found, strict=True):
         results[name][seed] = rows
-    lines = [
-        f"Trained on donor 1 (151507, 151509), evaluated on donor 3 ({SLIDE}), 100 genes, {EPOCHS} epochs. Training",
-        f"seeds {args.seeds}: mean ± sd over them, and the difference from ours, seed by seed; below, the floors.",
-        "",
-        *table(results),
-    ]
-    write_results(
-        args.out,
-        lines,
-        [
-            {"variant": name, "seed": seed, "row": row.row, "metric": row.metric, "mean": row.mean}
-            for name, by_seed in results.items()
-            for seed, rows in by_seed.items()
-            for row in rows
-            if row.slide != ALL
-        ],
-    )
+    lines = make_page(results, args.seeds)
+    write_results(args.out, lines, make_entries(results, "seed", FLOORS))
     print("\n".join(lines))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.science.demo_runs import Cohort
-from benchmarks.science.paired_table import Line, Results, paired_table, write
+from benchmarks.science.paired_table import SPLITS, Entry, Line, Results, paired_table, pick_entries, write
 from stalign_pl.evaluation.results import Row
 
 
@@ -48,9 +48,16 @@ def compare(
     results: Results = {}
     for (cohort, each), found in zip(jobs, rows, strict=True):
         results.setdefault(cohort.seed, {})[each] = found
-    text = [f"Cohort seeds {args.seeds}; mean ± sd over cohorts, in brackets the paired difference in its own sd.", ""]
-    for split in ("test", "val"):
-        text += paired_table(results, split, lines)
+    entries = pick_entries(results, lines)
+    text = make_page(entries, args.seeds)
     text.append(f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, CPU.")
-    write(args.out, text, results)
+    write(args.out, text, entries)
     print("\n".join(text))
+
+
+def make_page(entries: Sequence[Entry], seeds: str) -> list[str]:
+    """Return table.md but for its last line, which names the machine."""
+    text = [f"Cohort seeds {seeds}; mean ± sd over cohorts, in brackets the paired difference in its own sd.", ""]
+    for split in SPLITS:
+        text += paired_table(entries, split)
+    return text

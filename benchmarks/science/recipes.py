@@ -6,7 +6,7 @@ Per seed: simulate, build, cluster the training slides for the authors' loss, th
 each recipe of configs/recipes over it, the published ones also at the demo's rate and at ours. Encoders, epochs and
 batch are the demo's in all of them. Nothing is chosen on these cohorts: the demo's number of epochs, the last
 checkpoint, no validation on the way. What recipes/stalign.yaml sets was chosen on development seeds. Writes
-results.json (every number) and table.md.
+table.md and results.json, what it is made from.
 """
 
 from __future__ import annotations

@@ -69,6 +69,28 @@ def _ring_means(xy: np.ndarray, rings: int) -> list[sparse.csr_matrix]:
     return found
 
 
+def make_page(found: dict[int, dict[int, list[float]]], seeds: str) -> list[str]:
+    """Return table.md: a line a number of rings.
+
+    Args:
+        found: number of rings -> cohort seed -> weight of each ring.
+        seeds: of the cohorts, by comma.
+    """
+    lines = [
+        f"Development cohorts {seeds}, training patients; weights relative to the niche's own spot, mean ± sd",
+        f"over cohorts, and to the nearest of {WHOLE} parts, which `data.niche.weights` is rounded to (1 to {WHOLE}).",
+        "",
+        "| rings | ring 1 | ring 2 | ring 3 | of 16 |",
+        "|---|---|---|---|---|",
+    ]
+    for rings, by_seed in found.items():
+        columns = list(zip(*by_seed.values(), strict=True))
+        cells = [spread(of) for of in columns]
+        sixteenths = ", ".join(str(round(WHOLE * statistics.mean(of))) for of in columns)
+        lines.append("| " + " | ".join([str(rings), *cells, *[""] * (3 - rings), sixteenths]) + " |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2,3,4", help="of the cohorts, development seeds")
@@ -82,18 +104,7 @@ def main() -> None:
         slides = [slide for slide in shards.slides.values() if slide.record.patient not in HELD_OUT]
         for rings in (1, 2, 3):
             found.setdefault(rings, {})[seed] = ring_weights(slides, len(shards.genes), rings).tolist()
-    lines = [
-        f"Development cohorts {args.seeds}, training patients; weights relative to the niche's own spot, mean ± sd",
-        f"over cohorts, and to the nearest of {WHOLE} parts, which `data.niche.weights` is rounded to (1 to {WHOLE}).",
-        "",
-        "| rings | ring 1 | ring 2 | ring 3 | of 16 |",
-        "|---|---|---|---|---|",
-    ]
-    for rings, by_seed in found.items():
-        columns = list(zip(*by_seed.values(), strict=True))
-        cells = [spread(of) for of in columns]
-        sixteenths = ", ".join(str(round(WHOLE * statistics.mean(of))) for of in columns)
-        lines.append("| " + " | ".join([str(rings), *cells, *[""] * (3 - rings), sixteenths]) + " |")
+    lines = make_page(found, args.seeds)
     write_results(
         args.out,
         lines,
