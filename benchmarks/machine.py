@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +32,16 @@ def memory(name: str) -> int:
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def growth_between_halves(most: Sequence[int]) -> int:
+    """Return by how much the most in the second half is above the most in the first, which has the odd one.
+
+    Args:
+        most: bytes, part by part in the order of time, at least one.
+    """
+    half = -(-len(most) // 2)
+    return max(most[half:], default=0) - max(most[:half])
 
 
 def write_results(out: Path, lines: list[str], found: object) -> None:

@@ -1,6 +1,6 @@
 """What each choice of configs/recipes/stalign.yaml is worth: one change at a time, over development cohorts.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.science.ablation --jobs 2                     (about a minute a run and core)
+    OMP_NUM_THREADS=1 python -m benchmarks.science.ablation --jobs 2    (about a minute a run and core)
 
 "ours" is the recipe over configs/demo.yaml, "demo" is without it, every other variant is ours with the change that it
 is named by; niches of one ring also mask two rings of neighbours in place of four. Fitted for six epochs, half of the

@@ -13,12 +13,11 @@ was worked out on development seeds 0 and 1, so the table that counts is of coho
 
 from __future__ import annotations
 
-from benchmarks.science.demo_runs import Cohort, fit_and_test
+from benchmarks.science.demo_runs import FEWER_FLOORS, Cohort, fit_and_test
 from benchmarks.science.over_cohorts import compare
 from benchmarks.science.paired_table import Line, floors
 from stalign_pl.evaluation.results import Row
 
-FEWER_FLOORS = ("--spatial_domains.smooth", "0", "--spatial_domains.secondary", "[]")  # the model's run has them
 RUNS = {
     "model": (),
     "shuffled": ("--data.augmentation.shuffle_pairs", "image_gene", *FEWER_FLOORS),

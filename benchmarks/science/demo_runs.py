@@ -14,6 +14,9 @@ from stalign_pl.evaluation.results import ALL, Row, read_results
 READOUTS = {"ari": ("tied_gmm",), "mse": ("ridge", "mean", "formula"), "pearson": ("ridge", "mean", "formula")}
 """The primary read-outs of each metric; others stay in a run's own results.json."""
 
+FEWER_FLOORS = ("--spatial_domains.smooth", "0", "--spatial_domains.secondary", "[]")
+"""Options of a run beside one that has all floors."""
+
 
 @dataclass(frozen=True)
 class Cohort:

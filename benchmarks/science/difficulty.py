@@ -1,6 +1,6 @@
 """Where the model gains and where it loses: six kinds of cohort, the demo's model and the floors beside it.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.science.difficulty --jobs 2          (about 15 minutes on two cores)
+    OMP_NUM_THREADS=1 python -m benchmarks.science.difficulty --jobs 2    (about 15 minutes on two cores)
 
 Share of the domains that only their neighbourhood tells apart: 0, .5, 1; image informative or not. Cohorts of six
 patients (four train, two are tested), development seed 1, one training a cell: it shows directions, not margins.

@@ -1,7 +1,7 @@
 """The recipe and some of its changes on real brain: trained on one DLPFC donor, evaluated on another.
 
     python -m data_prep build --config configs/data/real.yaml --out shards/real
-    OMP_NUM_THREADS=1 python -m benchmarks.science.donor_ablation --jobs 2               (about a minute a run and core)
+    OMP_NUM_THREADS=1 python -m benchmarks.science.donor_ablation --jobs 2    (about a minute a run and core)
 
 configs/donor_out.yaml, trained on 151507 and 151509 of donor 1 alone, evaluated once, at the end, on 151673 of donor 3,
 by the 100 genes that all three measured. Five training seeds, so that mean and sd are the training's: one slide says

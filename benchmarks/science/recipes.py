@@ -1,6 +1,6 @@
 """The recipes beside each other over cohort seeds that nobody had seen, with every floor.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.science.recipes --jobs 2          (seeds 110-114, run once)
+    OMP_NUM_THREADS=1 python -m benchmarks.science.recipes --jobs 2    (seeds 110-114, run once)
 
 Per seed: simulate, build, cluster the training slides for the authors' loss, then fit and test configs/demo.yaml with
 each recipe of configs/recipes over it, the published ones also at the demo's rate and at ours. Encoders, epochs and
@@ -13,12 +13,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.science.demo_runs import Cohort, call, fit_and_test, options, plain_name
+from benchmarks.science.demo_runs import FEWER_FLOORS, Cohort, call, fit_and_test, options, plain_name
 from benchmarks.science.over_cohorts import compare
 from benchmarks.science.paired_table import Line, floors
 from stalign_pl.evaluation.results import Row
-
-FEWER_FLOORS = ("--spatial_domains.smooth", "0", "--spatial_domains.secondary", "[]")  # stalign's run has them
 
 
 def at_rate(rate: float) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from benchmarks.speed.step_times import WARM_UP, Times, now
 from benchmarks.speed.stock_loaders import files_loader, write_files
@@ -22,14 +22,14 @@ def paired_loss(anchor: Embeddings, others: list[Embeddings]) -> Tensor:
     """InfoNCE of the anchors with their paired negatives at the three levels, in one direction."""
     total = torch.zeros(())
     for a, b in (("spot_image", "spot_gene"), ("niche_image", "niche_gene"), ("spot", "niche")):
-        query = F.normalize(getattr(anchor, a), dim=1)
-        keys = torch.stack([F.normalize(getattr(of, b), dim=1) for of in (anchor, *others)], dim=1)
+        query = functional.normalize(getattr(anchor, a), dim=1)
+        keys = torch.stack([functional.normalize(getattr(of, b), dim=1) for of in (anchor, *others)], dim=1)
         logits = (query[:, None] * keys).sum(2) / TEMPERATURE
-        total = total + F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.int64))
+        total = total + functional.cross_entropy(logits, torch.zeros(len(query), dtype=torch.int64))
     return total / 3
 
 
-def endless(loader) -> Iterator[dict[str, Tensor]]:
+def endless(loader: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
     while True:
         yield from loader
 
@@ -41,9 +41,9 @@ def authors(model: STAlign, folder: Path, samples: int, batch: int, steps: int) 
     for step in range(-WARM_UP, steps):
         if step == 0:
             started = now(torch.device("cpu"))
-        batch = next(batches)
-        images = [batch[name].permute(0, 1, 4, 2, 3).float() / 255 for name in ("spot", "niche")]
-        genes = [batch[name] for name in ("spot_genes", "niche_genes")]
+        taken = next(batches)
+        images = [taken[name].permute(0, 1, 4, 2, 3).float() / 255 for name in ("spot", "niche")]
+        genes = [taken[name] for name in ("spot_genes", "niche_genes")]
         measured = torch.ones_like(genes[0], dtype=torch.bool)
         optimizer.zero_grad()
         found = [

@@ -1,12 +1,12 @@
 """What a build costs beside the least it could: CPU seconds a spot, and peak memory.
 
-    python -m benchmarks.speed.build_speed                        (about ten minutes; 1 GB under --work while it runs)
+    python -m benchmarks.speed.build_speed    (about ten minutes; 1 GB under --work while it runs)
 
 The ceiling is measured in the same process as the build of a slide that has been read (checks, curation, a look at the
-image, all files): every level of the image that is needed, decoded once
-into memory, and the two crops of each spot cut from it and encoded; no tar, tables, checksums or h5ad. CPU time of the
-process, the better of three runs each, taken in turns. Peak memory is that of a process of its own: its largest
-resident set less the one after imports and a warm-up slide; counts and tables are in it.
+image, all files): every level of the image that is needed, decoded once into memory, and the two crops of each spot cut
+from it and encoded; no tar, tables, checksums or h5ad. CPU time of the process, the better of three runs each, taken in
+turns. Peak memory is that of a process of its own: its largest resident set less the one after imports and a warm-up
+slide; counts and tables are in it.
 Goals: at least .6 of the ceiling's rate; at most 1.5 times the decoded image for one that is decoded whole, at most
 1 GiB for a pyramid of any size.
 """

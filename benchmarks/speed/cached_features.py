@@ -1,6 +1,6 @@
 """What a training step costs with a frozen encoder's features from a cache: beside the encoder, and beside no encoder.
 
-    python -m benchmarks.speed.cached_features --shards shards/demo-1                 (four minutes on one core)
+    python -m benchmarks.speed.cached_features --shards shards/demo-1    (four minutes on one core)
 
 The shards are a simulated cohort's, as `make demo` builds seed 0; the committed figures are of development seed 1.
 
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import machine, write_results
+from stalign_pl.batch.buffers import BatchBuffers
 from stalign_pl.batch.features import CachedFeatures
 from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.cli.from_config import ConfiguredParts
@@ -49,7 +50,7 @@ PARTS = (
 class InMemory(FeatureRows):
     """Features of the right width, without a file."""
 
-    def read(self, epoch, slide, spot, buffers) -> CachedFeatures:
+    def read(self, epoch: int, slide: np.ndarray, spot: np.ndarray, buffers: BatchBuffers) -> CachedFeatures:
         values = torch.zeros(len(slide), self.cache.widths[STREAM])
         return CachedFeatures(**{STREAM: values})
 

@@ -1,6 +1,6 @@
 """How long a corpus's catalogue takes: plan, split and verify 531 slides and 1.3 M spots.
 
-    python -m benchmarks.speed.catalogue                          (under a minute; --catalogue FILE for another place)
+    python -m benchmarks.speed.catalogue    (under a minute; --catalogue FILE for another place)
 
 Planned is the real catalogue of STimage-1K4M by configs/data/stimage_human_visium.yaml. One slide of 2,452 spots (the
 corpus's mean) is built; 531 links to its files stand for the corpus in `check --quick`, which looks at every record,

@@ -22,10 +22,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import machine, memory, write_results
+from benchmarks.machine import growth_between_halves, machine, memory, write_results
 from benchmarks.speed import synthetic_slides as synthetic
 from stalign_pl.shard_format import Manifest
 
@@ -77,7 +78,7 @@ def build(out: Path, slides: int, spots: int) -> dict[str, float]:
     }
 
 
-def read(out: Path, threads: int) -> dict[str, float]:
+def read(out: Path, threads: int) -> dict[str, float | list[int]]:
     """Read one epoch."""
     from stalign_pl.data.epoch.plan import Composition, training_plan
     from stalign_pl.data.niches.config import NicheConfig
@@ -113,7 +114,7 @@ def read(out: Path, threads: int) -> dict[str, float]:
     }
 
 
-def in_child(args: argparse.Namespace, what: str) -> dict[str, float]:
+def in_child(args: argparse.Namespace, what: str) -> dict[str, Any]:
     options = ("--slides", args.slides, "--spots", args.spots, "--work", args.work, "--threads", args.threads)
     command = [sys.executable, "-m", "benchmarks.speed.corpus", "--child", what, *map(str, options)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -122,7 +123,7 @@ def in_child(args: argparse.Namespace, what: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def table(found: dict[str, float]) -> list[str]:
+def table(found: dict[str, Any]) -> list[str]:
     pairs = found["pairs"]
     own, resident = ([f"{value / MIB:,.0f}" for value in found[f"{kind}_by_tenth"]] for kind in ("own", "resident"))
     rows = {
@@ -163,9 +164,7 @@ def main() -> None:
     lines = [*table(found), "", machine("numpy", "torch", "pillow", "simplejpeg", "anndata")]
     write_results(args.out, lines, found)
     print("\n".join(lines))
-    own = found["own_by_tenth"]
-    half = -(-len(own) // 2)
-    growth = max(own[half:], default=0) - max(own[:half])
+    growth = growth_between_halves(found["own_by_tenth"])
     if growth > FLAT_BYTES:
         sys.exit(f"memory grew by {growth / MIB:,.0f} MiB from the epoch's first half to its second")
 

@@ -1,6 +1,6 @@
 """The paper's recipe at full size on a CPU: what trains, what a step costs in memory and time.
 
-    python -m benchmarks.speed.full_size                                  (about five minutes, 9 GB)
+    python -m benchmarks.speed.full_size    (about five minutes, 9 GB)
 
 ViT-L/16 of UNI's shape frozen, ResNet-50 trained, 19,264 genes (scGPT's spot encoder is a GeneMLP here), ABFN, three
 losses, random weights, batch 8 of 224 px, float32. A step is the forward and backward pass and AdamW. Each case is a
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import machine, memory, write_results
+from benchmarks.speed.training_models import UNI
 from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.batch.spot_ids import SpotIds
@@ -30,7 +31,6 @@ from stalign_pl.models import ABFN, GeneMLP, LastBlocks, LowRank, NicheGeneTrans
 from stalign_pl.objectives import ThreeLevelLoss
 
 GENES, ROWS, SIZE = 19_264, 8, 224
-UNI = {"init_values": 1e-5, "dynamic_img_size": True}
 CASES = {
     "the paper: ViT-L frozen": {"trains": "none"},
     "ViT-L, last 2 blocks": {"trains": LastBlocks(2)},

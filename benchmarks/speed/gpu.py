@@ -1,7 +1,7 @@
 """What a GPU is kept busy with: every encoder alone, the losses, the whole training step.
 
-    python -m benchmarks.speed.gpu                                (one NVIDIA GPU; a few minutes)
-    python -m benchmarks.speed.gpu --device cpu --tiny            (does it run?)
+    python -m benchmarks.speed.gpu                        (one NVIDIA GPU; a few minutes)
+    python -m benchmarks.speed.gpu --device cpu --tiny    (does it run?)
 
 Encoders: forward and backward pass (the frozen one: forward) under bf16 autocast over resident pictures; FLOPs as
 torch.utils.flop_counter counts them; MFU is their share of the peak that is measured beside it, a bf16 matrix product.
@@ -45,10 +45,14 @@ class Work:
 
     Attributes:
         encoders: (timm name, trained, options).
-        rows: pictures a pass of an encoder. px: their side.
+        rows: pictures a pass of an encoder.
+        px: side of these pictures.
         matrix: side of the matrices that the peak is measured with.
-        size, composition: of the whole step. steps: that are timed.
-        loss_rows: of the losses' parity. backend: of torch.compile.
+        size: of the model of the whole step, a key of SIZES.
+        composition: of the whole step's batch.
+        steps: of the whole step that are timed.
+        loss_rows: rows of the losses' parity.
+        backend: of torch.compile.
     """
 
     encoders: tuple[tuple[str, bool, dict], ...]

@@ -1,6 +1,6 @@
 """The loader beside decoding alone, the authors' files behind a DataLoader, and webdataset's pipeline.
 
-    python -m benchmarks.speed.loader                             (a few minutes on two cores; 1 GB under --work)
+    python -m benchmarks.speed.loader    (a few minutes on two cores; 1 GB under --work)
 
 Pairs of 224 px pictures (JPEG, 4:4:4, quality 92) of a real section where it is at hand, 3,000 genes a spot, all from
 the page cache. Cost is CPU seconds a pair over all processes and threads: of `BatchLoader` over chunks of an epoch's
@@ -22,7 +22,7 @@ import argparse
 import resource
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +113,7 @@ class OurEpoch:
             assert batch.valid.all()
 
 
-def exhausted(loader) -> Callable[[], None]:
+def exhausted(loader: Iterable[object]) -> Callable[[], None]:
     def run() -> None:
         for _ in loader:
             pass

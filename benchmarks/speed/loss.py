@@ -26,8 +26,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from benchmarks.machine import machine, memory, write_results
 from stalign_pl.batch.spot_ids import SpotIds
@@ -57,7 +57,7 @@ def loss_of(kind: str, a: Tensor, b: Tensor, log_scale: Tensor, ids: SpotIds, wo
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         loss = module.ClipLoss(local_loss=True, gather_with_grad=True, rank=world.rank, world_size=world.size)
-        return loss(F.normalize(a, dim=1), F.normalize(b, dim=1), log_scale.exp())
+        return loss(functional.normalize(a, dim=1), functional.normalize(b, dim=1), log_scale.exp())
     pairs = Pairs(ids, world)
     if kind == "sigmoid":
         return pairwise_sigmoid(a, b, log_scale, torch.tensor(-10.0, requires_grad=True), pairs).loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from data_prep.shards.settings import BuildSettings, CropSettings
 from data_prep.shards.write import write_slide
 from data_prep.slide.genes import GeneNames, gene_axis
 from data_prep.slide.quality import ImageQuality
+from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.shard_format import Manifest
 
 SECTION = Path("../shared/data/her2st/data/ST-imgs/C/C2")
@@ -69,7 +71,7 @@ def build(
     return manifest
 
 
-def picture_bytes(slides) -> dict[str, float]:
+def picture_bytes(slides: Mapping[int, SlideShard]) -> dict[str, float]:
     """Mean bytes of a stored picture, by member."""
     return {
         member: float(np.mean(np.concatenate([slide.column(f"{member}_length") for slide in slides.values()])))

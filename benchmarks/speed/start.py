@@ -1,6 +1,6 @@
 """Reading the paper's corpus, 531 slides and 1.3 M spots: the first batch, an epoch's memory, the cost of many slides.
 
-    python -m benchmarks.speed.start                              (about five minutes on two cores; 2 GB under --work)
+    python -m benchmarks.speed.start    (about five minutes on two cores; 2 GB under --work)
 
 The slides have the sizes of the catalogue of STimage-1K4M (human, Visium, 50 spots or more), in --groups groups of
 like size: one slide a group is built, at the group's mean size, and links to its files stand for the others. Its
@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from lightning import Trainer
 
-from benchmarks.machine import machine, memory, write_results
+from benchmarks.machine import growth_between_halves, machine, memory, write_results
 from benchmarks.speed import pair_set
 from benchmarks.speed.linked_slides import link
 from stalign_pl.data.datamodule import STAlignData
@@ -192,9 +192,7 @@ def table(found: dict) -> list[str]:
 
 def verdict(found: dict) -> list[str]:
     worst = max(max(found["first"]["warm"]), max(found["first"]["cold"]))
-    own = found["epoch"]["own_by_tenth"]
-    half = -(-len(own) // 2)
-    growth = max(own[half:], default=0) - max(own[:half])
+    growth = growth_between_halves(found["epoch"]["own_by_tenth"])
     lines = [
         f"first batch in {GOAL_SECONDS:.0f} s: {'met' if worst < GOAL_SECONDS else 'MISSED'}, {worst:.2f} at the most",
         f"memory flat: {'met' if growth <= GOAL_GROWTH else 'MISSED'}, {growth / MIB:+,.0f} MiB in the second half",

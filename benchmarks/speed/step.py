@@ -1,6 +1,6 @@
 """A whole training step beside encoders and losses alone, and beside the authors' scheme, on a CPU.
 
-    python -m benchmarks.speed.step                               (under eight minutes on one core)
+    python -m benchmarks.speed.step    (under eight minutes on one core)
 
 `whole` is Lightning's fit of `STAlignModule` over `STAlignData`: loader, transform with augmentation, encoders, losses,
 AdamW. `resident` is the same model, loss and optimiser in a bare loop over one batch of random tensors. `authors` is
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 
 from benchmarks.machine import machine, write_results
 from benchmarks.speed import pair_set
@@ -73,13 +73,15 @@ class Stopwatch(Callback):
         self.started = self.step = Times(0.0, 0.0)
         self.waiting = 0.0
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: ModelInputs, batch_idx: int
+    ) -> None:
         self.steps += 1
         self.inputs = batch
         if self.steps == 0:
             trainer.train_dataloader.waited, self.started = 0.0, now(pl_module.device)
 
-    def on_train_end(self, trainer, pl_module) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.step = now(pl_module.device).since(self.started, self.steps)
         self.waiting = trainer.train_dataloader.waited / (self.steps * self.step.wall)
 

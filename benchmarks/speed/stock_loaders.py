@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def _tensors(sample: tuple) -> tuple[Tensor, Tensor, Tensor]:
     return spot, niche, genes
 
 
-def webdataset_loader(tars: list[str], batch: int, workers: int):
+def webdataset_loader(tars: list[str], batch: int, workers: int) -> Iterable[Sequence[Tensor]]:
     """webdataset's stock pipeline: shuffle, decode by Pillow to uint8 tensors, batch in the workers.
 
     It knows no neighbours: the niche's genes, a sum over other samples, are left out, in its favour.

@@ -7,6 +7,7 @@ from functools import partial
 
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.models import ABFN, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
+from stalign_pl.models.image.trained_part import Trains
 
 UNI = {"init_values": 1e-5, "dynamic_img_size": True}
 
@@ -22,7 +23,7 @@ class Size:
     tokens: int
     width: int
     hidden: int
-    niche_trains: str = "all"
+    niche_trains: Trains = "all"
     paper_genes: bool = False
     model_args: dict | None = None
 
