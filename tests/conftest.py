@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -39,3 +42,13 @@ def tiny_shards(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     report = build(BuildConfig(sources=(SourceEntry("space_ranger", tiny_cohort),)), out)
     assert report.failed == {}
     return out
+
+
+@pytest.fixture
+def benchmark() -> Iterator[Callable[[str], ModuleType]]:
+    """Import a benchmark by room and name, "speed.loader"; the threads that it sets are put back."""
+    import torch  # tests of data_prep go without it
+
+    threads = torch.get_num_threads()
+    yield lambda name: importlib.import_module(f"benchmarks.{name}")
+    torch.set_num_threads(threads)
