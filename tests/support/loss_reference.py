@@ -1,14 +1,19 @@
 """The slow, plain form of what the objectives compute, written from the formulas; and batches to try it on."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
 import torch
-import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import functional
 
 from stalign_pl.batch.spot_ids import SpotIds
 
 CLUSTERS = 4
 
 
-def negatives_of(i, ids):
+def negatives_of(i: int, ids: SpotIds) -> Iterator[tuple[int, bool]]:
     """The columns that row i is contrasted with, but its own, and whether each is of another slide."""
     slide, spot, excluded = ids.slide.tolist(), ids.spot.tolist(), ids.excluded.tolist()
     for j in range(len(slide)):
@@ -17,7 +22,7 @@ def negatives_of(i, ids):
             yield j, slide[j] != slide[i]
 
 
-def info_nce(a, b, log_scale, ids, other_slides=1.0):
+def info_nce(a: Tensor, b: Tensor, log_scale: Tensor, ids: SpotIds, other_slides: float = 1.0) -> Tensor:
     """Symmetric InfoNCE by loops over the global batch's valid rows and their columns."""
     a, b, total = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True), 0
     rows = [i for i in range(len(a)) if ids.valid[i]]
@@ -32,19 +37,19 @@ def info_nce(a, b, log_scale, ids, other_slides=1.0):
     return total / len(rows)
 
 
-def sigmoid(a, b, log_scale, bias, ids, other_slides=1.0):
+def sigmoid(a: Tensor, b: Tensor, log_scale: Tensor, bias: Tensor, ids: SpotIds, other_slides: float = 1.0) -> Tensor:
     """The sigmoid loss by loops: yes for the partner, no for every negative."""
     a, b, total = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True), 0
     rows = [i for i in range(len(a)) if ids.valid[i]]
     for i in rows:
-        total = total - F.logsigmoid(log_scale.exp() * (a[i] * b[i]).sum() + bias)
+        total = total - functional.logsigmoid(log_scale.exp() * (a[i] * b[i]).sum() + bias)
         for j, elsewhere in negatives_of(i, ids):
             weight = other_slides if elsewhere else 1
-            total = total - weight * F.logsigmoid(-(log_scale.exp() * (a[i] * b[j]).sum() + bias))
+            total = total - weight * functional.logsigmoid(-(log_scale.exp() * (a[i] * b[j]).sum() + bias))
     return total / len(rows)
 
 
-def paired_columns(i, ids):
+def paired_columns(i: int, ids: SpotIds) -> list[int]:
     """Row i's paired negatives by the stated rule, a list of columns."""
     candidates = [j for j, elsewhere in negatives_of(i, ids) if not elsewhere and ids.cluster[j] != ids.cluster[i]]
     by_cluster = sorted(candidates, key=lambda j: int(ids.cluster[j]))
@@ -56,7 +61,7 @@ def paired_columns(i, ids):
     return chosen
 
 
-def paired(a, b, log_scale, ids):
+def paired(a: Tensor, b: Tensor, log_scale: Tensor, ids: SpotIds) -> Tensor:
     """InfoNCE a -> b against the paired negatives alone, by loops."""
     a, b, total = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True), 0
     rows = [i for i in range(len(a)) if ids.valid[i]]
@@ -66,7 +71,7 @@ def paired(a, b, log_scale, ids):
     return total / len(rows)
 
 
-def batch_ids(rows, seed, slides=3, padding=(), listed=4):
+def batch_ids(rows: int, seed: int, slides: int = 3, padding: Sequence[int] = (), listed: int = 4) -> SpotIds:
     """Random ids: spots of a 1-D slide whose neighbours within 2 are listed, some of them on one side only."""
     generator = torch.Generator().manual_seed(seed)
     slide = torch.randint(slides, (rows,), generator=generator)
@@ -83,7 +88,7 @@ def batch_ids(rows, seed, slides=3, padding=(), listed=4):
     return SpotIds(slide, spot, excluded, valid, cluster, torch.rand(rows, CLUSTERS, generator=generator))
 
 
-def part(ids, rows):
+def part(ids: SpotIds, rows: slice) -> SpotIds:
     """The rows of `ids` that a slice names."""
     return SpotIds(
         ids.slide[rows], ids.spot[rows], ids.excluded[rows], ids.valid[rows], ids.cluster[rows], ids.draws[rows]

@@ -20,7 +20,7 @@ class BatchIds(Callback):
         self.file = file
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs, batch: StepInputs, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepInputs, batch_idx: int
     ) -> None:
         ids = batch.ids
         rows = zip(ids.slide[ids.valid].tolist(), ids.spot[ids.valid].tolist(), strict=True)
@@ -43,12 +43,14 @@ class SignalAt(Callback):
     ) -> None:
         self.step, self.rank, self.name, self.times, self.evaluating = step, rank, name, times, evaluating
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         if not self.evaluating:
             self._send(trainer)
 
     def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if self.evaluating and batch_idx == 0:
             self._send(trainer)
@@ -65,7 +67,9 @@ class TakenOver(Callback):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         if trainer.global_step == self.step:
             RunWriter(Path(trainer.default_root_dir)).take()
 

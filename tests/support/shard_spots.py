@@ -38,7 +38,7 @@ def read_rows(data: STAlignData, slide: int, rows: int) -> SpotBatch:
     return batch
 
 
-def as_user(data: STAlignData, slide: int, batch: SpotBatch, order: np.ndarray, **changes) -> SlideSpots:
+def as_user(data: STAlignData, slide: int, batch: SpotBatch, order: np.ndarray, **changes: object) -> SlideSpots:
     """Genes in another order, half of them by an id with a version, and one that nobody knows."""
     record, table = data.shard_set.slides[slide].record, data.shard_set.genes
     names = [f"{table.ids[gene]}.3" if gene % 2 else table.symbols[gene] for gene in order]

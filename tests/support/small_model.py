@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.models import ABFN, GeneMLP, STAlign, TimmStream
 from tests.support.panels import plain_panel
 
 
-def small(**changes):
+def small(**changes: object) -> STAlign:
     parts = {
         "spot_image": partial(TimmStream, name="test_convnext", size=32),
         "niche_image": partial(TimmStream, name="test_convnext", size=48),
@@ -22,7 +23,7 @@ def small(**changes):
     return STAlign(genes=plain_panel(22), tokens=2, width=8, dim=6, **{**parts, **changes})
 
 
-def batch(rows=3, n_genes=22):
+def batch(rows: int = 3, n_genes: int = 22) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(1)
     return ModelInputs(
         torch.rand(rows, 3, 32, 32, generator=generator),

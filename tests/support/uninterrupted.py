@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,9 @@ def train_uninterrupted(tiny_shards: Path, folder: Path) -> Uninterrupted:
     states: dict[int, Path] = {}
     save = AtomicCheckpointIO.save_checkpoint
 
-    def save_and_copy(self, checkpoint, path, storage_options=None) -> None:
+    def save_and_copy(
+        self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
         save(self, checkpoint, path, storage_options)
         if Path(path).name == "last.ckpt":
             step = checkpoint["global_step"]

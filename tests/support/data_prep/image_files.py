@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     )
 
 
-def opened(path: Path, member: str = "", **options):
+def opened(path: Path, member: str = "", **options: int) -> AbstractContextManager[Pixels]:
     return open_image("s", SlideImage(path, "fullres", member=member), **options)
 
 
@@ -46,7 +47,7 @@ def refusal(path: Path, member: str = "") -> str:
 IMAGE = picture(300, 420)
 
 
-def write_tiff(path: Path, image: np.ndarray = IMAGE, **options) -> Path:
+def write_tiff(path: Path, image: np.ndarray = IMAGE, **options: object) -> Path:
     import tifffile
 
     tifffile.imwrite(path, image, **options)
@@ -57,7 +58,7 @@ def halved(image: np.ndarray, times: int = 1) -> np.ndarray:
     return np.asarray(Image.fromarray(image).reduce(2**times))
 
 
-def write_pyramid(path: Path, image: np.ndarray, levels: int, flat: bool, **options) -> Path:
+def write_pyramid(path: Path, image: np.ndarray, levels: int, flat: bool, **options: object) -> Path:
     """A tiled TIFF with levels of half, a quarter, ... of the size; in SubIFDs or in pages, between a label and a
     macro picture of other shapes."""
     import tifffile

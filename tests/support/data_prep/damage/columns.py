@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -18,7 +19,7 @@ COORD, COUNTS = f"Visium/coord/{BAD}_coord.csv", f"Visium/gene_exp/{BAD}_count.c
 PARQUET = f"{BAD}/binned_outputs/square_016um/spatial/tissue_positions.parquet"
 
 
-def frame(name: str, change, index: bool = True) -> Spoil:
+def frame(name: str, change: Callable[[pd.DataFrame], pd.DataFrame], index: bool = True) -> Spoil:
     def spoil(root: Path) -> None:
         held = pd.read_csv(root / name, index_col=0 if index else None)
         change(held).to_csv(root / name, index=index)

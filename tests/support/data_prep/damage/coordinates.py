@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,9 @@ from PIL import Image
 from tests.support.data_prep.damage.case import Case
 from tests.support.data_prep.damage.cohorts import BAD, COLUMNS, HEIGHT, LAYOUTS, ROWS, WIDTH
 from tests.support.data_prep.damage.edits import Spoil, put, rows, store, table, text
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
 
 POSITIONS = f"{BAD}/spatial/tissue_positions.csv"
 Move = Callable[[np.ndarray], np.ndarray]
@@ -44,7 +47,7 @@ def moved(layout: str, move: Move) -> Spoil:
         held[["pxl_col_in_fullres", "pxl_row_in_fullres"]] = move(held.iloc[:, [5, 4]].to_numpy(float))
         held.to_parquet(path)
 
-    def shapes(held: Any) -> None:
+    def shapes(held: SpatialData) -> None:
         import geopandas
 
         circles = held.shapes["run"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import anndata
 import numpy as np
 
 from tests.support.data_prep.damage.case import Case
@@ -15,7 +18,7 @@ STIMAGE, LEGACY = f"Visium/gene_exp/{BAD}_count.csv", f"{BAD}.tsv.gz"
 WRONG = {"nan": np.nan, "negative": -1.0, "fraction": 0.5, "infinite": np.inf, "too_large": 2.0**24}
 
 
-def first(value: float):
+def first(value: float) -> Callable[[np.ndarray], np.ndarray]:
     """The first stored value becomes another."""
 
     def change(values: np.ndarray) -> np.ndarray:
@@ -48,7 +51,7 @@ def cell(name: str, separator: str, value: str) -> Spoil:
     return text(name, change)
 
 
-def log_values(held) -> None:
+def log_values(held: anndata.AnnData) -> None:
     held.X = np.log1p(held.X.toarray())
 
 

@@ -9,6 +9,7 @@ import gzip
 import io
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -84,7 +85,7 @@ def as_other_format(name: str, kind: str) -> Spoil:
     return spoil
 
 
-def as_float(held) -> None:
+def as_float(held: anndata.AnnData) -> None:
     held.X = held.X.astype(np.float64).toarray()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pandas as pd
 
@@ -37,8 +39,8 @@ def numbered(values: np.ndarray) -> np.ndarray:
     return np.array([value[:-1] + str(1 + at % 3).encode() for at, value in enumerate(values)])
 
 
-def rename_spots(change):
-    def edit(held) -> None:
+def rename_spots(change: Callable[[list[str]], list[str]]) -> Callable[[anndata.AnnData], None]:
+    def edit(held: anndata.AnnData) -> None:
         held.obs_names = change(list(held.obs_names))
 
     return edit

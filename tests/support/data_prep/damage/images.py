@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import tifffile
 from PIL import Image
@@ -35,7 +36,7 @@ def png(width: int, height: int, rows: int = 0, bits: int = 8, colour: int = 2) 
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
-def saved(kind: str, image: Image.Image | None = None, **options: Any) -> bytes:
+def saved(kind: str, image: Image.Image | None = None, **options: object) -> bytes:
     stream = io.BytesIO()
     (image or Image.fromarray(PICTURE)).save(stream, kind, **options)
     return stream.getvalue()
@@ -54,7 +55,7 @@ def bmp(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def tiff(*pages: np.ndarray, **options: Any) -> bytes:
+def tiff(*pages: np.ndarray, **options: object) -> bytes:
     stream = io.BytesIO()
     with tifffile.TiffWriter(stream, bigtiff=True) as file:
         for page in pages:
@@ -62,7 +63,7 @@ def tiff(*pages: np.ndarray, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def tiff_of_size(width: int, height: int, **options: Any) -> Spoil:
+def tiff_of_size(width: int, height: int, **options: object) -> Spoil:
     def spoil(root: Path) -> None:
         (root / TIFF).write_bytes(tiff(PICTURE, **options))
         with tifffile.TiffFile(root / TIFF, mode="r+") as file:
@@ -95,7 +96,7 @@ def tiles_never_written(page: tifffile.TiffPage) -> None:
 def picture_inside(change: Callable[[np.ndarray], np.ndarray]) -> Spoil:
     """Of an h5ad: uns['spatial'][...]['images']['hires']."""
 
-    def edit(held: Any) -> None:
+    def edit(held: anndata.AnnData) -> None:
         images = held.uns["spatial"]["lib"]["images"]
         images["hires"] = change(images["hires"])
 

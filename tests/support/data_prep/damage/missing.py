@@ -6,12 +6,12 @@ import json
 
 from tests.support.data_prep.damage.case import Case
 from tests.support.data_prep.damage.cohorts import BAD
-from tests.support.data_prep.damage.edits import both, put, remove, table, text, without
+from tests.support.data_prep.damage.edits import Spoil, both, put, remove, table, text, without
 
 H5 = f"{BAD}/filtered_feature_bc_matrix.h5"
 
 
-def without_key(name: str, key: str):
+def without_key(name: str, key: str) -> Spoil:
     def change(content: str) -> str:
         held = json.loads(content)
         del held[key]

@@ -8,13 +8,13 @@ import tifffile
 
 from tests.support.data_prep.damage.case import Case
 from tests.support.data_prep.damage.cohorts import BAD
-from tests.support.data_prep.damage.edits import cut, put
+from tests.support.data_prep.damage.edits import Spoil, cut, put
 
 MTX = f"{BAD}/filtered_feature_bc_matrix"
 BINS = f"{BAD}/binned_outputs/square_016um"
 
 
-def cut_chunk(part: str):
+def cut_chunk(part: str) -> Spoil:
     """Halve the largest chunk of an element of the store."""
 
     def spoil(root: Path) -> None:
