@@ -1,6 +1,9 @@
 """Several gloo processes under DDP against one process on the concatenated batch: values and every gradient."""
 
+from __future__ import annotations
+
 import gc
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,11 @@ MODES = [*((kind, weight) for kind in ("info_nce", "sigmoid") for weight in WEIG
 """Every loss with every way of choosing negatives."""
 
 
-def run_rank(rank, size, folder, cases):
+Case = tuple[Sequence[int], str, Mapping[str, float]]
+"""Padding rows of the global batch, kind of loss, its options."""
+
+
+def run_rank(rank: int, size: int, folder: str, cases: Sequence[Case]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
     run_cases(rank, size, folder, cases)
@@ -28,7 +35,7 @@ def run_rank(rank, size, folder, cases):
     dist.destroy_process_group()
 
 
-def run_cases(rank, size, folder, cases):
+def run_cases(rank: int, size: int, folder: str, cases: Sequence[Case]) -> None:
     rows = slice(rank * LOCAL, (rank + 1) * LOCAL)
     for number, (padding, kind, options) in enumerate(cases):
         features, ids = global_batch(size, padding)
@@ -36,7 +43,7 @@ def run_cases(rank, size, folder, cases):
         torch.save(outcome(model, model(features[rows], part(ids, rows))), Path(folder) / f"{number}-{rank}.pt")
 
 
-def cases_of(paddings):
+def cases_of(paddings: Sequence[tuple[tuple[int, ...], int]]) -> list[Case]:
     """Every mode with every padding, in one chunk a rank and in chunks of two rows."""
     return [(padding, kind, {**options, "chunk": chunk}) for padding, chunk in paddings for kind, options in MODES]
 
@@ -48,7 +55,7 @@ def cases_of(paddings):
         pytest.param(4, cases_of([((0, 18, 19), 2)]), marks=pytest.mark.long),
     ],
 )
-def test_ranks_equal_one_process_on_the_global_batch(size, cases, tmp_path):
+def test_ranks_equal_one_process_on_the_global_batch(size: int, cases: Sequence[Case], tmp_path: Path) -> None:
     context = mp.spawn(run_rank, (size, str(tmp_path), cases), nprocs=size, join=False)
     while not context.join(timeout=120):
         pass

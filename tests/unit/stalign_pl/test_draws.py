@@ -7,7 +7,7 @@ import numpy as np
 from stalign_pl.draws import uniform
 
 
-def test_numbers_are_uniform_and_uncorrelated():
+def test_numbers_are_uniform_and_uncorrelated() -> None:
     draws = uniform(0, 0, np.repeat(np.arange(20), 500), np.tile(np.arange(500), 20), 1, 8)
     assert draws.min() >= 0
     assert draws.max() < 1
@@ -17,14 +17,14 @@ def test_numbers_are_uniform_and_uncorrelated():
     assert np.abs(np.corrcoef(draws[:-1, 0], draws[1:, 0])[0, 1]) < 0.05
 
 
-def test_a_row_does_not_depend_on_its_batch():
+def test_a_row_does_not_depend_on_its_batch() -> None:
     slide, spot = np.array([3, 1, 3, 7]), np.array([10, 20, 11, 0])
     whole = uniform(5, 2, slide, spot, 1, 4)
     order = np.array([2, 0, 3, 1])
     np.testing.assert_array_equal(uniform(5, 2, slide[order], spot[order], 1, 4), whole[order])
 
 
-def test_every_argument_matters():
+def test_every_argument_matters() -> None:
     slide, spot = np.array([3, 3]), np.array([10, 10])
     base = uniform(5, 2, slide, spot, 1, 4)
     np.testing.assert_array_equal(base[0], base[1])

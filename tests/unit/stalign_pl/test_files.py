@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,7 +21,9 @@ from stalign_pl.files import output_file
         ("file/table", "the folder {}/file cannot be made: File exists"),
     ],
 )
-def test_nowhere_to_write(command, name: str, said: str, tmp_path: Path, capsys) -> None:
+def test_nowhere_to_write(
+    command: ModuleType, name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match="2"):
         command.main(["shards", "--out", str(tmp_path / name)])

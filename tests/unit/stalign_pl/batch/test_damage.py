@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from stalign_pl.batch.damage import Damaged, allowed, too_many
+from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.reading import reader as reader_module
 from stalign_pl.data.reading.reader import BatchReader
@@ -30,7 +31,7 @@ def spot_at(folder: Path, place: int) -> int:
     return int(ShardSet(folder).slides[0].spot_of_rank[place])
 
 
-def read(folder: Path, verify: bool = True):
+def read(folder: Path, verify: bool = True) -> SpotBatch:
     shards = ShardSet(folder)
     slide = np.array([0] * ROWS + [-1])
     return BatchReader(shards.slides, NicheConfig(), verify=verify).read(slide, np.append(np.arange(ROWS), -1), epoch=0)
@@ -52,7 +53,9 @@ def read(folder: Path, verify: bool = True):
         ("neighbors", b"\xff\xff\xff\xff", 128, False, "a neighbour is not one of the slide's 64 spots"),
     ],
 )
-def test_a_damaged_sample_is_left_out_and_named(folder, member, new, at, verify, why):
+def test_a_damaged_sample_is_left_out_and_named(
+    folder: Path, member: str, new: bytes, at: int, verify: bool, why: str
+) -> None:
     whole = read(folder)
     assert whole.valid.tolist() == [True] * ROWS + [False]
     assert whole.damaged == ()
@@ -78,13 +81,13 @@ def test_a_damaged_sample_is_left_out_and_named(folder, member, new, at, verify,
     assert any(torch.equal(batch.niche_image[BAD], batch.niche_image[row]) for row in left)
 
 
-def test_what_a_checksum_alone_would_notice(folder):
+def test_what_a_checksum_alone_would_notice(folder: Path) -> None:
     """Switched off, a changed count in the tar passes: the loader takes counts from counts.npy."""
     overwrite(folder, 0, spot_at(folder, BAD), "genes", b"\x55", 130)
     assert read(folder, verify=False).damaged == ()
 
 
-def test_nothing_but_damage(folder):
+def test_nothing_but_damage(folder: Path) -> None:
     for place in range(ROWS):
         overwrite(folder, 0, spot_at(folder, place), "spot", b"\x00" * 8)
     batch = read(folder)
@@ -95,8 +98,8 @@ def test_nothing_but_damage(folder):
 
 
 @pytest.mark.parametrize("error", [TypeError("code"), KeyError("code"), ValueError("code")])
-def test_errors_of_the_code_are_raised(folder, monkeypatch, error):
-    def broken(*_):
+def test_errors_of_the_code_are_raised(folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def broken(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(reader_module, "decode", broken)
@@ -104,7 +107,7 @@ def test_errors_of_the_code_are_raised(folder, monkeypatch, error):
         read(folder)
 
 
-def test_a_cut_tar_is_an_error_at_once(folder):
+def test_a_cut_tar_is_an_error_at_once(folder: Path) -> None:
     tar = folder / "tiny_1.tar"
     tar.write_bytes(tar.read_bytes()[:5000])
     with pytest.raises(ShardError, match=r"tiny_1\.tar is truncated: 5000 bytes"):
@@ -118,17 +121,17 @@ def test_a_cut_tar_is_an_error_at_once(folder):
     ("given", "spots", "limit"),
     [(None, 999, 0), (None, 50_000, 50), (None, 10**7, 1000), (0, 10**7, 0), (7, 5, 7), (0.5, 9, 4), (1.0, 9, 9)],
 )
-def test_the_limit(given, spots, limit):
+def test_the_limit(given: float | None, spots: int, limit: int) -> None:
     assert allowed(given, spots) == limit
 
 
 @pytest.mark.parametrize("given", [-1, -0.5, 1.5])
-def test_a_limit_that_is_none(given):
+def test_a_limit_that_is_none(given: float | None) -> None:
     with pytest.raises(ConfigError, match=rf"data\.bad_samples is {given}"):
         allowed(given, 100)
 
 
-def test_the_error_lists_the_first_ones():
+def test_the_error_lists_the_first_ones() -> None:
     many = [Damaged(0, "a", spot, "a.tar", "bad") for spot in range(12)]
     text = str(too_many(many, "data.bad_samples allows 3 of 100"))
     assert text.startswith("12 damaged samples, data.bad_samples allows 3 of 100. slide 'a', spot 0 (a.tar): bad; ")

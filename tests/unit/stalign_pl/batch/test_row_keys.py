@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -16,11 +18,11 @@ STILL = {"flips": False, **dict.fromkeys(("zoom", "shift", "brightness", "contra
 
 
 @pytest.fixture(scope="module")
-def data(tiny_shards) -> STAlignData:
+def data(tiny_shards: Path) -> STAlignData:
     return STAlignData(str(tiny_shards), 32, 48, val_patients=["P2"], test_patients=["P3"])
 
 
-def test_hidden_genes_are_those_the_counter_function_names(data):
+def test_hidden_genes_are_those_the_counter_function_names(data: STAlignData) -> None:
     augmentation = Augmentation(**STILL, mask_genes=0.3)
     (slide,) = data.train_slides.values()
     reader = BatchReader(data.train_slides, data.niche, augmentation.draws(0))
@@ -40,7 +42,7 @@ def test_hidden_genes_are_those_the_counter_function_names(data):
     assert torch.equal(found.model.spot_image, plain.model.spot_image)
 
 
-def test_nothing_is_hidden_by_default(data):
+def test_nothing_is_hidden_by_default(data: STAlignData) -> None:
     (slide,) = data.train_slides.values()
     reader = BatchReader(data.train_slides, data.niche, Augmentation().draws(0))
     batch = reader.read(np.full(8, slide.record.number), np.arange(8), epoch=0)

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
+from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.genes.selection import GeneSelection
 from stalign_pl.data.niches.config import NicheConfig
@@ -43,11 +44,11 @@ def shards(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "set"
 
 
-def data(shards: Path, **more) -> STAlignData:
+def data(shards: Path, **more: object) -> STAlignData:
     return STAlignData(str(shards), 32, 32, val_patients=["P2"], test_patients=["P3"], niche=NicheConfig(k=3), **more)
 
 
-def whole_slide(data: STAlignData, number: int):
+def whole_slide(data: STAlignData, number: int) -> ModelInputs:
     slide = data.shard_set.slides[number]
     reader = BatchReader({number: slide}, data.niche)
     return data.transform(reader.read(np.full(len(slide), number), np.arange(len(slide)), epoch=0))

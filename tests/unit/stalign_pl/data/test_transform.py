@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from stalign_pl.batch.spot_batch import CountPairs
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.pictures.augmentation import Augmentation, shuffled_within_slide
-from stalign_pl.data.pictures.resize import show
+from stalign_pl.data.pictures.resize import Interpolation, show
 from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.models import MissingGenes
 
@@ -30,7 +31,7 @@ def in_corner(pixels: np.ndarray, side: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [20, 48, 60, 96])
-def test_resizing_a_box_is_what_pillow_does(size):
+def test_resizing_a_box_is_what_pillow_does(size: int) -> None:
     pixels = picture(60)
     box = (10, 6, 50, 46)
     wanted = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box=box), float)
@@ -41,7 +42,7 @@ def test_resizing_a_box_is_what_pillow_does(size):
 
 
 @pytest.mark.parametrize("size", [20, 33, 48, 60, 96])
-def test_bicubic_is_what_pillow_and_torchvision_do(size):
+def test_bicubic_is_what_pillow_and_torchvision_do(size: int) -> None:
     """To the border of the picture. Pillow rounds between its two passes."""
     pixels = picture(60)
     box = torch.tensor([[0.0, 0, 60, 60]])
@@ -54,7 +55,7 @@ def test_bicubic_is_what_pillow_and_torchvision_do(size):
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_a_box_within_the_picture_sees_beyond_itself(interpolation):
+def test_a_box_within_the_picture_sees_beyond_itself(interpolation: Interpolation) -> None:
     """Half of a picture, resized, is half of the picture resized."""
     pixels, px = picture(60), torch.tensor([60.0])
     whole = show(in_corner(pixels, 60), torch.tensor([[0.0, 0, 60, 60]]), px, 40, None, interpolation)
@@ -62,14 +63,14 @@ def test_a_box_within_the_picture_sees_beyond_itself(interpolation):
     torch.testing.assert_close(half, whole[:, :, :20, 20:])
 
 
-def test_the_whole_picture_at_its_own_size_is_itself():
+def test_the_whole_picture_at_its_own_size_is_itself() -> None:
     pixels = picture(40)
     found = show(in_corner(pixels, 64), torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([40.0]), 40)[0]
     np.testing.assert_allclose(found.permute(1, 2, 0).numpy() * 255, pixels, atol=1e-3)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_a_box_beyond_the_picture_repeats_its_border(interpolation):
+def test_a_box_beyond_the_picture_repeats_its_border(interpolation: Interpolation) -> None:
     pixels = np.full((10, 10, 3), 200, np.uint8)
     box, px = torch.tensor([[-5.0, -5, 30, 30]]), torch.tensor([10.0])
     found = show(in_corner(pixels, 32), box, px, 16, interpolation=interpolation)
@@ -77,7 +78,7 @@ def test_a_box_beyond_the_picture_repeats_its_border(interpolation):
 
 
 @pytest.mark.parametrize("turn", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)])
-def test_turns_are_those_of_the_dihedral_group(turn):
+def test_turns_are_those_of_the_dihedral_group(turn: tuple[int, int, int]) -> None:
     pixels = picture(24)
     image, box, px = in_corner(pixels, 24), torch.tensor([[0.0, 0, 24, 24]]), torch.tensor([24.0])
     plain = show(image, box, px, 24)[0]
@@ -93,7 +94,7 @@ def test_turns_are_those_of_the_dihedral_group(turn):
     assert not torch.allclose(found, plain)
 
 
-def test_shuffled_pairs_stay_in_their_slide_and_move_everybody():
+def test_shuffled_pairs_stay_in_their_slide_and_move_everybody() -> None:
     table = torch.tensor([2, 0, 2, 0, 1, 2, 0, 0])
     valid = torch.ones(8, dtype=torch.bool)
     partner = shuffled_within_slide(table, valid, torch.rand(8, 16, generator=torch.manual_seed(0)))
@@ -104,7 +105,7 @@ def test_shuffled_pairs_stay_in_their_slide_and_move_everybody():
 
 
 @pytest.mark.parametrize(("shuffle", "partners"), [("none", 0), ("image_gene", 1), ("all", 3)])
-def test_shuffled_levels_hold_no_pair(data, shuffle, partners):
+def test_shuffled_levels_hold_no_pair(data: STAlignData, shuffle: str, partners: int) -> None:
     """Which spot each of a row's four members comes from, told by its values, without other changes to the pictures."""
     slide = next(iter(data.train_slides.values()))
     still = dict.fromkeys(("zoom", "shift", "brightness", "contrast", "stain"), 0.0)
@@ -124,13 +125,13 @@ def test_shuffled_levels_hold_no_pair(data, shuffle, partners):
 
 
 @pytest.fixture(scope="module")
-def data(tiny_shards) -> STAlignData:
+def data(tiny_shards: Path) -> STAlignData:
     return STAlignData(
         str(tiny_shards), 32, 48, val_patients=["P2"], test_patients=["P3"], niche=NicheConfig(k=6), fit_spots=40
     )
 
 
-def test_expression_is_log_cp10k_and_a_stream_standardises_it_by_training_statistics(data):
+def test_expression_is_log_cp10k_and_a_stream_standardises_it_by_training_statistics(data: STAlignData) -> None:
     slide = next(iter(data.val_slides.values()))
     reader = BatchReader({slide.record.number: slide}, data.niche)
     batch = reader.read(np.full(len(slide), slide.record.number), np.arange(len(slide)), epoch=0)
@@ -152,7 +153,7 @@ def test_expression_is_log_cp10k_and_a_stream_standardises_it_by_training_statis
     assert float(inputs.model.niche_image.max()) <= 1
 
 
-def test_counts_as_stored_add_up_as_wide_ones(data):
+def test_counts_as_stored_add_up_as_wide_ones(data: STAlignData) -> None:
     slide = next(iter(data.val_slides.values()))
     batch = BatchReader({slide.record.number: slide}, data.niche).read(np.full(8, slide.record.number), np.arange(8), 0)
     stored = batch.spot_counts
@@ -164,7 +165,7 @@ def test_counts_as_stored_add_up_as_wide_ones(data):
     assert found[:, 0].max() > 9.2  # log1p(1e4): the gene is nearly all there is
 
 
-def test_each_picture_is_resized_as_its_option_says(data, tiny_shards):
+def test_each_picture_is_resized_as_its_option_says(data: STAlignData, tiny_shards: Path) -> None:
     slide = next(iter(data.val_slides.values()))
     reader = BatchReader({slide.record.number: slide}, data.niche)
     batch = reader.read(np.full(4, slide.record.number), np.arange(4), epoch=0)
@@ -176,7 +177,7 @@ def test_each_picture_is_resized_as_its_option_says(data, tiny_shards):
     assert not torch.allclose(other.model.niche_image, plain.model.niche_image, atol=1e-3)
 
 
-def test_without_augmentation_a_row_depends_on_its_spot_alone(data):
+def test_without_augmentation_a_row_depends_on_its_spot_alone(data: STAlignData) -> None:
     slide = next(iter(data.val_slides.values()))
     reader = BatchReader({slide.record.number: slide}, data.niche)
     numbers = np.full(12, slide.record.number)
@@ -187,7 +188,7 @@ def test_without_augmentation_a_row_depends_on_its_spot_alone(data):
     torch.testing.assert_close(other.model.niche_genes, one.model.niche_genes[rows])
 
 
-def test_augmentation_is_drawn_by_spot_and_epoch(data):
+def test_augmentation_is_drawn_by_spot_and_epoch(data: STAlignData) -> None:
     slide = next(iter(data.train_slides.values()))
     augmentation = Augmentation()
     reader = BatchReader(data.train_slides, data.niche, augmentation.draws(0))
@@ -199,7 +200,7 @@ def test_augmentation_is_drawn_by_spot_and_epoch(data):
     assert not torch.allclose(later.model.spot_image, again.model.spot_image, atol=1e-2)
 
 
-def test_the_vocabulary_knows_training_slides_alone(data, tiny_shards):
+def test_the_vocabulary_knows_training_slides_alone(data: STAlignData, tiny_shards: Path) -> None:
     fewer = STAlignData(str(tiny_shards), train_patients=["P1"], val_patients=["P2"])
     np.testing.assert_array_equal(fewer.vocabulary.mean, data.vocabulary.mean)
     assert fewer.vocabulary.digest() == data.vocabulary.digest()

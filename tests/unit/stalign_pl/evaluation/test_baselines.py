@@ -35,14 +35,14 @@ def reference(counts: np.ndarray, graph: np.ndarray, rounds: int, target: float 
 
 @pytest.mark.parametrize("target", [None, 1e4])
 @pytest.mark.parametrize("rounds", [0, 1, 2, 6])
-def test_smoothing_equals_a_loop_over_spots(rounds, target):
+def test_smoothing_equals_a_loop_over_spots(rounds: int, target: float | None) -> None:
     counts, graph = slide()
     scores = smoothed_pca(counts, sparse.csr_matrix(graph), rounds, target)
     assert scores.shape == (40, 25)
     np.testing.assert_allclose(scores @ scores.T, reference(counts.toarray(), graph, rounds, target), atol=1e-6)
 
 
-def test_weights_and_diagonal_of_the_graph_do_not_matter():
+def test_weights_and_diagonal_of_the_graph_do_not_matter() -> None:
     counts, graph = slide()
     weighted = graph * np.random.default_rng(1).random(graph.shape)
     np.fill_diagonal(weighted, 5.0)
@@ -51,7 +51,7 @@ def test_weights_and_diagonal_of_the_graph_do_not_matter():
     )
 
 
-def test_the_most_variable_genes_are_kept(monkeypatch):
+def test_the_most_variable_genes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "MOST_VARIABLE", 6)
     counts, graph = slide()
     library = counts.toarray().sum(1)
@@ -61,7 +61,7 @@ def test_the_most_variable_genes_are_kept(monkeypatch):
     np.testing.assert_allclose(scores @ scores.T, (kept - kept.mean(0)) @ (kept - kept.mean(0)).T, atol=1e-8)
 
 
-def test_bad_smoothing_is_refused():
+def test_bad_smoothing_is_refused() -> None:
     counts, graph = slide()
     with pytest.raises(EvaluationError, match=r"7 rounds.*0 to 6"):
         smoothed_pca(counts, sparse.csr_matrix(graph), 7)
@@ -72,7 +72,9 @@ def test_bad_smoothing_is_refused():
 
 
 @pytest.mark.parametrize("rounds", [0, 2])
-def test_training_pca_projects_a_held_out_slide_by_what_training_slides_say(rounds, monkeypatch):
+def test_training_pca_projects_a_held_out_slide_by_what_training_slides_say(
+    rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Inner products of the held-out spots' projections on the space that the training spots' expression spans most."""
     monkeypatch.setattr(baselines, "MOST_VARIABLE", 12)
     monkeypatch.setattr(baselines, "COMPONENTS", 4)
@@ -97,14 +99,14 @@ def test_training_pca_projects_a_held_out_slide_by_what_training_slides_say(roun
     np.testing.assert_allclose(niches.scores(16 * held_out, sparse.csr_matrix(graph), rounds), found, atol=1e-8)
 
 
-def test_coordinates_are_positions():
+def test_coordinates_are_positions() -> None:
     xy = np.array([[1, 2], [3, 4]], dtype=np.int32)
     np.testing.assert_array_equal(coordinates(xy), xy.astype(float))
     with pytest.raises(EvaluationError, match="3 columns, 2 were expected"):
         coordinates(np.zeros((4, 3)))
 
 
-def test_image_features_equal_block_means():
+def test_image_features_equal_block_means() -> None:
     images = np.random.default_rng(2).integers(0, 256, (5, 12, 8, 3), dtype=np.uint8)
     density = -np.log((images.astype(float) + 1) / 256)
     normal = (density - density.mean((0, 1, 2))) / density.std((0, 1, 2))
@@ -113,14 +115,14 @@ def test_image_features_equal_block_means():
     np.testing.assert_allclose(raw_image_features(images, side=4), expected, atol=1e-5)
 
 
-def test_uneven_areas_keep_the_mean():
+def test_uneven_areas_keep_the_mean() -> None:
     images = np.random.default_rng(3).integers(0, 256, (3, 7, 11, 3), dtype=np.uint8)
     features = raw_image_features(images, side=4)
     assert features.shape == (3, 4 * 4 * 3 + 6)
     np.testing.assert_allclose(features[:, :48].reshape(3, 16, 3).mean(1), features[:, 48:51], atol=1e-5)
 
 
-def test_image_features_do_not_depend_on_staining_strength(monkeypatch):
+def test_image_features_do_not_depend_on_staining_strength(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(4)
     density = generator.random((6, 10, 10, 3)) + 0.3
     faint, strong = (np.round(256 * np.exp(-density * s) - 1).astype(np.uint8) for s in (0.6, 1.5))
@@ -130,7 +132,7 @@ def test_image_features_do_not_depend_on_staining_strength(monkeypatch):
     np.testing.assert_allclose(raw_image_features(faint), together, atol=1e-6)
 
 
-def test_images_of_another_kind_are_refused():
+def test_images_of_another_kind_are_refused() -> None:
     with pytest.raises(EvaluationError, match=r"float64 \(5, 8, 8, 3\)"):
         raw_image_features(np.zeros((5, 8, 8, 3)))
     with pytest.raises(EvaluationError, match="side is 41; choose 1 to 40"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def ari_by_pairs(truth: np.ndarray, found: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("readout", ["tied_gmm", "kmeans"])
-def test_planted_domains_are_found(readout):
+def test_planted_domains_are_found(readout: str) -> None:
     embedding, labels = planted()
     result = spatial_domains(embedding, labels, readout=readout)
     assert result.k == 3
@@ -45,7 +46,7 @@ def test_planted_domains_are_found(readout):
     assert result.nmi_mean == pytest.approx(1.0)
 
 
-def test_ari_and_spread_equal_the_definition():
+def test_ari_and_spread_equal_the_definition() -> None:
     embedding, labels = planted(spots=150, distance=0.6)
     result = spatial_domains(embedding, labels)
     assert 0.0 < result.ari[0] < 0.95
@@ -55,7 +56,7 @@ def test_ari_and_spread_equal_the_definition():
     assert np.isnan(spatial_domains(embedding, labels, seeds=1).sd)
 
 
-def test_a_tied_mixture_fits_one_shape_to_all_domains():
+def test_a_tied_mixture_fits_one_shape_to_all_domains() -> None:
     generator = np.random.default_rng(3)
     number = generator.integers(0, 3, 900)
     spread = generator.standard_normal((900, 2)) * np.array([6.0, 0.5])  # long and thin, the same in each domain
@@ -66,7 +67,7 @@ def test_a_tied_mixture_fits_one_shape_to_all_domains():
     assert best["kmeans"] < 0.9
 
 
-def test_unlabelled_spots_are_clustered_but_not_scored():
+def test_unlabelled_spots_are_clustered_but_not_scored() -> None:
     embedding, labels = planted()
     partly = labels.copy()
     partly[:100] = ""
@@ -80,21 +81,21 @@ def test_unlabelled_spots_are_clustered_but_not_scored():
     assert not own & set(result.predicted[50:])
 
 
-def test_two_calls_agree_exactly():
+def test_two_calls_agree_exactly() -> None:
     embedding, labels = planted(distance=0.6)
     first, second = spatial_domains(embedding, labels), spatial_domains(embedding, labels)
     assert first.ari == second.ari
     np.testing.assert_array_equal(first.predicted, second.predicted)
 
 
-def test_rounding_does_not_pass_for_signal():
+def test_rounding_does_not_pass_for_signal() -> None:
     embedding, labels = planted(distance=1.5)
     wide = np.concatenate([embedding[:, :2] @ np.random.default_rng(1).standard_normal((2, 60)) + 5], axis=1)
     rounded = wide.astype(np.float32).astype(np.float64)  # rank 2, and 28 components of rounding
     assert spatial_domains(rounded, labels).mean == pytest.approx(spatial_domains(wide, labels).mean, abs=0.02)
 
 
-def test_a_collapsed_embedding_scores_zero():
+def test_a_collapsed_embedding_scores_zero() -> None:
     labels = planted()[1]
     result = spatial_domains(np.full((240, 8), 0.3, dtype=np.float32), labels)
     assert result.ari == (0.0,) * 5
@@ -112,20 +113,20 @@ def test_a_collapsed_embedding_scores_zero():
         ({"seeds": 0}, "slide 'S1'.*seeds is 0"),
     ],
 )
-def test_bad_input_is_refused_by_name(change, message):
+def test_bad_input_is_refused_by_name(change: dict[str, object], message: str) -> None:
     embedding, labels = planted()
     with pytest.raises(EvaluationError, match=message):
         spatial_domains(**{"embedding": embedding, "labels": labels, "slide": "S1", "column": "layer", **change})
 
 
-def test_a_non_finite_embedding_is_refused():
+def test_a_non_finite_embedding_is_refused() -> None:
     embedding, labels = planted()
     embedding[17, 3] = np.inf
     with pytest.raises(EvaluationError, match=r"slide 'S1'.*1 of 240 rows, the first is row 17"):
         spatial_domains(embedding, labels, slide="S1")
 
 
-def test_matched_colours_maximise_the_agreement():
+def test_matched_colours_maximise_the_agreement() -> None:
     generator = np.random.default_rng(5)
     truth = generator.choice(np.array(["", "a", "b", "c", "d"]), 80)
     predicted = generator.integers(0, 4, 80)
@@ -133,19 +134,19 @@ def test_matched_colours_maximise_the_agreement():
     assert sorted(colours) == [0, 1, 2, 3]
     number = {"a": 0, "b": 1, "c": 2, "d": 3}
 
-    def agreement(candidate):
+    def agreement(candidate: Sequence[int] | np.ndarray) -> int:
         return sum(candidate[p] == number[t] for p, t in zip(predicted, truth, strict=True) if t)
 
     assert agreement(colours) == max(agreement(candidate) for candidate in permutations(range(4)))
 
 
-def test_surplus_domains_get_colours_of_their_own():
+def test_surplus_domains_get_colours_of_their_own() -> None:
     truth = np.array(["a", "a", "b", "b", "", ""])
     np.testing.assert_array_equal(match_colours(np.array([3, 3, 1, 1, 0, 2]), truth), [2, 1, 3, 0])
 
 
 @pytest.mark.real_data
-def test_floors_of_a_real_slide(real_data: Path):
+def test_floors_of_a_real_slide(real_data: Path) -> None:
     """Others measured on this slide, after 0, 1, 2 rounds: tied mixture .27, .47, .53; KMeans .27, .41, .50.
 
     Ours hands the components to the read-out, which standardises them; KMeans gains by that after one round (.52).

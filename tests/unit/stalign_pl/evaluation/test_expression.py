@@ -22,7 +22,9 @@ def counts(spots: int = 12, genes: int = 9) -> sparse.csr_matrix:
     return sparse.csr_matrix(dense.astype(np.int32))
 
 
-def planted(spots: int, features: int = 20, targets: int = 4, noise: float = 0.5, seed: int = 0):
+def planted(
+    spots: int, features: int = 20, targets: int = 4, noise: float = 0.5, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Targets linear in the features, with noise: features [N, F], targets [N, T]."""
     generator = np.random.default_rng(seed)
     weights = np.random.default_rng(99).standard_normal((features, targets))
@@ -30,7 +32,7 @@ def planted(spots: int, features: int = 20, targets: int = 4, noise: float = 0.5
     return x, x @ weights / 20 + 3 + noise * generator.standard_normal((spots, targets))
 
 
-def test_the_library_is_taken_over_the_panel_alone():
+def test_the_library_is_taken_over_the_panel_alone() -> None:
     raw, panel = counts(), np.array([1, 3, 4, 8])
     got = log_cp10k(raw, panel)
     assert got.dtype == np.float32
@@ -41,7 +43,7 @@ def test_the_library_is_taken_over_the_panel_alone():
     assert not got[4].any()
 
 
-def test_listed_genes_keep_the_panels_library():
+def test_listed_genes_keep_the_panels_library() -> None:
     raw, panel = counts(), np.array([1, 3, 4, 8])
     np.testing.assert_array_equal(log_cp10k(raw, panel, np.array([8, 3])), log_cp10k(raw, panel)[:, [3, 1]])
     with pytest.raises(EvaluationError, match=r"\[2\] are not in the panel of 4"):
@@ -49,12 +51,12 @@ def test_listed_genes_keep_the_panels_library():
 
 
 @pytest.mark.parametrize("panel", [[], [0, 9], [-1, 2], [3, 3]])
-def test_an_impossible_panel_is_refused(panel):
+def test_an_impossible_panel_is_refused(panel: list[int]) -> None:
     with pytest.raises(EvaluationError, match="gene indices 0 to 8"):
         log_cp10k(counts(), np.array(panel, dtype=int))
 
 
-def test_shared_panel_is_the_sorted_intersection():
+def test_shared_panel_is_the_sorted_intersection() -> None:
     measured = [np.array([9, 2, 5, 7]), np.array([5, 9, 1]), np.array([0, 9, 5, 2])]
     np.testing.assert_array_equal(shared_panel(measured), [5, 9])
     with pytest.raises(EvaluationError, match="2 slides have no measured gene in common"):
@@ -63,7 +65,7 @@ def test_shared_panel_is_the_sorted_intersection():
         shared_panel([])
 
 
-def test_ridge_equals_the_normal_equations():
+def test_ridge_equals_the_normal_equations() -> None:
     features, targets = planted(300)
     fitted = ridge.fit_ridge(features, targets)
     standard = (features - features.mean(0)) / features.std(0)
@@ -75,13 +77,13 @@ def test_ridge_equals_the_normal_equations():
     np.testing.assert_allclose(fitted.predict(fresh), expected, rtol=1e-5)
 
 
-def test_alpha_minimises_the_explicit_criterion():
+def test_alpha_minimises_the_explicit_criterion() -> None:
     features, targets = planted(90, features=40, noise=1.5, seed=3)
     standard = (features - features.mean(0)) / features.std(0)
     centred = targets - targets.mean(0)
     unit = 90 * (standard**2).mean(0).sum() / 40
 
-    def best_alpha(cost):
+    def best_alpha(cost: float) -> float:
         errors = {}
         for step in ridge.ALPHA_GRID:
             hat = standard @ np.linalg.solve(standard.T @ standard + step * unit * np.eye(40), standard.T)
@@ -95,7 +97,7 @@ def test_alpha_minimises_the_explicit_criterion():
 
 
 @pytest.mark.parametrize("spots", [30, 200, 3000])
-def test_ridge_beats_the_constant_on_other_spots(spots):
+def test_ridge_beats_the_constant_on_other_spots(spots: int) -> None:
     features, targets = planted(spots, features=300, noise=1.0)
     fresh, truth = planted(400, features=300, noise=1.0, seed=5)
     names = [f"g{number}" for number in range(4)]
@@ -105,7 +107,7 @@ def test_ridge_beats_the_constant_on_other_spots(spots):
     assert floor.pearson == 0.0
 
 
-def test_ridge_on_noise_comes_close_to_the_constant():
+def test_ridge_on_noise_comes_close_to_the_constant() -> None:
     generator = np.random.default_rng(2)
     features, targets = generator.standard_normal((257, 256)), generator.standard_normal((257, 6))
     fresh, truth = generator.standard_normal((500, 256)), generator.standard_normal((500, 6))
@@ -114,7 +116,7 @@ def test_ridge_on_noise_comes_close_to_the_constant():
     assert model.mse < 1.05 * score_genes(constant_prediction(targets), truth, names).mse
 
 
-def test_a_prediction_depends_on_the_fitting_spots_and_its_own_row_alone():
+def test_a_prediction_depends_on_the_fitting_spots_and_its_own_row_alone() -> None:
     features, targets = planted(200)
     fitted = ridge.fit_ridge(features, targets)
     fresh = planted(60, seed=8)[0]
@@ -122,7 +124,7 @@ def test_a_prediction_depends_on_the_fitting_spots_and_its_own_row_alone():
     np.testing.assert_allclose(fitted.predict(fresh), alone, rtol=1e-6)
 
 
-def test_more_spots_than_the_limit_are_drawn_by_seed(monkeypatch):
+def test_more_spots_than_the_limit_are_drawn_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ridge, "MAX_FIT_SPOTS", 150)
     features, targets = planted(400)
     first, again, other = (ridge.fit_ridge(features, targets, seed) for seed in (0, 0, 1))
@@ -131,19 +133,19 @@ def test_more_spots_than_the_limit_are_drawn_by_seed(monkeypatch):
     assert not np.array_equal(first.weights, other.weights)
 
 
-def test_features_without_variance_predict_the_mean():
+def test_features_without_variance_predict_the_mean() -> None:
     targets = planted(50)[1]
     fitted = ridge.fit_ridge(np.ones((50, 8)), targets)
     np.testing.assert_allclose(fitted.predict(np.ones((3, 8))), np.tile(targets.mean(0), (3, 1)), rtol=1e-6)
 
 
-def test_features_of_another_width_are_refused():
+def test_features_of_another_width_are_refused() -> None:
     fitted = ridge.fit_ridge(*planted(50))
     with pytest.raises(EvaluationError, match="has 8 columns, 20 were expected"):
         fitted.predict(np.ones((3, 8)))
 
 
-def test_scores_equal_numpy_and_constant_genes_are_counted():
+def test_scores_equal_numpy_and_constant_genes_are_counted() -> None:
     generator = np.random.default_rng(4)
     measured, predicted = generator.random((40, 4)), generator.random((40, 4))
     measured[:, 2] = 0.0  # not measured anywhere: r is undefined
@@ -158,13 +160,13 @@ def test_scores_equal_numpy_and_constant_genes_are_counted():
     assert scores.constant == 1
 
 
-def test_no_varying_gene_gives_no_correlation():
+def test_no_varying_gene_gives_no_correlation() -> None:
     scores = score_genes(np.random.default_rng(0).random((9, 2)), np.zeros((9, 2)), ["a", "b"])
     assert np.isnan(scores.pearson)
     assert scores.constant == 2
 
 
-def test_scores_refuse_shapes_that_do_not_fit():
+def test_scores_refuse_shapes_that_do_not_fit() -> None:
     with pytest.raises(EvaluationError, match=r"slide 'S1'.*measured expression has 2 columns, 3"):
         score_genes(np.zeros((9, 3)), np.zeros((9, 2)), ["a", "b", "c"], slide="S1")
     with pytest.raises(EvaluationError, match="predicted 8, measured 9"):

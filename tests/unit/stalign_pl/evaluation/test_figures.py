@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.colors import to_hex
 from PIL import Image
@@ -19,12 +20,12 @@ TRUTH = np.array(["L1", "L2", "WM"])[(XY[:, 1] // 200).astype(int)]
 PREDICTED = np.array([2, 0, 1])[(XY[:, 1] // 200).astype(int)]
 
 
-def spots(axes) -> EllipseCollection:
+def spots(axes: Axes) -> EllipseCollection:
     (found,) = [item for item in axes.collections if isinstance(item, EllipseCollection)]
     return found
 
 
-def test_matched_domains_have_the_annotations_colours():
+def test_matched_domains_have_the_annotations_colours() -> None:
     truth = TRUTH.copy()
     truth[:3] = ""
     annotated, predicted = domains_figure(XY, truth, PREDICTED, ari=1.0).axes
@@ -34,7 +35,7 @@ def test_matched_domains_have_the_annotations_colours():
     assert predicted.get_title() == "predicted, ARI 1.000"
 
 
-def test_panels_are_true_to_scale_with_y_down():
+def test_panels_are_true_to_scale_with_y_down() -> None:
     image = np.zeros((20, 30, 3), dtype=np.uint8)
     figure = domains_figure(XY, TRUTH, PREDICTED, image, (-50, 750, 550, -50), "a slide")
     assert len(figure.axes) == 3
@@ -47,14 +48,14 @@ def test_panels_are_true_to_scale_with_y_down():
     assert spot_positions(XY)[1] == 100.0
 
 
-def test_legend_names_classes_unlabelled_and_surplus_domains():
+def test_legend_names_classes_unlabelled_and_surplus_domains() -> None:
     truth, predicted = TRUTH.copy(), PREDICTED.copy()
     truth[-2:], predicted[-2:] = "", 3
     (legend,) = domains_figure(XY, truth, predicted).legends
     assert [text.get_text() for text in legend.get_texts()] == ["L1", "L2", "WM", "extra 1", "unlabelled"]
 
 
-def test_a_pair_of_panels_shares_one_scale():
+def test_a_pair_of_panels_shares_one_scale() -> None:
     generator = np.random.default_rng(0)
     measured, predicted = generator.random((48, 3)) * 4, generator.random((48, 3)) * 9
     figure = expression_figure(XY, measured, predicted, ["A", "B", "C"], scores=[0.5, -0.25, np.nan])
@@ -71,7 +72,7 @@ def test_a_pair_of_panels_shares_one_scale():
     assert [axes.get_ylabel() for axes in figure.axes].count("log1p(CP10K)") == 3
 
 
-def test_a_saved_figure_is_whole_inked_and_uncut(tmp_path: Path):
+def test_a_saved_figure_is_whole_inked_and_uncut(tmp_path: Path) -> None:
     figure = domains_figure(XY, TRUTH, PREDICTED, title="a slide with a title")
     save_figure(figure, tmp_path / "domains.png")
     assert [file.name for file in tmp_path.iterdir()] == ["domains.png"]
@@ -84,7 +85,7 @@ def test_a_saved_figure_is_whole_inked_and_uncut(tmp_path: Path):
 
 
 @pytest.mark.parametrize("span", [(20, 2), (2, 20)])
-def test_twenty_long_names_stay_inside_the_picture(tmp_path: Path, span):
+def test_twenty_long_names_stay_inside_the_picture(tmp_path: Path, span: tuple[int, int]) -> None:
     wide = XY / XY.max() * np.array(span) * 100
     truth = np.array([f"a rather long name of a layer {number:02d}" for number in range(20)])[np.arange(48) % 20]
     save_figure(domains_figure(wide, truth, np.arange(48) % 20, title="wide"), tmp_path / "wide.png")
@@ -95,9 +96,9 @@ def test_twenty_long_names_stay_inside_the_picture(tmp_path: Path, span):
         assert (pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2).sum() > 40
 
 
-def test_a_failed_save_leaves_nothing(tmp_path: Path):
+def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
     class Unwritable:
-        def savefig(self, path, **_):
+        def savefig(self, path: Path, **_: object) -> None:
             Path(path).write_bytes(b"half")
             raise OSError("disk full")
 
@@ -106,7 +107,7 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_pictures_are_refused():
+def test_bad_pictures_are_refused() -> None:
     image = np.zeros((20, 30, 3), dtype=np.uint8)
     with pytest.raises(EvaluationError, match="bottom > top is expected"):
         domains_figure(XY, TRUTH, PREDICTED, image, (0, 700, 0, 500))
@@ -122,7 +123,7 @@ def test_bad_pictures_are_refused():
         domains_figure(XY * 0, TRUTH, PREDICTED)
 
 
-def test_a_note_stands_below_in_lines_that_fit():
+def test_a_note_stands_below_in_lines_that_fit() -> None:
     note = (
         "not disjoint by patient: the paper's split (donor 'Br5292', donor 'Br5595', donor 'Br8100' in train and test)"
     )

@@ -39,7 +39,7 @@ ROWS = [
 ]
 
 
-def test_rows_survive_the_file(tmp_path: Path):
+def test_rows_survive_the_file(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write_results(path, ROWS, {"config": "demo.yaml", "version": "0.1.0"})
     back = read_results(path)
@@ -59,7 +59,7 @@ def test_rows_survive_the_file(tmp_path: Path):
         ('[{"task": "spatial_domains"}]', r"entry 0 has \['task'\], expected the keys"),
     ],
 )
-def test_a_damaged_file_is_refused(tmp_path: Path, text: str, message: str):
+def test_a_damaged_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(EvaluationError, match=message):
         read_results(tmp_path / "results.json")
@@ -67,12 +67,12 @@ def test_a_damaged_file_is_refused(tmp_path: Path, text: str, message: str):
         read_results(tmp_path / "other.json")
 
 
-def test_an_unknown_split_is_refused():
+def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(EvaluationError, match=r"split is 'train'; choose from \['val', 'test'\]"):
         ari("pca", 0.3, split="train")
 
 
-def test_means_are_unweighted_and_their_sd_is_that_of_the_mean():
+def test_means_are_unweighted_and_their_sd_is_that_of_the_mean() -> None:
     rows = [
         ari("pca", 0.2, "s1", 0.03),
         ari("pca", 0.5, "s2", 0.04),
@@ -88,7 +88,7 @@ def test_means_are_unweighted_and_their_sd_is_that_of_the_mean():
     assert second.mean == pytest.approx(0.05)
 
 
-def test_a_mean_over_fewer_slides_is_refused():
+def test_a_mean_over_fewer_slides_is_refused() -> None:
     rows = [ari("pca", 0.2, "s1"), ari("pca", 0.5, "s2"), ari("stalign", 0.6, "s1")]
     with pytest.raises(EvaluationError, match=r"row 'stalign' has no test ari on \['s2'\]"):
         mean_over_slides(rows)
@@ -97,7 +97,7 @@ def test_a_mean_over_fewer_slides_is_refused():
     assert np.isnan(mean_over_slides([rows[0], replace(rows[1], mean=NAN)])[0].mean)
 
 
-def test_markdown_orders_rows_and_marks_the_best_that_is_no_oracle():
+def test_markdown_orders_rows_and_marks_the_best_that_is_no_oracle() -> None:
     text = markdown([*ROWS, ari("pca", 0.1, split="val")])
     validation, test = text.split("### test")
     assert "| pca | **0.100 ± 0.020** |" in validation
@@ -114,14 +114,14 @@ def test_markdown_orders_rows_and_marks_the_best_that_is_no_oracle():
     assert "over 5 seeds" in test
 
 
-def test_given_means_are_used_and_missing_ones_made():
+def test_given_means_are_used_and_missing_ones_made() -> None:
     rows = [ari("pca", 0.3), ari("pca", 0.7, "all"), ari("stalign", 0.4)]
     text = markdown(rows)
     assert "| pca | **0.700" in text
     assert "| stalign | 0.400" in text
 
 
-def test_the_terminal_table_shows_the_same():
+def test_the_terminal_table_shows_the_same() -> None:
     console = Console(width=120, record=True, force_terminal=True, file=io.StringIO())
     console.print(table(ROWS, "test"))
     plain = console.export_text(clear=False)
@@ -132,7 +132,7 @@ def test_the_terminal_table_shows_the_same():
     assert table(ROWS, "val").row_count == 0
 
 
-def test_marks_stand_under_every_table():
+def test_marks_stand_under_every_table() -> None:
     marks = ["not disjoint by patient: the paper's split", "a slide stands for a patient in 2 of 3 [odd] slides"]
     text = markdown([ari("pca", 0.3), ari("pca", 0.4, split="val")], marks)
     assert text.count(f"bold: best but for an oracle; {marks[0]}; {marks[1]}\n") == 2

@@ -12,7 +12,9 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
+from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.errors import ConfigError
 from stalign_pl.export.architecture import Architecture
@@ -26,11 +28,11 @@ FILES = {"model.safetensors", "config.json", "genes.tsv", "README.md", "provenan
 GENES = 9
 
 
-def part(name: str, /, **arguments: Any) -> dict[str, Any]:
+def part(name: str, /, **arguments: object) -> dict[str, Any]:
     return {"class_path": f"stalign_pl.models.{name}", "init_args": arguments}
 
 
-def described(**changes: Any) -> dict[str, Any]:
+def described(**changes: object) -> dict[str, Any]:
     """Of a model whose niche image encoder is frozen and read from a file, where one is named."""
     parts = {
         "spot_image": part("TimmStream", name="test_vit", size=32, trains={"rank": 2}, mean=[0.2, 0.3, 0.4]),
@@ -54,7 +56,7 @@ def spots(genes: int = GENES, rows: int = 5) -> SlideSpots:
     return SlideSpots(*pictures, *counts, [f"G{n}" if genes > GENES else f"GENE{n + 1}" for n in range(genes)])
 
 
-def exported(folder: Path, value: dict[str, Any], panel=None, **options: Any) -> PretrainedModel:
+def exported(folder: Path, value: dict[str, Any], panel: GenePanel | None = None, **options: object) -> PretrainedModel:
     """Build, move off the first weights, save; the model in eval mode."""
     architecture = Architecture.from_json(value)
     torch.manual_seed(5)
@@ -87,7 +89,7 @@ def with_encoder(path: Path) -> dict[str, Any]:
     return described(niche_image=part("TimmStream", name="test_vit", size=48, trains="none", weights=str(path)))
 
 
-def edit(folder: Path, **changes: Any) -> None:
+def edit(folder: Path, **changes: object) -> None:
     path = folder / "config.json"
     value = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps({key: each for key, each in value.items() if each != "gone"}))
@@ -141,7 +143,7 @@ def test_an_encoder_of_the_hub_is_written_out(tmp_path: Path, monkeypatch: pytes
     """Name, options, mean and std of a repository's encoder stand in the folder; its weights come by its name."""
     asked, create = [], timm.create_model
 
-    def from_hub(name: str, pretrained: bool = False, **options: Any):
+    def from_hub(name: str, pretrained: bool = False, **options: object) -> nn.Module:
         if not name.startswith("hf-hub:"):
             return create(name, pretrained=pretrained, **options)
         asked.append((name, pretrained))

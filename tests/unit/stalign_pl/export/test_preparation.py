@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import sparse
 
+from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.pictures.colour import SlideColour
 from stalign_pl.errors import ConfigError
@@ -30,7 +31,7 @@ def preparation(tiny_data: STAlignData) -> Preparation:
 
 
 @pytest.fixture(scope="module")
-def rows(tiny_data: STAlignData):
+def rows(tiny_data: STAlignData) -> SpotBatch:
     return read_rows(tiny_data, SLIDE, ROWS)
 
 
@@ -38,7 +39,7 @@ def order(data: STAlignData) -> np.ndarray:
     return np.random.default_rng(4).permutation(len(data.shard_set.genes))
 
 
-def test_the_input_is_that_of_training(tiny_data: STAlignData, preparation: Preparation, rows) -> None:
+def test_the_input_is_that_of_training(tiny_data: STAlignData, preparation: Preparation, rows: SpotBatch) -> None:
     spots = as_user(tiny_data, SLIDE, rows, order(tiny_data))
     batches = list(preparation.batches(spots, tiny_data.gene_panel, 5))
     assert [len(batch.measured) for batch in batches] == [5, 5, 2]
@@ -49,7 +50,9 @@ def test_the_input_is_that_of_training(tiny_data: STAlignData, preparation: Prep
     assert wanted.model.spot_genes.count_nonzero() > 100
 
 
-def test_sparse_counts_and_columns_of_one_gene(tiny_data: STAlignData, preparation: Preparation, rows) -> None:
+def test_sparse_counts_and_columns_of_one_gene(
+    tiny_data: STAlignData, preparation: Preparation, rows: SpotBatch
+) -> None:
     plain = as_user(tiny_data, SLIDE, rows, order(tiny_data))
     halves = (plain.counts // 2, plain.counts - plain.counts // 2)  # the same gene twice, as id and as symbol
     twice = replace(
@@ -63,7 +66,7 @@ def test_sparse_counts_and_columns_of_one_gene(tiny_data: STAlignData, preparati
         torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=0, atol=0)
 
 
-def test_genes_that_a_slide_did_not_measure(tiny_data: STAlignData, preparation: Preparation, rows) -> None:
+def test_genes_that_a_slide_did_not_measure(tiny_data: STAlignData, preparation: Preparation, rows: SpotBatch) -> None:
     known = np.sort(tiny_data.vocabulary.genes)[:11]
     spots = as_user(tiny_data, SLIDE, rows, known)
     found = next(preparation.batches(spots, tiny_data.gene_panel, ROWS))
@@ -85,7 +88,7 @@ def test_a_slides_colour_is_that_of_its_own_pictures(tiny_data: STAlignData, pre
     torch.testing.assert_close(found.niche_image, wanted.niche_image, rtol=0, atol=1e-5)
 
 
-def test_what_is_not_given_is_none(tiny_data: STAlignData, preparation: Preparation, rows) -> None:
+def test_what_is_not_given_is_none(tiny_data: STAlignData, preparation: Preparation, rows: SpotBatch) -> None:
     full = as_user(tiny_data, SLIDE, rows, order(tiny_data))
     pictures = next(preparation.batches(SlideSpots(full.spot_image), tiny_data.gene_panel, 4))
     assert [name for name in ARGUMENTS if getattr(pictures, name) is None] == list(ARGUMENTS[1:])

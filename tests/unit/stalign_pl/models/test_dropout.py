@@ -1,5 +1,9 @@
 """Dropout drawn by spot, and what draws from a generator."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -23,18 +27,18 @@ from tests.support.panels import plain_panel
 SLIDE, SPOT = torch.tensor([3, 3, 500, 0]), torch.tensor([10, 11, 10, 0])
 
 
-def keys(seed=5, epoch=2, rows=slice(None)):
+def keys(seed: int = 5, epoch: int = 2, rows: slice | list[int] = slice(None)) -> RowKeys:
     return RowKeys(seed, epoch, SLIDE[rows], SPOT[rows])
 
 
 @pytest.mark.parametrize("seed", [5, -1, 2**63 + 11])
-def test_the_device_draws_what_the_host_draws(seed):
+def test_the_device_draws_what_the_host_draws(seed: int) -> None:
     host = uniform(seed, 2, SLIDE.numpy(), SPOT.numpy(), 18, 1000)
     for chance in (0.1, 0.5, 0.999):
         np.testing.assert_array_equal(keys(seed).happens(chance, 18, 1000).numpy(), host < np.float32(chance))
 
 
-def test_a_keyed_mask_is_the_formula_forward_and_backward():
+def test_a_keyed_mask_is_the_formula_forward_and_backward() -> None:
     layer, values = SpotDropout(0.3), torch.randn(4, 3, 50, dtype=torch.float64, requires_grad=True)
     layer.stream = 19
     with keyed_dropout(layer, keys()):
@@ -54,7 +58,7 @@ def test_a_keyed_mask_is_the_formula_forward_and_backward():
     ],
     ids=["mlp", "transformer"],
 )
-def test_a_keyed_row_does_not_depend_on_its_batch_or_the_generator(stream):
+def test_a_keyed_row_does_not_depend_on_its_batch_or_the_generator(stream: nn.Module) -> None:
     number_dropouts(stream)
     genes, measured = torch.rand(4, 7), torch.ones(4, 7, dtype=torch.bool)
     with keyed_dropout(stream, keys()):
@@ -70,7 +74,7 @@ def test_a_keyed_row_does_not_depend_on_its_batch_or_the_generator(stream):
     assert [layer.keys for layer in drops] == [None] * len(drops)
 
 
-def test_keyed_attention_without_its_mask_is_the_fused_kernel():
+def test_keyed_attention_without_its_mask_is_the_fused_kernel() -> None:
     torch.manual_seed(0)
     attention, tokens = Attention(6, 3, 4, dropout=1e-9).double(), torch.randn(4, 5, 6).double()
     with keyed_dropout(attention, keys()):
@@ -79,14 +83,14 @@ def test_keyed_attention_without_its_mask_is_the_fused_kernel():
     torch.testing.assert_close(keyed, attention.eval()(tokens, tokens))
 
 
-def test_keyed_attention_drops_weights():
+def test_keyed_attention_drops_weights() -> None:
     attention, tokens = Attention(6, 3, 4, dropout=0.5), torch.randn(4, 5, 6)
     attention.to_out[1].p = 0.0
     with keyed_dropout(attention, keys()):
         assert not torch.allclose(attention(tokens, tokens), attention.eval()(tokens, tokens), atol=1e-3)
 
 
-def test_without_keys_it_is_torchs_dropout():
+def test_without_keys_it_is_torchs_dropout() -> None:
     layer, values = SpotDropout(0.3), torch.randn(4, 50)
     torch.manual_seed(1)
     found = layer(values)
@@ -96,7 +100,7 @@ def test_without_keys_it_is_torchs_dropout():
         assert torch.equal(layer.eval()(values), values)
 
 
-def test_keys_of_other_rows_are_an_error():
+def test_keys_of_other_rows_are_an_error() -> None:
     with keyed_dropout(layer := SpotDropout(0.3), keys()), pytest.raises(ValueError, match="3 rows"):
         layer(torch.ones(3, 2))
 
@@ -115,5 +119,5 @@ def test_keys_of_other_rows_are_an_error():
         (lambda: TimmStream(2, 4, "test_vit", size=32, model_args={"patch_drop_rate": 0.5}), True),
     ],
 )
-def test_what_draws_from_a_generator_is_found(module, expected):
+def test_what_draws_from_a_generator_is_found(module: Callable[[], nn.Module], expected: bool) -> None:
     assert draws_from_generator(module()) is expected

@@ -1,5 +1,9 @@
 """Which streams' outputs may be kept, and what an encoder is named by."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -8,19 +12,19 @@ from stalign_pl.models import GeneMLP, LastBlocks, TimmStream, cacheable_streams
 from tests.support.panels import plain_panel
 
 
-def stream(**options):
+def stream(**options: object) -> TimmStream:
     torch.manual_seed(0)
     return TimmStream(2, 8, "test_vit", 32, **{"trains": "none", "model_args": {"img_size": 32}, **options})
 
 
 class Model(torch.nn.Module):
-    def __init__(self, **streams):
+    def __init__(self, **streams: torch.nn.Module | None) -> None:
         super().__init__()
         for name, part in streams.items():
             setattr(self, name, part)
 
 
-def test_only_streams_that_only_look():
+def test_only_streams_that_only_look() -> None:
     model = Model(
         spot_image=stream(),
         niche_image=stream(trains=LastBlocks(1)),
@@ -31,7 +35,7 @@ def test_only_streams_that_only_look():
     assert cacheable_streams(Model(spot_image=stream(trains="all"), niche_gene=None)) == {}
 
 
-def test_features_take_the_encoders_place():
+def test_features_take_the_encoders_place() -> None:
     frozen, image = stream().eval(), torch.rand(3, 3, 32, 32)
     kept = Features(frozen.features(image))
     assert torch.equal(frozen(kept), frozen(image))
@@ -52,7 +56,9 @@ def test_features_take_the_encoders_place():
     ],
 )
 @torch.no_grad()
-def test_a_fingerprint_is_of_all_that_decides_the_features(change, architecture, weights):
+def test_a_fingerprint_is_of_all_that_decides_the_features(
+    change: Callable[[TimmStream], object], architecture: bool, weights: bool
+) -> None:
     """Independent of mode, projection and where the weights came from."""
     one, other = stream(), stream()
     change(one)

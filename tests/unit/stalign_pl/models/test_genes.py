@@ -1,5 +1,7 @@
 """Gene streams and the attention under them."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
@@ -19,11 +21,11 @@ STREAMS = {
 }
 
 
-def counted(module):
+def counted(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_attention_equals_the_formula_head_by_head():
+def test_attention_equals_the_formula_head_by_head() -> None:
     torch.manual_seed(0)
     attention = Attention(width=6, heads=3, head_dim=4).double()
     query, context = torch.randn(2, 5, 6).double(), torch.randn(2, 7, 6).double()
@@ -35,7 +37,7 @@ def test_attention_equals_the_formula_head_by_head():
     torch.testing.assert_close(attention(query, context), attention.to_out(torch.cat(heads, dim=-1)))
 
 
-def test_attention_drops_in_train_mode_alone():
+def test_attention_drops_in_train_mode_alone() -> None:
     attention, tokens = Attention(6, 2, 4, dropout=0.5), torch.randn(1, 5, 6)
     assert not torch.equal(attention(tokens, tokens), attention(tokens, tokens))
     attention.eval()
@@ -43,7 +45,7 @@ def test_attention_drops_in_train_mode_alone():
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_a_stream_gives_tokens_and_every_parameter_a_gradient(kind):
+def test_a_stream_gives_tokens_and_every_parameter_a_gradient(kind: str) -> None:
     stream = STREAMS[kind]()
     measured = torch.ones(5, 7, dtype=torch.bool)
     measured[:, 2] = False
@@ -55,7 +57,7 @@ def test_a_stream_gives_tokens_and_every_parameter_a_gradient(kind):
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_what_stands_at_an_unmeasured_gene_has_no_effect_and_measured_zero_has(kind):
+def test_what_stands_at_an_unmeasured_gene_has_no_effect_and_measured_zero_has(kind: str) -> None:
     stream = STREAMS[kind]().eval()
     nn.init.normal_(stream.missing.value)
     expression, measured = torch.rand(2, 7), torch.ones(2, 7, dtype=torch.bool)
@@ -68,7 +70,7 @@ def test_what_stands_at_an_unmeasured_gene_has_no_effect_and_measured_zero_has(k
     assert not torch.allclose(stream(expression, measured), stream(zero, torch.ones_like(measured)))
 
 
-def test_a_gene_is_standardised_by_the_panel_and_a_missing_one_starts_at_its_mean():
+def test_a_gene_is_standardised_by_the_panel_and_a_missing_one_starts_at_its_mean() -> None:
     names = ("A", "B", "C")
     mean, sd = np.array([1, 1, 2], np.float32), np.array([0.5, 1, 0.01], np.float32)
     missing = MissingGenes(GenePanel(names, names, mean, sd))
@@ -79,7 +81,7 @@ def test_a_gene_is_standardised_by_the_panel_and_a_missing_one_starts_at_its_mea
     assert {"mean", "sd", "value"} == missing.state_dict().keys()
 
 
-def test_panels_are_equal_by_what_they_say():
+def test_panels_are_equal_by_what_they_say() -> None:
     assert plain_panel(3) == plain_panel(3)
     assert len({plain_panel(3), plain_panel(3), plain_panel(4)}) == 2
     other = GenePanel(plain_panel(3).symbols, plain_panel(3).ids, np.ones(3, np.float32), plain_panel(3).sd)
@@ -90,7 +92,7 @@ def test_panels_are_equal_by_what_they_say():
         replace(plain_panel(3), sd=np.zeros(3, np.float32))
 
 
-def test_the_papers_niche_encoder_has_the_papers_widths():
+def test_the_papers_niche_encoder_has_the_papers_widths() -> None:
     with torch.device("meta"):
         stream = NicheGeneTransformer(plain_panel(4384), tokens=8, width=512)
         assert stream.blocks(torch.empty(2, 8, 548)).shape == (2, 8, 548)
@@ -111,6 +113,6 @@ def test_the_papers_niche_encoder_has_the_papers_widths():
         (torch.rand(2, 7), torch.ones(2, 7)),
     ],
 )
-def test_another_panel_is_refused(expression, measured):
+def test_another_panel_is_refused(expression: torch.Tensor, measured: torch.Tensor) -> None:
     with pytest.raises(ConfigError, match=r"should be \[B, 7\]"):
         STREAMS["mlp"]()(expression, measured)

@@ -1,9 +1,12 @@
 """The whole model, and its construction from a YAML file with a gene panel that comes from elsewhere."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,7 +52,7 @@ class Data:
         self.gene_panel = plain_panel(2 * panel)  # known only once the data exist
 
 
-def from_yaml(tmp_path, *overrides):
+def from_yaml(tmp_path: Path, *overrides: str) -> STAlign:
     (tmp_path / "run.yaml").write_text(YAML)
     set_parsing_settings(subclasses_enabled=[GenePanel])
     parser = ArgumentParser(parser_mode="omegaconf")
@@ -61,7 +64,7 @@ def from_yaml(tmp_path, *overrides):
     return parser.instantiate_classes(parser.parse_args(["--config", str(tmp_path / "run.yaml"), *overrides])).model
 
 
-def shapes(embeddings):
+def shapes(embeddings: Embeddings) -> dict[str, tuple[int, ...]]:
     return {field.name: tuple(getattr(embeddings, field.name).shape) for field in fields(embeddings)}
 
 
@@ -71,7 +74,7 @@ EXPECTED = {
 }
 
 
-def test_a_yaml_file_builds_the_model(tmp_path):
+def test_a_yaml_file_builds_the_model(tmp_path: Path) -> None:
     model = from_yaml(tmp_path)
     assert model.genes == plain_panel(22)
     assert (model.spot_image.size, model.niche_image.size) == (32, 48)
@@ -80,21 +83,21 @@ def test_a_yaml_file_builds_the_model(tmp_path):
     assert shapes(model(batch())) == EXPECTED
 
 
-def test_the_command_line_reaches_into_a_part(tmp_path):
+def test_the_command_line_reaches_into_a_part(tmp_path: Path) -> None:
     overrides = ["--model.init_args.fusion=stalign_pl.models.Concat", "--model.init_args.fusion.init_args.out=5"]
     model = from_yaml(tmp_path, *overrides)
     assert isinstance(model.fuse_niche, Concat)
     assert model(batch()).niche.shape == (3, 5)
 
 
-def test_an_unknown_option_of_a_part_is_an_error(tmp_path, capsys):
+def test_an_unknown_option_of_a_part_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         from_yaml(tmp_path, "--model.init_args.fusion.init_args.bottelneck=5")
     assert raised.value.code == 2
     assert "bottelneck" in capsys.readouterr().err
 
 
-def test_every_trained_parameter_has_a_gradient():
+def test_every_trained_parameter_has_a_gradient() -> None:
     model = small()
     embeddings = model(batch())
     assert shapes(embeddings) == EXPECTED
@@ -102,7 +105,7 @@ def test_every_trained_parameter_has_a_gradient():
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
-def test_the_streams_and_the_fusions_share_no_weights():
+def test_the_streams_and_the_fusions_share_no_weights() -> None:
     model = small()
     assert model.fuse_spot is not model.fuse_niche
     storages = [parameter.data_ptr() for parameter in model.parameters()]
@@ -113,7 +116,7 @@ def test_the_streams_and_the_fusions_share_no_weights():
     assert reached == {"spot_image", "spot_gene", "fuse_spot"}
 
 
-def test_image_embeddings_need_no_genes_and_equal_those_of_the_forward_pass():
+def test_image_embeddings_need_no_genes_and_equal_those_of_the_forward_pass() -> None:
     model = small().eval()
     given = batch()
     embeddings = model(given)
@@ -123,7 +126,7 @@ def test_image_embeddings_need_no_genes_and_equal_those_of_the_forward_pass():
     assert (alone.spot_gene, alone.niche_gene, alone.spot, alone.niche) == (None, None, None, None)
 
 
-def test_one_rows_embedding_does_not_depend_on_the_others():
+def test_one_rows_embedding_does_not_depend_on_the_others() -> None:
     model = small().eval()
     alone = model(batch()[1:2])
     together = model(batch())
@@ -131,13 +134,13 @@ def test_one_rows_embedding_does_not_depend_on_the_others():
         torch.testing.assert_close(value, getattr(together, name)[1:2], rtol=1e-4, atol=1e-5)
 
 
-def test_embeddings_are_those_six_and_cannot_be_changed():
+def test_embeddings_are_those_six_and_cannot_be_changed() -> None:
     assert [field.name for field in fields(Embeddings)] == list(EXPECTED)
     with pytest.raises(AttributeError):
         small()(batch()).spot = None
 
 
-def test_the_model_imports_neither_lightning_nor_its_callers():
+def test_the_model_imports_neither_lightning_nor_its_callers() -> None:
     probe = (
         "import sys, stalign_pl.models, stalign_pl.objectives\n"
         "heavy = ('lightning', 'anndata', 'scanpy', 'sklearn', 'webdataset')\n"
@@ -149,14 +152,14 @@ def test_the_model_imports_neither_lightning_nor_its_callers():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_yaml_file_leaves_parts_out(tmp_path):
+def test_a_yaml_file_leaves_parts_out(tmp_path: Path) -> None:
     model = from_yaml(tmp_path, "--model.init_args.spot_gene=null", "--model.init_args.fusion=null")
     found = model(batch())
     assert [name for name, value in vars(found).items() if value is None] == ["spot_gene", "spot", "niche"]
     assert not any(key.startswith(("spot_gene", "pool_spot_gene", "fuse")) for key in model.state_dict())
 
 
-def test_only_what_is_asked_for_is_computed():
+def test_only_what_is_asked_for_is_computed() -> None:
     model = small()
     model.niche_image.forward = None  # would fail if called
     found = model(batch(), names=("spot_image", "spot"))
@@ -164,7 +167,7 @@ def test_only_what_is_asked_for_is_computed():
     assert torch.equal(found.spot, model(batch(), names=("spot",)).spot)
 
 
-def test_one_modality_can_be_embedded_alone_where_the_fusion_can():
+def test_one_modality_can_be_embedded_alone_where_the_fusion_can() -> None:
     given = batch()
     for fusion, fused in ((partial(Gated, out=20), True), (partial(Concat, out=20), False)):
         model = small(fusion=fusion)

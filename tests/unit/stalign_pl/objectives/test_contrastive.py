@@ -1,5 +1,7 @@
 """The contrasts against loops, in value and gradient, in chunks of any size."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from tests.support.loss_reference import batch_ids
 CONTRASTS = ("info_nce", "sigmoid", "paired")
 
 
-def inputs(rows, seed, dim=5):
+def inputs(rows: int, seed: int, dim: int = 5) -> list[torch.Tensor]:
     """a, b, log_scale, bias."""
     generator = torch.Generator().manual_seed(seed)
     tensors = [torch.randn(rows, dim, generator=generator, dtype=torch.float64) for _ in range(2)]
@@ -21,7 +23,7 @@ def inputs(rows, seed, dim=5):
     return [tensor.requires_grad_() for tensor in (*tensors, *scalars)]
 
 
-def loss_of(name, given, pairs):
+def loss_of(name: str, given: list[torch.Tensor], pairs: Pairs) -> torch.Tensor:
     a, b, log_scale, bias = given
     if name == "info_nce":
         return symmetric_info_nce(a, b, log_scale, pairs).loss
@@ -30,7 +32,7 @@ def loss_of(name, given, pairs):
     return paired_info_nce(a, b, log_scale, pairs, PairedNegatives.drawn(pairs)).loss
 
 
-def expected_of(name, given, ids, other_slides):
+def expected_of(name: str, given: list[torch.Tensor], ids: SpotIds, other_slides: float) -> torch.Tensor:
     a, b, log_scale, bias = given
     if name == "info_nce":
         return reference.info_nce(a, b, log_scale, ids, other_slides)
@@ -39,7 +41,7 @@ def expected_of(name, given, ids, other_slides):
     return reference.paired(a, b, log_scale, ids)
 
 
-def trained(name, given):
+def trained(name: str, given: list[torch.Tensor]) -> list[torch.Tensor]:
     """What the loss has a gradient for."""
     return given if name == "sigmoid" else given[:3]
 
@@ -50,7 +52,9 @@ def trained(name, given):
     [*((name, weight) for name in ("info_nce", "sigmoid") for weight in (1.0, 0.3, 0.0)), ("paired", 0.0)],
 )
 @pytest.mark.parametrize(("seed", "padding"), [(0, ()), (1, (3,)), (2, (0, 5, 11)), (3, (11,))])
-def test_value_and_gradient_equal_the_loops(seed, padding, name, other_slides, chunk):
+def test_value_and_gradient_equal_the_loops(
+    seed: int, padding: tuple[int, ...], name: str, other_slides: float, chunk: int
+) -> None:
     given = inputs(12, seed)
     ids = batch_ids(12, seed, padding=padding)
     pairs = Pairs(ids, World(), other_slides, chunk)
@@ -64,7 +68,7 @@ def test_value_and_gradient_equal_the_loops(seed, padding, name, other_slides, c
 
 
 @pytest.mark.parametrize("name", CONTRASTS)
-def test_chunks_of_any_size_round_alike_in_float32(name):
+def test_chunks_of_any_size_round_alike_in_float32(name: str) -> None:
     """96 rows of 32 in chunks of 1, 7 and 32 against all at once; gradients scaled as a loss scaler does."""
     given = [tensor.detach().float().requires_grad_() for tensor in inputs(96, 8, dim=32)]
     found = []
@@ -76,7 +80,7 @@ def test_chunks_of_any_size_round_alike_in_float32(name):
         torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5)
 
 
-def test_the_weight_of_other_slides_runs_from_the_own_slide_to_all():
+def test_the_weight_of_other_slides_runs_from_the_own_slide_to_all() -> None:
     given, ids = inputs(12, 1), batch_ids(12, 1)
     for name in ("info_nce", "sigmoid"):
         losses = [loss_of(name, given, Pairs(ids, World(), weight)).item() for weight in (0, 1e-9, 0.5, 1 - 1e-9, 1)]
@@ -87,7 +91,7 @@ def test_the_weight_of_other_slides_runs_from_the_own_slide_to_all():
 
 
 @pytest.mark.parametrize("name", CONTRASTS)
-def test_what_stands_in_padding_rows_changes_nothing(name):
+def test_what_stands_in_padding_rows_changes_nothing(name: str) -> None:
     given = inputs(12, 4)
     pairs = Pairs(batch_ids(12, 4, padding=(2, 7)), World())
     clean = torch.autograd.grad(loss_of(name, given, pairs), trained(name, given))
@@ -99,7 +103,7 @@ def test_what_stands_in_padding_rows_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", CONTRASTS)
-def test_a_batch_of_padding_alone_costs_nothing(name):
+def test_a_batch_of_padding_alone_costs_nothing(name: str) -> None:
     given = inputs(4, 5)
     loss = loss_of(name, given, Pairs(batch_ids(4, 5, padding=range(4)), World()))
     assert loss.item() == 0
@@ -107,7 +111,7 @@ def test_a_batch_of_padding_alone_costs_nothing(name):
 
 
 @pytest.mark.parametrize("name", CONTRASTS)
-def test_a_value_that_is_not_finite_in_a_valid_row_shows(name):
+def test_a_value_that_is_not_finite_in_a_valid_row_shows(name: str) -> None:
     given = inputs(12, 0)
     with torch.no_grad():
         given[0][3, 0] = float("nan")
@@ -115,14 +119,14 @@ def test_a_value_that_is_not_finite_in_a_valid_row_shows(name):
 
 
 @pytest.mark.parametrize("name", ["info_nce", "sigmoid"])
-def test_excluded_neighbours_change_the_loss(name):
+def test_excluded_neighbours_change_the_loss(name: str) -> None:
     given = inputs(12, 0)
     losses = [loss_of(name, given, Pairs(batch_ids(12, 0, listed=listed), World())) for listed in (4, 0)]
     assert losses[0] < losses[1]
 
 
 @pytest.mark.parametrize("name", CONTRASTS)
-def test_bfloat16_autocast_changes_nothing(name):
+def test_bfloat16_autocast_changes_nothing(name: str) -> None:
     given = [tensor.detach().float() for tensor in inputs(8, 6)]
     pairs = Pairs(batch_ids(8, 6), World())
     with torch.autocast("cpu", torch.bfloat16):
@@ -133,7 +137,7 @@ def test_bfloat16_autocast_changes_nothing(name):
     assert torch.equal(loss, loss_of(name, given, pairs))
 
 
-def test_a_large_scale_does_not_overflow():
+def test_a_large_scale_does_not_overflow() -> None:
     """Opposite partners at 1 / temperature = 100: exp(200) is no float32."""
     a = torch.eye(6).requires_grad_()
     pairs = Pairs(batch_ids(6, 0, slides=1, listed=0), World())
@@ -143,7 +147,7 @@ def test_a_large_scale_does_not_overflow():
     assert a.grad.isfinite().all()
 
 
-def test_paired_negatives_follow_the_rule_whatever_the_chunks():
+def test_paired_negatives_follow_the_rule_whatever_the_chunks() -> None:
     """By loops; among the batches are clusters without a candidate, and anchors without any."""
     substitutes = empty = 0
     for seed in range(30):
@@ -159,7 +163,7 @@ def test_paired_negatives_follow_the_rule_whatever_the_chunks():
     assert empty > 30  # padding is one a batch
 
 
-def test_draws_decide_and_every_candidate_can_be_drawn():
+def test_draws_decide_and_every_candidate_can_be_drawn() -> None:
     rows = 12
     ids = SpotIds(
         torch.zeros(rows, dtype=torch.int64),
@@ -180,7 +184,7 @@ def test_draws_decide_and_every_candidate_can_be_drawn():
 
 
 @pytest.mark.parametrize("missing", ["cluster", "draws"])
-def test_paired_negatives_without_clusters_are_refused_by_the_key_to_set(missing):
+def test_paired_negatives_without_clusters_are_refused_by_the_key_to_set(missing: str) -> None:
     ids = batch_ids(6, 0)
     fields = {name: getattr(ids, name) for name in ("slide", "spot", "excluded", "valid", "cluster", "draws")}
     with pytest.raises(ConfigError, match=r"set data\.clusters to a file of `python -m stalign_pl clusters"):

@@ -1,5 +1,7 @@
 """Who is contrasted with whom."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 
@@ -11,12 +13,12 @@ from stalign_pl.objectives.pairs import Masks
 from tests.support.loss_reference import batch_ids, negatives_of
 
 
-def ids_of(slide, spot, excluded, valid=None):
+def ids_of(slide: list[int], spot: list[int], excluded: list[list[int]], valid: list[bool] | None = None) -> SpotIds:
     valid = [True] * len(slide) if valid is None else valid
     return SpotIds(torch.tensor(slide), torch.tensor(spot), torch.tensor(excluded), torch.tensor(valid))
 
 
-def masks_of(ids, other_slides=1.0, chunk=1024):
+def masks_of(ids: SpotIds, other_slides: float = 1.0, chunk: int = 1024) -> Masks:
     """The masks of all rows, put together from chunks."""
     pairs = Pairs(ids, World(), other_slides, chunk)
     parts = [pairs.masks(rows) for rows in pairs.chunks]
@@ -27,7 +29,7 @@ def masks_of(ids, other_slides=1.0, chunk=1024):
 
 @pytest.mark.parametrize("chunk", [1, 4, 9])
 @pytest.mark.parametrize("seed", range(10))
-def test_masks_are_membership_whatever_the_order_repeats_and_chunks(seed, chunk):
+def test_masks_are_membership_whatever_the_order_repeats_and_chunks(seed: int, chunk: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     slide, spot = torch.randint(2, (2, 9), generator=generator) * torch.tensor([[1], [3]])
     spot = spot + torch.randint(4, (9,), generator=generator)
@@ -44,28 +46,28 @@ def test_masks_are_membership_whatever_the_order_repeats_and_chunks(seed, chunk)
     assert masks.positive.tolist() == list(range(9))
 
 
-def test_one_side_of_an_exclusion_is_enough():
+def test_one_side_of_an_exclusion_is_enough() -> None:
     masks = masks_of(ids_of([0, 0, 0], [4, 5, 9], [[5], [-1], [-1]]))
     assert masks.contrasted.tolist() == [[True, False, True], [False, True, True], [True, True, True]]
 
 
-def test_an_index_excludes_in_its_own_slide_alone():
+def test_an_index_excludes_in_its_own_slide_alone() -> None:
     masks = masks_of(ids_of([0, 1], [4, 5], [[5], [4]]))
     assert masks.contrasted.all()
 
 
-def test_slides_with_large_numbers_do_not_run_into_each_other():
+def test_slides_with_large_numbers_do_not_run_into_each_other() -> None:
     top = 2**31 - 1
     masks = masks_of(ids_of([top, top - 1, top], [top, top, top - 1], [[top - 1], [-1], [-1]]))
     assert masks.contrasted.tolist() == [[True, True, False], [True, True, True], [False, True, True]]
 
 
-def test_the_same_spot_twice_is_no_negative_of_itself():
+def test_the_same_spot_twice_is_no_negative_of_itself() -> None:
     masks = masks_of(ids_of([0, 0, 0], [4, 4, 9], [[-1], [-1], [4]]))
     assert masks.contrasted.tolist() == [[True, False, False], [False, True, False], [False, False, True]]
 
 
-def test_padding_that_bears_a_real_spots_id_hides_nothing():
+def test_padding_that_bears_a_real_spots_id_hides_nothing() -> None:
     ids = ids_of([0, 0, 0], [0, 0, 1], [[1], [-1], [-1]], [False, True, True])
     masks = masks_of(ids)
     assert masks.contrasted.tolist() == [[True, False, False], [False, True, True], [False, True, True]]
@@ -74,13 +76,13 @@ def test_padding_that_bears_a_real_spots_id_hides_nothing():
 
 
 @pytest.mark.parametrize("padding", [-1, 0])
-def test_padding_ids_of_any_value_hide_nothing(padding):
+def test_padding_ids_of_any_value_hide_nothing(padding: int) -> None:
     ids = ids_of([padding, 0, 0], [padding, 0, 1], [[1, 0], [-1, -1], [-1, -1]], [False, True, True])
     assert masks_of(ids).contrasted[1:, 1:].all()
     assert not masks_of(ids).contrasted[1:, 0].any()
 
 
-def test_no_weight_for_other_slides_keeps_the_anchors_slide():
+def test_no_weight_for_other_slides_keeps_the_anchors_slide() -> None:
     ids = batch_ids(12, seed=0)
     masks = masks_of(ids, other_slides=0)
     assert masks.other_slide.any()
@@ -101,7 +103,7 @@ def test_no_weight_for_other_slides_keeps_the_anchors_slide():
         ("draws", torch.zeros(4, 6)),
     ],
 )
-def test_a_wrong_field_is_named(field, value):
+def test_a_wrong_field_is_named(field: str, value: torch.Tensor) -> None:
     fields = {
         "slide": torch.zeros(3, dtype=torch.int64),
         "spot": torch.zeros(3, dtype=torch.int64),

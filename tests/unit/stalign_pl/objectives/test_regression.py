@@ -15,8 +15,10 @@ from torch import nn
 
 from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.batch.inputs import GeneTargets
+from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.errors import ConfigError
 from stalign_pl.objectives import GeneRegression, RegressionConfig
+from stalign_pl.objectives.three_level import LossTerms
 from stalign_pl.training.micro_batches import loss_by_parts, micro_batches
 from tests.support.loss_reference import part
 from tests.support.towers import FIELDS, LOCAL, Towers, global_batch, outcome
@@ -45,17 +47,17 @@ def rows_of(targets: GeneTargets, rows: slice) -> GeneTargets:
 class RegressingTowers(Towers):
     """Six towers, the contrasts, and the regressions of `options`; in micro-batches of `size` rows where given."""
 
-    def __init__(self, size: int | None = None, **options) -> None:
+    def __init__(self, size: int | None = None, **options: float | str) -> None:
         super().__init__("info_nce", {"other_slides": 1.0})
         torch.manual_seed(1)
         self.size, self.regression = size, GeneRegression(RegressionConfig(**options), PANEL, dict.fromkeys(FIELDS, 4))
         self.double()
 
-    def forward(self, features, ids, targets):
-        def embed(rows):
+    def forward(self, features: torch.Tensor, ids: SpotIds, targets: GeneTargets) -> LossTerms:
+        def embed(rows: slice) -> SimpleNamespace:
             return SimpleNamespace(**{name: tower(features[rows]) for name, tower in self.towers.items()})
 
-        def loss(embedded):
+        def loss(embedded: SimpleNamespace) -> LossTerms:
             return self.regression(self.loss(embedded, ids), embedded, targets, ids.valid)
 
         if self.size is None:
@@ -64,7 +66,16 @@ class RegressingTowers(Towers):
         return loss_by_parts(embed, loss, own, micro_batches(len(ids), self.size), torch.Tensor.backward)
 
 
-def reference(model, features, targets, valid, name, sources, target, scale):
+def reference(
+    model: RegressingTowers,
+    features: torch.Tensor,
+    targets: GeneTargets,
+    valid: torch.Tensor,
+    name: str,
+    sources: tuple[str, ...],
+    target: str,
+    scale: str,
+) -> torch.Tensor:
     """The loss of one head by loops."""
     head, total = model.regression.heads[name], 0
     for row in (row for row in range(len(features)) if valid[row]):
@@ -89,7 +100,9 @@ def reference(model, features, targets, valid, name, sources, target, scale):
         ("spot_to_gene", ("spot",), "spot", "niche"),
     ],
 )
-def test_a_regression_is_the_mean_over_rows_of_the_mean_over_genes(name, sources, target, image_target, scale):
+def test_a_regression_is_the_mean_over_rows_of_the_mean_over_genes(
+    name: str, sources: tuple[str, ...], target: str, image_target: str, scale: str
+) -> None:
     (features, ids), targets = global_batch(2, PADDING), targets_of(2 * LOCAL)
     given = {name: 1.5, "image_target": image_target, "scale": scale}
     model, plain, again = RegressingTowers(**given), RegressingTowers(), RegressingTowers(**given)
@@ -105,7 +118,7 @@ def test_a_regression_is_the_mean_over_rows_of_the_mean_over_genes(name, sources
     torch.testing.assert_close(found["gradients"], gradients, rtol=1e-9, atol=1e-12)
 
 
-def test_what_is_padding_or_not_measured_has_no_effect():
+def test_what_is_padding_or_not_measured_has_no_effect() -> None:
     (features, ids), targets = global_batch(2, PADDING), targets_of(2 * LOCAL)
     expected = outcome(model := RegressingTowers(**ALL_THREE), model(features, ids, targets))
     absent = ~(targets.measured & ids.valid[:, None])
@@ -122,7 +135,7 @@ def test_what_is_padding_or_not_measured_has_no_effect():
     torch.testing.assert_close(outcome(model, terms), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_without_weights_there_is_nothing_to_train_or_log():
+def test_without_weights_there_is_nothing_to_train_or_log() -> None:
     (features, ids), targets = global_batch(2, PADDING), targets_of(2 * LOCAL)
     model = RegressingTowers()
     assert list(model.regression.parameters()) == []
@@ -130,7 +143,7 @@ def test_without_weights_there_is_nothing_to_train_or_log():
 
 
 @pytest.mark.parametrize("size", [1, 5])
-def test_micro_batches_have_the_gradient_of_the_whole_batch(size):
+def test_micro_batches_have_the_gradient_of_the_whole_batch(size: int) -> None:
     (features, ids), targets = global_batch(2, PADDING), targets_of(2 * LOCAL)
     whole, parts = RegressingTowers(**ALL_THREE), RegressingTowers(size, **ALL_THREE)
     expected, found = (outcome(model, model(features, ids, targets)) for model in (whole, parts))
@@ -138,7 +151,7 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(size):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_a_head_reads_the_images_that_the_model_has_and_needs_one():
+def test_a_head_reads_the_images_that_the_model_has_and_needs_one() -> None:
     spot_alone = GeneRegression(RegressionConfig(image_to_gene=1.0), PANEL, {"spot_image": 4, "spot_gene": 4})
     assert spot_alone.embeddings == ("spot_image",)
     assert spot_alone.heads["image_to_gene"].in_features == 4
@@ -146,7 +159,7 @@ def test_a_head_reads_the_images_that_the_model_has_and_needs_one():
         GeneRegression(RegressionConfig(niche_to_gene=2.0), PANEL, {"spot_image": 4})
 
 
-def run_rank(rank, size, folder):
+def run_rank(rank: int, size: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
     steps(rank, size, folder)
@@ -155,7 +168,7 @@ def run_rank(rank, size, folder):
     dist.destroy_process_group()
 
 
-def steps(rank, size, folder):
+def steps(rank: int, size: int, folder: str) -> None:
     rows = slice(rank * LOCAL, (rank + 1) * LOCAL)
     (features, ids), targets = global_batch(size, PADDING), targets_of(size * LOCAL)
     for micro in (None, 1):
@@ -164,7 +177,7 @@ def steps(rank, size, folder):
         torch.save(found, Path(folder) / f"{micro}-{rank}.pt")
 
 
-def test_two_ranks_equal_one_process_on_the_global_batch(tmp_path):
+def test_two_ranks_equal_one_process_on_the_global_batch(tmp_path: Path) -> None:
     mp.spawn(run_rank, (2, str(tmp_path)), nprocs=2)
     whole = RegressingTowers(**ALL_THREE)
     expected = outcome(whole, whole(*global_batch(2, PADDING), targets_of(2 * LOCAL)))
@@ -185,6 +198,6 @@ def test_two_ranks_equal_one_process_on_the_global_batch(tmp_path):
         ({"image_target": "patch"}, r"regression\.image_target is 'patch'; known: spot, niche"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(given, message):
+def test_what_cannot_be_meant_is_refused(given: dict[str, float | str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         RegressionConfig(**given)

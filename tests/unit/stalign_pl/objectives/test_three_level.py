@@ -1,11 +1,15 @@
 """The weighted sum of three contrasts, and its diagnostics, against plain loops."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.errors import ConfigError
 from stalign_pl.objectives import ThreeLevelLoss, ThreeLevelPairedLoss, ThreeLevelSigmoidLoss, diagnostics
 from stalign_pl.objectives.three_level import CONTRASTS
@@ -14,7 +18,7 @@ from tests.support.loss_reference import batch_ids, info_nce, paired, paired_col
 FIELDS = [field for pair in CONTRASTS.values() for field in pair]
 
 
-def embeddings(rows, seed, dims=(5, 5, 5, 5, 9, 9)):
+def embeddings(rows: int, seed: int, dims: Sequence[int] = (5, 5, 5, 5, 9, 9)) -> SimpleNamespace:
     generator = torch.Generator().manual_seed(seed)
     return SimpleNamespace(
         **{
@@ -24,7 +28,7 @@ def embeddings(rows, seed, dims=(5, 5, 5, 5, 9, 9)):
     )
 
 
-def test_total_and_every_gradient_equal_the_loops():
+def test_total_and_every_gradient_equal_the_loops() -> None:
     given, ids = embeddings(10, 0), batch_ids(10, 0, padding=(4,))
     loss = ThreeLevelLoss(spot_weight=0.5, niche_weight=0.2).double()
     with torch.no_grad():
@@ -46,7 +50,7 @@ def test_total_and_every_gradient_equal_the_loops():
 
 @pytest.mark.parametrize("other_slides", [1.0, 0.2, 0.0])
 @pytest.mark.parametrize("kind", ["info_nce", "sigmoid"])
-def test_the_weight_of_other_slides_reaches_every_level(kind, other_slides):
+def test_the_weight_of_other_slides_reaches_every_level(kind: str, other_slides: float) -> None:
     given, ids = embeddings(10, 1), batch_ids(10, 1)
     scale, bias = torch.tensor(math.log(2), dtype=torch.float64), torch.tensor(-3.0, dtype=torch.float64)
     if kind == "info_nce":
@@ -60,7 +64,7 @@ def test_the_weight_of_other_slides_reaches_every_level(kind, other_slides):
         torch.testing.assert_close(getattr(terms, level), expected.detach(), rtol=1e-6, atol=0)
 
 
-def test_sigmoid_starts_as_published_and_learns_a_bias_a_level():
+def test_sigmoid_starts_as_published_and_learns_a_bias_a_level() -> None:
     loss, ids = ThreeLevelSigmoidLoss(), batch_ids(10, 0)
     terms = loss(embeddings(10, 0), ids)
     terms.total.backward()
@@ -72,7 +76,7 @@ def test_sigmoid_starts_as_published_and_learns_a_bias_a_level():
     assert not ThreeLevelSigmoidLoss(learn_bias=False).bias.requires_grad
 
 
-def test_the_authors_loss_has_their_weights_and_negatives():
+def test_the_authors_loss_has_their_weights_and_negatives() -> None:
     given, ids = embeddings(14, 3), batch_ids(14, 3, padding=(4,))
     loss = ThreeLevelPairedLoss().double()
     assert not loss.log_scale.requires_grad
@@ -98,20 +102,24 @@ def test_the_authors_loss_has_their_weights_and_negatives():
     assert terms.diagnostics["absent_negatives"].item() == pytest.approx(absent)
 
 
-def nearest(first, second, ids, rivals_of):
+def nearest(first: torch.Tensor, second: torch.Tensor, ids: SpotIds, rivals_of: Callable[[int], list[int]]) -> float:
     """Share of valid rows with rivals whose partner is the nearest by cosine; mean of both directions."""
     hits = []
     for left, right in ((first, second), (second, first)):
         cosine = torch.nn.functional.cosine_similarity(left[:, None], right[None], dim=2).tolist()
-        for i in range(len(left)):
-            if ids.valid[i] and rivals_of(i):
-                hits.append(all(cosine[i][j] < cosine[i][i] for j in rivals_of(i)))
+        hits += [
+            all(cosine[i][j] < cosine[i][i] for j in rivals_of(i))
+            for i in range(len(left))
+            if ids.valid[i] and rivals_of(i)
+        ]
     return sum(hits) / len(hits)
 
 
 @pytest.mark.parametrize("chunk", [4, 1024])
 @pytest.mark.parametrize("kind", [ThreeLevelLoss, ThreeLevelSigmoidLoss, ThreeLevelPairedLoss])
-def test_diagnostics_equal_the_loops(kind, chunk):
+def test_diagnostics_equal_the_loops(
+    kind: type[ThreeLevelLoss | ThreeLevelSigmoidLoss | ThreeLevelPairedLoss], chunk: int
+) -> None:
     given, ids = embeddings(18, 5), batch_ids(18, 5, padding=(0, 9))
     with torch.no_grad():
         given.spot_gene += 0.7 * given.spot_image
@@ -121,13 +129,13 @@ def test_diagnostics_equal_the_loops(kind, chunk):
     assert len(own) == {ThreeLevelLoss: 0, ThreeLevelSigmoidLoss: 3, ThreeLevelPairedLoss: 2}[kind]
     rows = [i for i in range(18) if ids.valid[i]]
 
-    def others(i):
+    def others(i: int) -> list[int]:
         return [j for j in rows if j != i]
 
-    def slide_mates(i):
+    def slide_mates(i: int) -> list[int]:
         return [j for j in others(i) if ids.slide[j] == ids.slide[i]]
 
-    def strangers(i):
+    def strangers(i: int) -> list[int]:
         return [j for j in rows if ids.slide[j] != ids.slide[i]]
 
     masked = sum(
@@ -155,7 +163,7 @@ def test_diagnostics_equal_the_loops(kind, chunk):
     assert not any(value.requires_grad for value in shown.values())
 
 
-def test_a_collapsed_model_scores_no_hit_and_no_uniformity():
+def test_a_collapsed_model_scores_no_hit_and_no_uniformity() -> None:
     one = torch.ones(6, 4)
     shown = ThreeLevelLoss()(SimpleNamespace(**dict.fromkeys(FIELDS, one)), batch_ids(6, 0)).diagnostics
     for name in ("accuracy", "accuracy_in_slide", "accuracy_across_slides"):
@@ -163,7 +171,7 @@ def test_a_collapsed_model_scores_no_hit_and_no_uniformity():
     assert [shown[f"uniformity_{field}"].item() for field in FIELDS] == pytest.approx([0] * 6, abs=1e-5)
 
 
-def test_uniformity_of_a_large_batch_is_that_of_evenly_spaced_rows(monkeypatch):
+def test_uniformity_of_a_large_batch_is_that_of_evenly_spaced_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     given, ids = embeddings(14, 2), batch_ids(14, 2, padding=(3, 9))
     monkeypatch.setattr(diagnostics, "UNIFORMITY_ROWS", 5)
     shown = ThreeLevelLoss().double()(given, ids).diagnostics["uniformity_spot"]
@@ -172,7 +180,7 @@ def test_uniformity_of_a_large_batch_is_that_of_evenly_spaced_rows(monkeypatch):
     assert shown.item() == pytest.approx(math.log(sum(potentials) / 6), rel=1e-5)
 
 
-def test_a_scale_past_its_bound_is_brought_back_and_can_return():
+def test_a_scale_past_its_bound_is_brought_back_and_can_return() -> None:
     loss = ThreeLevelLoss(max_scale=20.0)
     with torch.no_grad():
         loss.log_scale.fill_(9.0)
@@ -182,7 +190,7 @@ def test_a_scale_past_its_bound_is_brought_back_and_can_return():
     assert loss.log_scale.grad.abs().min() > 0
 
 
-def test_a_fixed_temperature_is_no_parameter_to_train():
+def test_a_fixed_temperature_is_no_parameter_to_train() -> None:
     loss = ThreeLevelLoss(learn_temperature=False)
     terms = loss(embeddings(6, 3), batch_ids(6, 3))
     terms.total.backward()
@@ -204,11 +212,11 @@ def test_a_fixed_temperature_is_no_parameter_to_train():
         ({"chunk": 0}, "chunk is 0"),
     ],
 )
-def test_numbers_out_of_range_are_refused(arguments, named):
+def test_numbers_out_of_range_are_refused(arguments: dict[str, float], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         ThreeLevelLoss(**arguments)
 
 
-def test_weights_may_add_up_to_one():
+def test_weights_may_add_up_to_one() -> None:
     terms = ThreeLevelLoss(spot_weight=0.7, niche_weight=0.3)(embeddings(6, 3), batch_ids(6, 3))
     torch.testing.assert_close(terms.total, 0.7 * terms.spot + 0.3 * terms.niche)

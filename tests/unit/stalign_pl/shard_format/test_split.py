@@ -18,7 +18,7 @@ SLIDES = [SplitSlide(f"s{n}", f"P{n // 2}", study=f"study{n // 4}", spots=10) fo
 SET = Path("shards/some")
 
 
-def written(folder: Path, **request) -> tuple[Path, Split]:
+def written(folder: Path, **request: object) -> tuple[Path, Split]:
     split = make_split(SLIDES, SplitRequest("leave_one_patient_out", **request))
     path = folder / "new" / "split.json"
     split.write(path)

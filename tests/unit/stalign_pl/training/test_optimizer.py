@@ -28,12 +28,14 @@ FP16 = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
         (False, GPU, FULL, False, False),
     ],
 )
-def test_fused_is_as_asked_or_by_the_device(asked, device, precision, clips, fused) -> None:
+def test_fused_is_as_asked_or_by_the_device(
+    asked: bool | None, device: torch.device, precision: Precision, clips: bool, fused: bool
+) -> None:
     assert takes_fused(asked, device, precision, clips) is fused
 
 
 @pytest.mark.parametrize(("precision", "clips"), [(BF16, True), (FP16, False)])
-def test_fused_is_refused_where_gradients_are_looked_at_before_the_step(precision, clips) -> None:
+def test_fused_is_refused_where_gradients_are_looked_at_before_the_step(precision: Precision, clips: bool) -> None:
     with pytest.raises(ConfigError, match=rf"fused: true, and trainer\.precision {precision.precision}"):
         takes_fused(True, GPU, precision, clips)
 

@@ -69,7 +69,7 @@ def test_the_table_is_of_the_set_and_the_same_each_time(tiny_shards: Path, table
     assert set("".join(cluster for _, cluster in other.slides.values())) == set("012")
 
 
-def data(shards: Path, clusters: Path | None, **more) -> STAlignData:
+def data(shards: Path, clusters: Path | None, **more: list[str]) -> STAlignData:
     given = {"val_patients": ["P2"], "test_patients": ["P3"], "clusters": clusters and str(clusters), **more}
     return STAlignData(str(shards), 32, 32, **given)
 

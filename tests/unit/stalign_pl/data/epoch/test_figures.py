@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ import yaml
 
 from stalign_pl.cli.main import main
 from stalign_pl.data.epoch.figures import excluded_shares, excluded_spots, plan_figures
-from stalign_pl.data.epoch.plan import Composition, training_plan
+from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
 from stalign_pl.data.niches.config import NicheConfig
-from stalign_pl.data.shards.shard_set import ShardSet
+from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from tests.support.paths import REPOSITORY
 
 NICHE = NicheConfig(k=3)
@@ -27,7 +28,9 @@ def shards(tiny_shards: Path) -> ShardSet:
     return ShardSet(tiny_shards)
 
 
-def counted_by_rows(plan, slides, excluded) -> tuple[int, int, int]:
+def counted_by_rows(
+    plan: Plan, slides: Mapping[int, SlideShard], excluded: Mapping[int, Mapping[int, np.ndarray]]
+) -> tuple[int, int, int]:
     """(pairs, pairs of one slide, masked pairs), ordered, by looking at every pair."""
     pairs = own = masked = 0
     for numbers, ranks in zip(plan.slide, plan.rank, strict=True):
@@ -60,12 +63,14 @@ def test_figures_are_those_counted_row_by_row(shards: ShardSet) -> None:
     assert not guess.exact
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *given: str) -> int:
+def run(monkeypatch: pytest.MonkeyPatch, *given: object) -> int:
     monkeypatch.setattr(sys, "argv", ["stalign_pl", "plan", *map(str, given)])
     return main()
 
 
-def test_the_command_prints_the_plan_and_writes_it(shards, tmp_path, monkeypatch, capsys) -> None:
+def test_the_command_prints_the_plan_and_writes_it(
+    shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "fit.yaml"
     data = {"shards": str(shards.folder), "val_patients": ["P2"], "composition": {"slides": 2, "spots": 9, "run": 4}}
     config.write_text(yaml.safe_dump({"data": {**data, "niche": {"k": 3}}, "trainer": {"devices": 2}, "model": {}}))
@@ -101,7 +106,13 @@ def test_the_command_prints_the_plan_and_writes_it(shards, tmp_path, monkeypatch
         (["--config", "nowhere.yaml"], ["nowhere.yaml"]),
     ],
 )
-def test_what_is_wrong_is_named(shards, monkeypatch, capsys, given, named) -> None:
+def test_what_is_wrong_is_named(
+    shards: ShardSet,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    named: list[str],
+) -> None:
     assert run(monkeypatch, "--shards", str(shards.folder), *given) == 1
     line = capsys.readouterr().err
     assert line.startswith("stalign_pl: error: ")
@@ -117,7 +128,14 @@ def test_what_is_wrong_is_named(shards, monkeypatch, capsys, given, named) -> No
         ({"niche": {"leave_target_out": 3}}, ["data.niche.leave_target_out is 3", "bool"]),
     ],
 )
-def test_a_wrong_config_is_named(shards, tmp_path, monkeypatch, capsys, data, named) -> None:
+def test_a_wrong_config_is_named(
+    shards: ShardSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    data: dict[str, dict[str, object]],
+    named: list[str],
+) -> None:
     config = tmp_path / "fit.yaml"
     config.write_text(yaml.safe_dump({"data": {"shards": str(shards.folder), **data}}))
     assert run(monkeypatch, "--config", config) == 1
@@ -126,7 +144,7 @@ def test_a_wrong_config_is_named(shards, tmp_path, monkeypatch, capsys, data, na
         assert text in line
 
 
-def test_it_needs_no_torch(shards) -> None:
+def test_it_needs_no_torch(shards: ShardSet) -> None:
     code = (
         "import sys; sys.argv = ['stalign_pl', 'plan', '--shards', sys.argv[1]]; from stalign_pl.__main__ import main; "
         "status = main(); assert not {'torch', 'lightning', 'scipy'} & set(sys.modules); sys.exit(status)"

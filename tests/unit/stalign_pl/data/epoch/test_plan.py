@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def everything(sizes: dict[int, int]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4, 8])
-def test_every_spot_comes_once_an_epoch_on_any_number_of_ranks(processes):
+def test_every_spot_comes_once_an_epoch_on_any_number_of_ranks(processes: int) -> None:
     plan = training_plan(SIZES, Composition(16, 64, 8), seed=3, epoch=2)
     rows = [plan.rows_of(process, processes) for process in range(processes)]
     shapes = {plan.slide[:, part].shape for part in rows}
@@ -33,7 +34,7 @@ def test_every_spot_comes_once_an_epoch_on_any_number_of_ranks(processes):
     assert seen(slide, rank) == everything(SIZES)
 
 
-def test_the_catalogue_of_real_sizes_on_1_to_64_ranks(real_data):
+def test_the_catalogue_of_real_sizes_on_1_to_64_ranks(real_data: Path) -> None:
     path = real_data / "stimage1k4m" / "meta_all_gene02122025.csv"
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["tech"] == "Visium" and row["species"] == "human"]
@@ -60,14 +61,14 @@ def test_the_catalogue_of_real_sizes_on_1_to_64_ranks(real_data):
     assert max(slides) <= 20
 
 
-def test_only_the_last_batch_is_padded():
+def test_only_the_last_batch_is_padded() -> None:
     plan = training_plan(SIZES, Composition(16, 64, 8), seed=0, epoch=0)
     assert (plan.slide[:-1] != PADDING).all()
     assert (plan.slide[-1] == PADDING).sum() == len(plan) * 1024 - sum(SIZES.values())
     assert ((plan.slide == PADDING) == (plan.rank == PADDING)).all()
 
 
-def test_the_plan_depends_on_its_arguments_alone():
+def test_the_plan_depends_on_its_arguments_alone() -> None:
     composition = Composition(4, 32, 8)
     one = training_plan(SIZES, composition, seed=1, epoch=5)
     backwards = training_plan(dict(reversed(SIZES.items())), composition, seed=1, epoch=5)
@@ -77,7 +78,7 @@ def test_the_plan_depends_on_its_arguments_alone():
         assert (one.rank != other.rank).mean() > 0.5
 
 
-def test_a_spot_meets_other_partners_in_other_epochs():
+def test_a_spot_meets_other_partners_in_other_epochs() -> None:
     sizes, composition = {0: 640, 1: 640}, Composition(2, 64, 8)
     partners: set[int] = set()
     for epoch in range(10):
@@ -87,19 +88,19 @@ def test_a_spot_meets_other_partners_in_other_epochs():
     assert len(partners) > 300  # one fixed order would give 64
 
 
-def test_runs_are_read_side_by_side():
+def test_runs_are_read_side_by_side() -> None:
     plan = training_plan(SIZES, Composition(16, 64, 8), seed=0, epoch=0)
     step = np.diff(plan.rank[0])[np.diff(plan.slide[0]) == 0]
     assert (step == 1).mean() > 0.8
 
 
-def test_a_batch_that_does_not_divide_names_the_nearest_that_do():
+def test_a_batch_that_does_not_divide_names_the_nearest_that_do() -> None:
     plan = training_plan({0: 100}, Composition(5, 20, 8), seed=0, epoch=0)
     with pytest.raises(ConfigError, match=r"100 spots does not divide by 8 processes; nearest that do: 96, 104"):
         plan.rows_of(0, 8)
 
 
-def test_reading_in_order_takes_the_given_places_and_no_others():
+def test_reading_in_order_takes_the_given_places_and_no_others() -> None:
     ranks = {4: np.array([5, 1, 3]), 2: np.arange(4), 9: np.zeros(0, int)}
     plan = reading_plan(ranks, batch=5)
     assert plan.slide.shape == (2, 5)
@@ -107,6 +108,6 @@ def test_reading_in_order_takes_the_given_places_and_no_others():
 
 
 @pytest.mark.parametrize("field", ["slides", "spots", "run"])
-def test_a_composition_of_nothing_is_refused(field):
+def test_a_composition_of_nothing_is_refused(field: str) -> None:
     with pytest.raises(ConfigError, match=f"composition.{field} is 0"):
         Composition(**{field: 0})

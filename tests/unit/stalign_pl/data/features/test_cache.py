@@ -1,7 +1,11 @@
 """Cached features by rows of a batch: which view a spot shows, and what of a shard is then left unread."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -25,7 +29,7 @@ from stalign_pl.errors import ConfigError
 SPOTS = 20
 
 
-def rows_of(views, seed):
+def rows_of(views: int, seed: int | None) -> FeatureRows:
     """A cache of one slide, number 4, whose features are 100 x view + spot."""
     values = 100 * np.arange(1 + views)[:, None, None] + np.arange(SPOTS)[None, :, None] + np.zeros((1, 1, 3))
     values = values.astype(np.float32)
@@ -35,13 +39,13 @@ def rows_of(views, seed):
     return FeatureRows(cache, seed)
 
 
-def shown(rows, epoch, slide, spot):
+def shown(rows: FeatureRows, epoch: int, slide: Sequence[int], spot: Sequence[int] | np.ndarray) -> torch.Tensor:
     found = rows.read(epoch, np.array(slide), np.array(spot), BatchBuffers())
     assert (found.spot_image, found.spot_gene, found.niche_gene) == (None, None, None)
     return found.niche_image
 
 
-def test_a_spot_goes_through_its_views_in_turn():
+def test_a_spot_goes_through_its_views_in_turn() -> None:
     spots = list(range(SPOTS))
     rows = rows_of(3, seed=1)
     seen = torch.stack([shown(rows, epoch, [4] * SPOTS, spots)[:, 0] for epoch in range(6)])
@@ -53,17 +57,17 @@ def test_a_spot_goes_through_its_views_in_turn():
 
 
 @pytest.mark.parametrize(("views", "seed"), [(0, 1), (3, None)])
-def test_evaluation_and_a_cache_without_views_show_the_plain_one(views, seed):
+def test_evaluation_and_a_cache_without_views_show_the_plain_one(views: int, seed: int | None) -> None:
     found = shown(rows_of(views, seed), 5, [4, -1, 4], [6, -1, 2])
     assert found.tolist() == [[6] * 3, [0] * 3, [2] * 3]  # the middle row is padding
 
 
-def test_a_damaged_spot_is_known():
+def test_a_damaged_spot_is_known() -> None:
     assert [rows_of(0, None).whole(4, spot) for spot in (6, 7, 8)] == [True, False, True]
 
 
 @pytest.fixture
-def written(tmp_path):
+def written(tmp_path: Path) -> Path:
     """A file of two views, ten spots and four numbers; spot 3's sample was damaged."""
     path = tmp_path / "features.h5"
     with new_features(path, {"data.niche.k": 3}, 1, 10, 4) as new:
@@ -72,7 +76,7 @@ def written(tmp_path):
     return path
 
 
-def test_a_file_says_what_was_written(written):
+def test_a_file_says_what_was_written(written: Path) -> None:
     file = open_features(written)
     assert file.values.shape == (2, 10, 4)
     assert file.views == 1
@@ -81,7 +85,7 @@ def test_a_file_says_what_was_written(written):
     assert file.damaged == 0
 
 
-def test_features_that_are_not_what_was_written_are_counted(written):
+def test_features_that_are_not_what_was_written_are_counted(written: Path) -> None:
     content = bytearray(written.read_bytes())
     place = content.index(open_features(written).values[1, 4].tobytes())
     content[place + 2] ^= 1
@@ -89,7 +93,7 @@ def test_features_that_are_not_what_was_written_are_counted(written):
     assert open_features(written).damaged == 1
 
 
-def test_damage_anywhere_is_an_error_a_difference_or_without_effect(written):
+def test_damage_anywhere_is_an_error_a_difference_or_without_effect(written: Path) -> None:
     """64 bytes of nothing, or one other byte, all over the file: never another exception, nor a search without end."""
     content, whole, random = written.read_bytes(), open_features(written), np.random.default_rng(0)
     for start in range(0, len(content), 32):
@@ -118,7 +122,7 @@ def test_damage_anywhere_is_an_error_a_difference_or_without_effect(written):
         ("settings", 3),
     ],
 )
-def test_other_contents_are_refused(written, name, value):
+def test_other_contents_are_refused(written: Path, name: str, value: object) -> None:
     with h5py.File(written, "r+") as file:
         parts = file.attrs if name == "settings" else file
         del parts[name]
@@ -128,7 +132,7 @@ def test_other_contents_are_refused(written, name, value):
         open_features(written)
 
 
-def test_a_group_in_a_datasets_place_is_refused(written):
+def test_a_group_in_a_datasets_place_is_refused(written: Path) -> None:
     with h5py.File(written, "r+") as file:
         del file["features"]
         file.create_group("features")
@@ -136,14 +140,14 @@ def test_a_group_in_a_datasets_place_is_refused(written):
         open_features(written)
 
 
-def test_differences_name_what_differs_and_forgive_rounding():
+def test_differences_name_what_differs_and_forgive_rounding() -> None:
     made = {"data.niche.k": 3, "colours": [0.5, 0.25], "shards": "a"}
     assert differences(made, {**made, "colours": [0.5, 0.25 + 1e-6]}) == []
     assert differences(made, {**made, "colours": [0.5, 0.26]}) == ["colours was [0.5, 0.25], is [0.5, 0.26]"]
     assert differences({"a": 1}, {"b": None, "a": 2}) == ["a was 1, is 2"]
 
 
-def test_ring_weights_are_those_that_a_file_states():
+def test_ring_weights_are_those_that_a_file_states() -> None:
     niche = NicheConfig(None, rings=2, weights=(0.5, 0.25))
     settings = FeatureSettings({}, None, {}, "", niche, Augmentation())._niche("gene")
     assert settings["data.niche.weights"] == [0.5, 0.25]
@@ -156,22 +160,24 @@ class Kept:
 
     streams: frozenset[str]
 
-    def whole(self, slide, spot):
+    def whole(self, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
         return spot != 3
 
-    def read(self, epoch, slide, spot, buffers):
+    def read(self, epoch: int, slide: np.ndarray, spot: np.ndarray, buffers: BatchBuffers) -> CachedFeatures:
         return CachedFeatures(**{name: torch.from_numpy(spot).float()[:, None] for name in self.streams})
 
 
 @pytest.mark.parametrize("streams", [("niche_image",), ("spot_image", "niche_image"), ("spot_gene", "niche_gene")])
-def test_what_is_cached_is_neither_read_nor_decoded(tiny_shards, monkeypatch, streams):
+def test_what_is_cached_is_neither_read_nor_decoded(
+    tiny_shards: Path, monkeypatch: pytest.MonkeyPatch, streams: tuple[str, ...]
+) -> None:
     shards = ShardSet(tiny_shards)
     number, shard = next(iter(shards.slides.items()))
     ranks, read, decoded = np.array([5, 6, 7, 0, 30, -1]), [], []
     plain = BatchReader(shards.slides, NicheConfig(k=3)).read(np.where(ranks < 0, -1, number), ranks, 0)
     bytes_of, decode = TarBytes.read, reader_module.decode
 
-    def counted(self: TarBytes, path, ranges):
+    def counted(self: TarBytes, path: Path, ranges: Sequence[tuple[int, int]]) -> memoryview:
         read.extend(length for _, length in ranges)
         return bytes_of(self, path, ranges)
 
@@ -203,7 +209,7 @@ def test_what_is_cached_is_neither_read_nor_decoded(tiny_shards, monkeypatch, st
     assert sum(read) <= sample[spots].sum() + 2 * 1024 - skipped
 
 
-def test_a_sample_that_was_damaged_then_is_damaged_now(tiny_shards):
+def test_a_sample_that_was_damaged_then_is_damaged_now(tiny_shards: Path) -> None:
     shards = ShardSet(tiny_shards)
     number, shard = next(iter(shards.slides.items()))
     rank = int(np.flatnonzero(shard.spot_of_rank == 3)[0])

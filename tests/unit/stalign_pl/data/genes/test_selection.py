@@ -18,7 +18,7 @@ from data_prep.splits.inputs import read_slides
 from data_prep.splits.schemes import SplitRequest, make_split
 from stalign_pl.cli.main import main
 from stalign_pl.data.genes.selection import GeneSelection, choose_genes, detected_in, rank_genes
-from stalign_pl.data.genes.vocabulary import Vocabulary, build_vocabulary, few_measured, measured_counts
+from stalign_pl.data.genes.vocabulary import build_vocabulary, few_measured, measured_counts
 from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format import GeneTable
@@ -170,9 +170,7 @@ def test_an_added_test_slide_changes_nothing(
     """Though it shifts every gene's index: it brings a gene of its own, counted in all its spots."""
     without = built(cohort, tmp_path / "set", ("tiny_1", "tiny_2"))
     assert len(shards.genes) == len(without.genes) + 1
-    found: list[Vocabulary] = []
-    for each in (shards, without):
-        found.append(build_vocabulary(list(each.slides.values())[:2], each.genes, selection))
+    found = [build_vocabulary(list(each.slides.values())[:2], each.genes, selection) for each in (shards, without)]
     names = [symbols(v.ranked, each.genes) for v, each in zip(found, (shards, without), strict=True)]
     assert names[0] == names[1]
     assert found[0].genes.tolist() != found[1].genes.tolist()

@@ -28,7 +28,9 @@ class StoredCounts:
         (65_535, np.uint16, 16, torch.int32),
     ],
 )
-def test_counts_travel_as_stored_and_wide_where_a_slide_or_a_weight_needs_it(most, stored, weight, travels):
+def test_counts_travel_as_stored_and_wide_where_a_slide_or_a_weight_needs_it(
+    most: int, stored: type, weight: int | None, travels: torch.dtype
+) -> None:
     members = Members(4, 2, weighted=weight is not None)
     members.spots[:3], members.used[:3] = [[0, 1], [0, 0], [1, 0]], [2, 0, 1]  # the fourth row is padding
     if weight is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anndata
 import numpy as np
 import pytest
@@ -35,7 +37,9 @@ def distances(xy: np.ndarray, reach: float) -> sparse.coo_matrix:
     ],
 )
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csc_matrix])
-def test_as_the_training_reader(tiny_data: STAlignData, niche: NicheConfig, kind) -> None:
+def test_as_the_training_reader(
+    tiny_data: STAlignData, niche: NicheConfig, kind: Callable[[np.ndarray], np.ndarray | sparse.csc_matrix]
+) -> None:
     shard = tiny_data.shard_set.slides[0]
     batch = BatchReader({0: shard}, niche, threads=1).read(np.zeros(len(shard), np.int64), np.arange(len(shard)), 0)
     data = anndata.read_h5ad(shard.folder / shard.record.h5ad)
@@ -73,7 +77,7 @@ NEAR = distances(SPOTS, 2.1)
         (np.array([["1"]] * 3), NEAR, {}, r"counts is <U1 \[3, 1\]"),
     ],
 )
-def test_what_is_refused(counts, apart, niche: dict, said: str) -> None:
+def test_what_is_refused(counts: object, apart: object, niche: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         niche_counts(counts, apart, NicheConfig(**{"k": None} | niche))
 

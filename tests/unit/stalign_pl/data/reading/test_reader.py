@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -23,7 +24,7 @@ from stalign_pl.shard_format import sample_key
 
 
 @pytest.fixture(scope="module")
-def shards(tiny_shards) -> ShardSet:
+def shards(tiny_shards: Path) -> ShardSet:
     return ShardSet(tiny_shards)
 
 
@@ -33,12 +34,12 @@ def read_tar(shards: ShardSet, number: int) -> dict[str, bytes]:
         return {member.name: tar.extractfile(member).read() for member in tar}
 
 
-def plan_of(shards: ShardSet):
+def plan_of(shards: ShardSet) -> Plan:
     sizes = {number: len(slide) for number, slide in shards.slides.items()}
     return training_plan(sizes, Composition(3, 20, 8), seed=0, epoch=0)
 
 
-def test_pictures_are_those_of_the_tar(shards):
+def test_pictures_are_those_of_the_tar(shards: ShardSet) -> None:
     plan = plan_of(shards)
     reader = BatchReader(shards.slides, NicheConfig(k=6))
     batch = reader.read(plan.slide[0], plan.rank[0], epoch=0)
@@ -58,7 +59,7 @@ def test_pictures_are_those_of_the_tar(shards):
 @pytest.mark.parametrize(
     "niche", [NicheConfig(k=0), NicheConfig(k=3), NicheConfig(k=None, rings=1), NicheConfig(k=6, leave_target_out=True)]
 )
-def test_niche_counts_are_the_members_sums(shards, niche):
+def test_niche_counts_are_the_members_sums(shards: ShardSet, niche: NicheConfig) -> None:
     plan = plan_of(shards)
     batch = BatchReader(shards.slides, niche).read(plan.slide[-1], plan.rank[-1], epoch=0)
     genes = len(shards.genes)
@@ -86,7 +87,7 @@ def test_niche_counts_are_the_members_sums(shards, niche):
     assert checked > 0
 
 
-def test_excluded_spots_cover_every_pair_of_niches_that_share_a_member(shards):
+def test_excluded_spots_cover_every_pair_of_niches_that_share_a_member(shards: ShardSet) -> None:
     niche = NicheConfig(k=6, rings=1)
     slide = shards.slides[min(shards.slides)]
     ranks = np.arange(len(slide))
@@ -107,7 +108,7 @@ def test_excluded_spots_cover_every_pair_of_niches_that_share_a_member(shards):
         assert sharing <= away
 
 
-def test_padding_rows_are_marked_and_show_what_valid_rows_show(shards):
+def test_padding_rows_are_marked_and_show_what_valid_rows_show(shards: ShardSet) -> None:
     plan = plan_of(shards)
     batch = BatchReader(shards.slides, NicheConfig()).read(plan.slide[-1], plan.rank[-1], epoch=0)
     padding = ~batch.valid
@@ -119,13 +120,13 @@ def test_padding_rows_are_marked_and_show_what_valid_rows_show(shards):
     assert not np.isin(batch.spot_counts.row.numpy(), np.flatnonzero(padding.numpy())).any()
 
 
-def test_rings_beyond_the_stored_ones_are_refused(shards):
+def test_rings_beyond_the_stored_ones_are_refused(shards: ShardSet) -> None:
     plan = plan_of(shards)
     with pytest.raises(ConfigError, match="rings; the shards hold 4"):
         BatchReader(shards.slides, NicheConfig(k=3, rings=3)).read(plan.slide[0], plan.rank[0], epoch=0)
 
 
-def test_a_loader_resumes_at_any_batch_and_raises_what_the_reading_thread_raised(shards):
+def test_a_loader_resumes_at_any_batch_and_raises_what_the_reading_thread_raised(shards: ShardSet) -> None:
     plan = plan_of(shards)
     assert len(plan) >= 3
     reader = BatchReader(shards.slides, NicheConfig())
@@ -148,7 +149,7 @@ def test_a_loader_resumes_at_any_batch_and_raises_what_the_reading_thread_raised
         list(BatchLoader(reader, broken))
 
 
-def test_a_run_of_neighbouring_places_is_one_read(shards, monkeypatch):
+def test_a_run_of_neighbouring_places_is_one_read(shards: ShardSet, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(shards)
     slide, rank = plan.slide[0], plan.rank[0]
     runs = 1 + int(((np.diff(slide) != 0) | (np.diff(rank) != 1)).sum())
@@ -167,7 +168,9 @@ def test_a_run_of_neighbouring_places_is_one_read(shards, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("leave_target_out", [False, True])
-def test_weighted_niche_counts(shards, weights, even_depth, leave_target_out):
+def test_weighted_niche_counts(
+    shards: ShardSet, weights: str | float | tuple[float, ...], even_depth: bool, leave_target_out: bool
+) -> None:
     """Sixteenths of 1 / (1 + ring), 1 / (1 + distance in pitches), .3^ring or .8 and .1, by the h5ad's positions."""
     niche = NicheConfig(None, rings=2, weights=weights, leave_target_out=leave_target_out, even_depth=even_depth)
     slide = shards.slides[0]
@@ -208,19 +211,19 @@ def test_weighted_niche_counts(shards, weights, even_depth, leave_target_out):
         ((0.5,), r"niche.weights is \(0.5,\), of 1 rings; niche.rings is 2"),
     ],
 )
-def test_unknown_weights(weights, said):
+def test_unknown_weights(weights: object, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         NicheConfig(None, rings=2, weights=weights)
 
 
-def test_evened_depth():
+def test_evened_depth() -> None:
     """A niche of a deep, a middling and an empty spot, then one alone: mean depth over own, at most 4; in quarters."""
     weights, used = np.array([16, 8, 5, 16]), np.array([3, 1])
     np.testing.assert_array_equal(evened(weights, np.array([6000, 3000, 0, 7]), used), [32, 32, 80, 64])
     assert len(evened(weights[:0], weights[:0], used * 0)) == 0
 
 
-def test_ranks_read_the_slices_of_the_same_batches(shards):
+def test_ranks_read_the_slices_of_the_same_batches(shards: ShardSet) -> None:
     plan = plan_of(shards)
     reader = BatchReader(shards.slides, NicheConfig())
     whole = list(BatchLoader(reader, lambda epoch: plan))

@@ -49,7 +49,9 @@ def test_the_slides_asked_for_are_copied_and_read_there(tiny_shards: Path, tmp_p
     assert folder.is_dir()
 
 
-def test_a_cut_off_copy_goes_on_where_it_was(tiny_shards: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_cut_off_copy_goes_on_where_it_was(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = ShardSet(tiny_shards)
     staging = Staging(tmp_path)
     folder = staging.copy(here, {0: here.slides[0]})
@@ -85,7 +87,9 @@ def test_a_file_that_is_not_the_manifests_is_refused(tiny_shards: Path, tmp_path
         staging.use(here, {1: here.slides[1]})
 
 
-def test_a_full_disk_is_refused_before_the_first_byte(tiny_shards: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_is_refused_before_the_first_byte(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = ShardSet(tiny_shards)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9, 9, 1000))
@@ -143,7 +147,9 @@ there.release()
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock", ".lock"]
 
 
-def test_fit_reads_the_copy_of_its_train_and_validation_slides(tiny_shards: Path, tmp_path: Path, monkeypatch) -> None:
+def test_fit_reads_the_copy_of_its_train_and_validation_slides(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opens, open_ = [], os.open
     monkeypatch.setattr(os, "open", lambda path, *rest, **more: opens.append(str(path)) or open_(path, *rest, **more))
     disk = tmp_path / "disk"

@@ -1,5 +1,7 @@
 """A hub that does not hand out an encoder's files: the message says what to do."""
 
+from __future__ import annotations
+
 from types import SimpleNamespace
 
 import pytest
@@ -31,8 +33,10 @@ ANSWER = SimpleNamespace(headers={}, request=None)
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_a_refusal_names_the_page_the_login_and_the_file(name, error, said, monkeypatch):
-    def refuse(*given, **options):
+def test_a_refusal_names_the_page_the_login_and_the_file(
+    name: str, error: Exception, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object, **options: object) -> None:
         raise error
 
     monkeypatch.setattr(timm.models._hub, "hf_hub_download", refuse)

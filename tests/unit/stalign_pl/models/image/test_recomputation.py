@@ -1,5 +1,7 @@
 """Gradient checkpointing: the gradient of the plain backward pass, whatever draws."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn
@@ -14,7 +16,9 @@ KEYS = RowKeys(5, 2, torch.tensor([3, 3, 500, 0]), torch.tensor([10, 11, 10, 0])
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def gradients(checkpointing, keys, monkeypatch, **options):
+def gradients(
+    checkpointing: bool, keys: RowKeys | None, monkeypatch: pytest.MonkeyPatch, **options: object
+) -> tuple[list[torch.Tensor | None], int]:
     """Of one step, and how often a block was computed with its inside to be computed again."""
     counted, inside = [], lambda *given, **how: (counted.append(1), checkpoint(*given, **how))[1]
     monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", inside)
@@ -40,7 +44,9 @@ def gradients(checkpointing, keys, monkeypatch, **options):
     ],
     ids=["keyed adapters", "adapters", "timm's dropout", "last blocks", "groupnorm"],
 )
-def test_the_gradient_is_that_of_the_plain_backward_pass(options, keys, monkeypatch):
+def test_the_gradient_is_that_of_the_plain_backward_pass(
+    options: dict[str, object], keys: RowKeys | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain, none = gradients(False, keys, monkeypatch, **options)
     found, blocks = gradients(True, keys, monkeypatch, **options)
     assert none == 0
@@ -57,6 +63,6 @@ def test_the_gradient_is_that_of_the_plain_backward_pass(options, keys, monkeypa
         ({"name": "vgg11"}, "does not offer for VGG"),
     ],
 )
-def test_what_cannot_be_computed_again_is_refused(options, said):
+def test_what_cannot_be_computed_again_is_refused(options: dict[str, object], said: str) -> None:
     with torch.device("meta"), pytest.raises(ConfigError, match=f"{options['name']}.*{said}"):
         TimmStream(2, 4, size=32, gradient_checkpointing=True, **options)

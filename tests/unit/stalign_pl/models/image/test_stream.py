@@ -1,5 +1,9 @@
 """Image streams: timm backbones, local weights, frozen ones, and the errors a configuration can cause."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -13,18 +17,18 @@ TINY = "test_convnext.r160_in1k"
 UNI = {"init_values": 1e-5, "dynamic_img_size": True}
 
 
-def images(rows=2, size=32, seed=0):
+def images(rows: int = 2, size: int = 32, seed: int = 0) -> torch.Tensor:
     return torch.rand(rows, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_tokens_and_features_have_their_shapes(size):
+def test_tokens_and_features_have_their_shapes(size: int) -> None:
     stream = TimmStream(tokens=3, width=10, name=TINY, size=size)
     assert stream(images(size=size)).shape == (2, 3, 10)
     assert stream.features(images(size=size)).shape == (2, 64)
 
 
-def test_images_are_normalised_as_timm_says():
+def test_images_are_normalised_as_timm_says() -> None:
     stream = TimmStream(2, 4, name=TINY, size=32).eval()
     raw = timm.create_model(TINY, num_classes=0).eval()
     raw.load_state_dict(stream.backbone.state_dict())
@@ -34,7 +38,7 @@ def test_images_are_normalised_as_timm_says():
     assert not {"mean", "std"} & stream.state_dict().keys()
 
 
-def test_images_are_normalised_as_asked():
+def test_images_are_normalised_as_asked() -> None:
     mean, std = (0.7, 0.5, 0.6), (0.2, 0.3, 0.1)
     stream = TimmStream(2, 4, name=TINY, size=32, mean=mean, std=std).eval()
     shown = (images() - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
@@ -44,13 +48,13 @@ def test_images_are_normalised_as_asked():
             TimmStream(2, 4, name=TINY, size=32, **given)
 
 
-def test_resnet50_builds_and_runs():
+def test_resnet50_builds_and_runs() -> None:
     stream = TimmStream(tokens=8, width=512, name="resnet50", size=64)
     assert stream.to_tokens.project[0].in_features == 2048
     assert stream(images(size=64)).shape == (2, 8, 512)
 
 
-def test_uni_builds_at_full_size():
+def test_uni_builds_at_full_size() -> None:
     with torch.device("meta"):
         stream = TimmStream(tokens=8, width=512, name="vit_large_patch16_224", trains="none", model_args=UNI)
         tokens = stream(torch.empty(2, 3, 224, 224))
@@ -63,12 +67,12 @@ def test_uni_builds_at_full_size():
 
 
 @pytest.mark.parametrize("model_args", [None, {"dynamic_img_size": True}])
-def test_a_vision_transformer_takes_the_size_it_is_given(model_args):
+def test_a_vision_transformer_takes_the_size_it_is_given(model_args: dict[str, bool] | None) -> None:
     stream = TimmStream(2, 4, name="test_vit", size=32, model_args=model_args)
     assert stream(images(size=32)).shape == (2, 2, 4)
 
 
-def test_an_image_of_another_size_is_refused():
+def test_an_image_of_another_size_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"\[2, 3, 48, 48\]; should be \[B, 3, 32, 32\]"):
         TimmStream(2, 4, name=TINY, size=32)(images(size=48))
 
@@ -83,18 +87,18 @@ def test_an_image_of_another_size_is_refused():
         ({"name": TINY, "weights": "nowhere.pth"}, "nowhere.pth: no such file"),
     ],
 )
-def test_a_mistake_in_the_configuration_is_named(arguments, said):
+def test_a_mistake_in_the_configuration_is_named(arguments: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         TimmStream(2, 4, size=32, **arguments)
 
 
-def state_of_a_tiny_backbone(num_classes=0):
+def state_of_a_tiny_backbone(num_classes: int = 0) -> dict[str, torch.Tensor]:
     torch.manual_seed(3)
     return timm.create_model(TINY, num_classes=num_classes).state_dict()
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth", "wrapped.pth"])
-def test_local_weights_are_loaded(suffix, tmp_path):
+def test_local_weights_are_loaded(suffix: str, tmp_path: Path) -> None:
     state = state_of_a_tiny_backbone(num_classes=10)  # a published file holds its classifier
     path = tmp_path / f"w.{suffix}"
     if suffix == "safetensors":
@@ -106,7 +110,7 @@ def test_local_weights_are_loaded(suffix, tmp_path):
     assert all(torch.equal(value, state[key]) for key, value in loaded.items())
 
 
-def test_keys_and_shapes_that_do_not_fit_are_named(tmp_path):
+def test_keys_and_shapes_that_do_not_fit_are_named(tmp_path: Path) -> None:
     path, state = tmp_path / "w.safetensors", state_of_a_tiny_backbone()
     first, second = sorted(state)[:2]
     state["stranger.weight"] = state.pop(first)
@@ -118,7 +122,7 @@ def test_keys_and_shapes_that_do_not_fit_are_named(tmp_path):
         assert said in str(raised.value)
 
 
-def test_a_file_that_holds_no_tensors_is_refused(tmp_path):
+def test_a_file_that_holds_no_tensors_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "w.pth")
     (tmp_path / "w.bin2").touch()
     with pytest.raises(ConfigError, match="dictionary of tensors"):
@@ -127,7 +131,7 @@ def test_a_file_that_holds_no_tensors_is_refused(tmp_path):
         TimmStream(2, 4, name=TINY, size=32, weights=str(tmp_path / "w.bin2"))
 
 
-def test_frozen_stays_as_it_is_while_its_projection_learns():
+def test_frozen_stays_as_it_is_while_its_projection_learns() -> None:
     stream = TimmStream(2, 4, name="test_resnet", size=32, trains="none").train()
     before = {key: value.clone() for key, value in stream.backbone.state_dict().items()}
     optimiser = torch.optim.SGD(stream.parameters(), lr=1.0)
@@ -142,7 +146,7 @@ def test_frozen_stays_as_it_is_while_its_projection_learns():
     assert all(p.grad.any() for p in stream.to_tokens.parameters())
 
 
-def test_only_frozen_weights_with_a_source_may_leave_the_checkpoint(tmp_path):
+def test_only_frozen_weights_with_a_source_may_leave_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file(state_of_a_tiny_backbone(), path)
     from_file = TimmStream(2, 4, name=TINY, size=32, weights=str(path), trains="none")
@@ -158,7 +162,7 @@ def test_only_frozen_weights_with_a_source_may_leave_the_checkpoint(tmp_path):
     ("name", "trains", "expected"),
     [("test_resnet", "all", True), ("test_resnet", "none", False), (TINY, "all", False)],
 )
-def test_batchnorm_in_train_mode_is_found(name, trains, expected):
+def test_batchnorm_in_train_mode_is_found(name: str, trains: str, expected: bool) -> None:
     stream = TimmStream(2, 4, name=name, size=32, trains=trains)
     assert has_train_mode_batchnorm(stream) is expected
     assert not has_train_mode_batchnorm(nn.SyncBatchNorm.convert_sync_batchnorm(stream))

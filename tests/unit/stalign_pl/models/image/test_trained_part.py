@@ -1,6 +1,9 @@
 """What of an image backbone learns: its last blocks, low-rank adapters; what a checkpoint then keeps."""
 
+from __future__ import annotations
+
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,20 +12,21 @@ from torch import nn
 
 from stalign_pl.errors import ConfigError
 from stalign_pl.models import Frozen, LastBlocks, LowRank, LowRankLinear, TimmStream, draws_from_generator
+from stalign_pl.models.image.trained_part import Trains
 
 VIT = "test_vit"  # six blocks of width 64, MLP 3 x 64
 
 
-def stream_of(name, trains, **more):
+def stream_of(name: str, trains: Trains, **more: object) -> TimmStream:
     torch.manual_seed(3)
     return TimmStream(2, 4, name=name, size=32, trains=trains, **more)
 
 
-def images(rows=4):
+def images(rows: int = 4) -> torch.Tensor:
     return torch.rand(rows, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def step(stream):
+def step(stream: TimmStream) -> set[str]:
     """One step of gradient descent; which state-dict entries of the backbone it changed."""
     before = copy.deepcopy(stream.backbone.state_dict())
     stream(images()).square().sum().backward()
@@ -38,7 +42,7 @@ def step(stream):
         ("test_efficientnet_gn", 1, ("module.blocks.4.", "module.conv_head.", "module.bn2."), 5),
     ],
 )
-def test_the_last_blocks_learn_and_the_rest_stays(name, last, learning, blocks):
+def test_the_last_blocks_learn_and_the_rest_stays(name: str, last: int, learning: tuple[str, ...], blocks: int) -> None:
     given = {"zero_init_last": False} if name == "test_resnet" else {}  # else its last gain of 0 stops the gradient
     stream = stream_of(name, LastBlocks(last), model_args=given).train()
     changed = step(stream)
@@ -50,7 +54,7 @@ def test_the_last_blocks_learn_and_the_rest_stays(name, last, learning, blocks):
         stream_of(name, LastBlocks(9))
 
 
-def test_adapters_learn_beside_a_backbone_that_stays():
+def test_adapters_learn_beside_a_backbone_that_stays() -> None:
     stream = stream_of(VIT, LowRank(rank=3)).train()
     layers = [part for part in stream.modules() if isinstance(part, LowRankLinear)]
     assert len(layers) == 6 * 4  # qkv, proj, fc1, fc2
@@ -63,7 +67,7 @@ def test_adapters_learn_beside_a_backbone_that_stays():
     assert {key for key in step(stream) if ".adapter.1." in key}
 
 
-def test_merged_adapters_say_what_they_said():
+def test_merged_adapters_say_what_they_said() -> None:
     stream = stream_of(VIT, LowRank(rank=3, alpha=5.0, dropout=0.5)).double()
     for layer in [part for part in stream.modules() if isinstance(part, LowRankLinear)]:
         nn.init.normal_(layer.adapter[2].weight)
@@ -77,7 +81,7 @@ def test_merged_adapters_say_what_they_said():
     assert not torch.allclose(unmerged, stream_of(VIT, "none").double().features(images().double()))
 
 
-def test_an_adapter_is_its_formula():
+def test_an_adapter_is_its_formula() -> None:
     layer, values = LowRankLinear(nn.Linear(5, 7), rank=2, alpha=6.0, dropout=0.0).double(), torch.randn(4, 5).double()
     nn.init.normal_(layer.adapter[2].weight)
     down, up = layer.adapter[1].weight, layer.adapter[2].weight
@@ -85,7 +89,7 @@ def test_an_adapter_is_its_formula():
     torch.testing.assert_close(layer(values), nn.functional.linear(values, layer.weight, layer.bias))
 
 
-def test_attention_that_multiplies_by_the_weight_itself_has_adapters_without_dropout():
+def test_attention_that_multiplies_by_the_weight_itself_has_adapters_without_dropout() -> None:
     model = {"name": "beit_base_patch16_224", "model_args": {"depth": 1, "embed_dim": 24, "num_heads": 2}}
     stream = stream_of(trains=LowRank(rank=2), **model)
     features = stream.features(images())
@@ -98,7 +102,9 @@ def test_attention_that_multiplies_by_the_weight_itself_has_adapters_without_dro
 @pytest.mark.parametrize(
     ("trains", "kept"), [(LastBlocks(2), ("blocks.4.", "blocks.5.", "norm.")), (LowRank(3), None), ("none", ())]
 )
-def test_a_checkpoint_leaves_out_what_has_a_source_and_stays(trains, kept, tmp_path):
+def test_a_checkpoint_leaves_out_what_has_a_source_and_stays(
+    trains: Trains, kept: tuple[str, ...] | None, tmp_path: Path
+) -> None:
     save_file(stream_of(VIT, "all").backbone.state_dict(), tmp_path / "w.safetensors")
     stream = stream_of(VIT, trains, weights=str(tmp_path / "w.safetensors"))
     left = {key for key in stream.state_dict() if not key.startswith(stream.frozen_prefixes)}
@@ -114,7 +120,7 @@ def test_a_checkpoint_leaves_out_what_has_a_source_and_stays(trains, kept, tmp_p
     assert stream_of(VIT, trains).frozen_prefixes == ()
 
 
-def test_a_weight_whose_gradient_is_switched_off_later_still_belongs_to_the_checkpoint():
+def test_a_weight_whose_gradient_is_switched_off_later_still_belongs_to_the_checkpoint() -> None:
     frozen = Frozen(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), "a file", ["1.weight", "1.bias"])
     frozen.requires_grad_(False)
     assert frozen.looking == ("0.",)
@@ -129,7 +135,7 @@ def test_a_weight_whose_gradient_is_switched_off_later_still_belongs_to_the_chec
         (VIT, LastBlocks(0), "trains.last is 0"),
     ],
 )
-def test_what_cannot_be_is_named(name, trains, said):
+def test_what_cannot_be_is_named(name: str, trains: Trains, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         stream_of(name, trains)
 
@@ -137,6 +143,6 @@ def test_what_cannot_be_is_named(name, trains, said):
 @pytest.mark.parametrize(
     ("trains", "draws"), [(LastBlocks(1), True), (LowRank(2, dropout=0.5), False), ("none", False)]
 )
-def test_only_what_learns_draws(trains, draws):
+def test_only_what_learns_draws(trains: Trains, draws: bool) -> None:
     stream = stream_of(VIT, trains, model_args={"proj_drop_rate": 0.5, "drop_path_rate": 0.1})
     assert draws_from_generator(stream) is draws

@@ -1,5 +1,7 @@
 """Value binning against numpy's quantiles, and against scGPT's own bins."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
@@ -9,13 +11,13 @@ from stalign_pl.models.scgpt.value_bins import TIE_BITS, value_bins
 from tests.support.paths import SCGPT
 
 
-def reference(row, bins, draw):
+def reference(row: np.ndarray, bins: int, draw: np.ndarray) -> np.ndarray:
     edges = np.quantile(row, np.linspace(0, 1, bins - 1))
     up_to, below = np.digitize(row, edges), np.digitize(row, edges, right=True)
     return np.ceil(draw * (below - up_to) + up_to).astype(int)
 
 
-def test_bins_are_those_of_scgpt():
+def test_bins_are_those_of_scgpt() -> None:
     spots = load_file(SCGPT / "spots.safetensors")
     vocabulary = (SCGPT / "vocab.json").read_text()
     known = [column for column in range(120) if f'"G{column}"' in vocabulary]
@@ -26,7 +28,7 @@ def test_bins_are_those_of_scgpt():
 
 @pytest.mark.parametrize("bins", [3, 8, 51])
 @pytest.mark.parametrize("kind", ["distinct", "counts"])
-def test_bins_follow_the_quantiles_of_a_rows_expressed_values(bins, kind):
+def test_bins_follow_the_quantiles_of_a_rows_expressed_values(bins: int, kind: str) -> None:
     random = np.random.default_rng(bins)
     values = random.gamma(1, 2, (40, 90)) if kind == "distinct" else random.poisson(1.5, (40, 90)).astype(float)
     expressed = (random.random((40, 90)) < random.random((40, 1))) & (values > 0)
@@ -45,7 +47,7 @@ def test_bins_follow_the_quantiles_of_a_rows_expressed_values(bins, kind):
     assert apart.mean() < 0.01
 
 
-def test_bins_of_counts_and_of_their_logarithms_are_the_same_and_a_row_without_genes_has_none():
+def test_bins_of_counts_and_of_their_logarithms_are_the_same_and_a_row_without_genes_has_none() -> None:
     counts = torch.from_numpy(np.random.default_rng(0).poisson(2, (5, 60))).float()
     counts[3] = 0
     tie = torch.arange(60) * 2**18
