@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ def resolved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return partial(printed_config, monkeypatch, capsys)
 
 
-def test_every_variant_changes_something(benchmark, resolved) -> None:
+def test_every_variant_changes_something(
+    benchmark: Callable[[str], ModuleType], resolved: Callable[..., dict[str, Any]]
+) -> None:
     ablation = benchmark("science.ablation")
     parsed = {name: resolved(*each.arguments("configs/demo.yaml")) for name, each in ablation.VARIANTS.items()}
     assert len({yaml.safe_dump(config) for config in parsed.values()}) == len(parsed)
@@ -35,7 +38,9 @@ def test_every_variant_changes_something(benchmark, resolved) -> None:
     assert parsed["niche: 6 nearest, alike (demo)"]["data"]["niche"].items() >= single.items()
 
 
-def test_the_donors_variants_are_of_the_ablation(benchmark, resolved, tmp_path: Path) -> None:
+def test_the_donors_variants_are_of_the_ablation(
+    benchmark: Callable[[str], ModuleType], resolved: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     donors, ablation = benchmark("science.donor_ablation"), benchmark("science.ablation")
     common = donors._common(tmp_path, "ours-0", 0, floors=True)
     for name in donors.NAMES:
@@ -56,7 +61,7 @@ def rows(name: str = "stalign", **ari: float) -> list[Row]:
     ]
 
 
-def test_the_table_pairs_cohorts(benchmark) -> None:
+def test_the_table_pairs_cohorts(benchmark: Callable[[str], ModuleType]) -> None:
     """Differences are of the cohorts that both have; an ARI of 0 is a number; a floor without MSE has empty cells."""
     ablation = benchmark("science.ablation")
     ours = {seed: rows(P07=value, P08=value, P09=0.5, P10=0.7) for seed, value in ((0, 0.5), (1, 0.7), (2, 0.1))}
@@ -73,7 +78,7 @@ def test_the_table_pairs_cohorts(benchmark) -> None:
     assert floor == "| *coordinates* | 1 | 0.300 | -0.200 | 0.300 | -0.300 |  |  |  |  |"
 
 
-def test_a_run_that_ended_at_zero_is_finished(benchmark, tmp_path: Path) -> None:
+def test_a_run_that_ended_at_zero_is_finished(benchmark: Callable[[str], ModuleType], tmp_path: Path) -> None:
     ablation = benchmark("science.ablation")
     assert ablation.rows_of_finished(tmp_path, ("P07",)) is None
     write_results(tmp_path / "results.json", rows(P07=0.0), {})
@@ -81,7 +86,7 @@ def test_a_run_that_ended_at_zero_is_finished(benchmark, tmp_path: Path) -> None
     assert ablation.rows_of_finished(tmp_path, ("P08",)) is None
 
 
-def test_another_recipe_is_another_run(benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_recipe_is_another_run(benchmark: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     variants = benchmark("science.ablation").VARIANTS
     digests = {each.digest("configs/demo.yaml") for each in variants.values()}
@@ -102,7 +107,7 @@ class Slide:
         return sparse.csr_matrix(self.counts)
 
 
-def test_ring_weights_of_tissue_that_is_and_that_is_not_alike(benchmark) -> None:
+def test_ring_weights_of_tissue_that_is_and_that_is_not_alike(benchmark: Callable[[str], ModuleType]) -> None:
     """Two halves of one kind each: but at the border a neighbour says as much as the spot. Each alone: nothing."""
     ring_weights = benchmark("science.ring_weights").ring_weights
     random = np.random.default_rng(0)

@@ -40,7 +40,9 @@ def section(seed: int, spots: int = 400, genes: int = 300) -> tuple[np.ndarray, 
     return np.array(["".join(word) + "-1" for word in letters]), counts, np.arange(genes)
 
 
-def exact(one, other) -> float:
+def exact(
+    one: tuple[np.ndarray, sparse.csr_matrix, np.ndarray], other: tuple[np.ndarray, sparse.csr_matrix, np.ndarray]
+) -> float:
     """The smaller set of (barcode, gene, count)'s share in the other, counted out."""
     sets = []
     for barcodes, counts, genes in (one, other):

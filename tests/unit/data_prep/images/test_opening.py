@@ -31,7 +31,7 @@ def jpeg_of_size(width: int, height: int, path: Path) -> bytes:
     return bytes(data)
 
 
-def tiff_of_size(path: Path, width: int, height: int, **options) -> Path:
+def tiff_of_size(path: Path, width: int, height: int, **options: object) -> Path:
     import tifffile
 
     write_tiff(path, photometric="rgb", **options)

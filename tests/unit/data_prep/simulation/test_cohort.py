@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,14 +29,14 @@ SMALL = CohortParameters(
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cohort")
     names = list(simulate(SMALL, 7, out))
     assert names == ["sim7_P01", "sim7_P02"]
     return out
 
 
-def test_a_cohort_is_a_function_of_its_seed(cohort, tmp_path):
+def test_a_cohort_is_a_function_of_its_seed(cohort: Path, tmp_path: Path) -> None:
     list(simulate(replace(SMALL, patients=1), 7, tmp_path / "again"))  # fewer patients change nothing for the first
     list(simulate(replace(SMALL, patients=1), 8, tmp_path / "other"))
     for name in ("full_image.png", "labels.csv", "spatial/tissue_positions.csv"):
@@ -47,7 +48,7 @@ def test_a_cohort_is_a_function_of_its_seed(cohort, tmp_path):
         np.testing.assert_array_equal(one["expected"], other["expected"])
 
 
-def test_the_reader_of_real_slides_takes_it_and_the_oracle_fits(cohort, tmp_path):
+def test_the_reader_of_real_slides_takes_it_and_the_oracle_fits(cohort: Path, tmp_path: Path) -> None:
     report = build(BuildConfig(sources=(SourceEntry("space_ranger", cohort),)), tmp_path / "set")
     assert report.failed == {}
     shards = ShardSet(tmp_path / "set")
@@ -65,21 +66,21 @@ def test_the_reader_of_real_slides_takes_it_and_the_oracle_fits(cohort, tmp_path
 
 
 @pytest.mark.parametrize(("share", "mixed"), [(0.0, 0), (0.5, 4), (1.0, 8)])
-def test_the_share_of_neighbourhood_domains_is_what_was_asked(share, mixed):
+def test_the_share_of_neighbourhood_domains_is_what_was_asked(share: float, mixed: int) -> None:
     shares = compose(replace(SMALL, neighbourhood_only=share)).shares
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     assert (shares.max(axis=1) < 1).sum() == mixed
     np.testing.assert_allclose(shares.sum(axis=0), 1)  # a pair has the same states in equal number
 
 
-def test_an_uninformative_image_is_not_drawn_from_the_state():
+def test_an_uninformative_image_is_not_drawn_from_the_state() -> None:
     tissue = draw_tissue(replace(SMALL, image_informative=0.0), 3, 1)
     assert (tissue.picture == tissue.state).mean() < 0.4
     informed = draw_tissue(SMALL, 3, 1)
     np.testing.assert_array_equal(informed.picture, informed.state)
 
 
-def test_counts_are_negative_binomial_around_the_expected_depth():
+def test_counts_are_negative_binomial_around_the_expected_depth() -> None:
     parameters = replace(SMALL, columns=40, rows=40, patient_counts_sd=0.0)
     tissue, genes = draw_tissue(parameters, 0, 1), draw_genes(parameters, 0)
     counts = draw_expression(replace(parameters, oracle_draws=1), 0, 1, tissue, genes, compose(parameters)).counts
@@ -91,7 +92,7 @@ def test_counts_are_negative_binomial_around_the_expected_depth():
     assert scaled.var() > 1.05 * scaled.mean()  # overdispersed
 
 
-def test_the_picture_shows_tissue_on_a_white_slide():
+def test_the_picture_shows_tissue_on_a_white_slide() -> None:
     tissue = draw_tissue(SMALL, 1, 1)
     image = draw_image(SMALL, 1, 1, tissue)
     column, row = (tissue.xy_um / SMALL.um_per_px).astype(int).T
@@ -103,12 +104,12 @@ def test_the_picture_shows_tissue_on_a_white_slide():
     ("change", "message"),
     [("colour=3", "no parameter 'colour'"), ("rows=many", "'many' is not"), ("patients=0", "at least 1")],
 )
-def test_a_wrong_parameter_is_named(change, message):
+def test_a_wrong_parameter_is_named(change: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_parameters([change])
 
 
-def test_the_command_writes_the_sheet(tmp_path, capsys):
+def test_the_command_writes_the_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = ["patients=1", "columns=6", "rows=6", "oracle_draws=2", "islands=0", "flat_genes=10"]
     args = argparse.Namespace(out=tmp_path / "c", seed=5, workers=1, set=changes)
     assert run_command(args) == 0
@@ -116,7 +117,7 @@ def test_the_command_writes_the_sheet(tmp_path, capsys):
     assert (tmp_path / "c" / "slides.csv").read_text().splitlines()[1].startswith("sim5_P01,P01,cohort 5")
 
 
-def test_two_cohorts_are_not_mixed_in_one_folder(tmp_path):
+def test_two_cohorts_are_not_mixed_in_one_folder(tmp_path: Path) -> None:
     changes = ["patients=1", "columns=6", "rows=6", "oracle_draws=2", "islands=0", "flat_genes=10"]
     given = {"out": tmp_path / "c", "workers": 1}
     assert run_command(argparse.Namespace(seed=5, set=changes, **given)) == 0

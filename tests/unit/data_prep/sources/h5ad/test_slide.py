@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from data_prep.slide.slide import SlideError
 from data_prep.sources import ReaderOptions, find_source
 from tests.support.data_prep.reading import read_one
 from tests.support.tiny_cohort import hex_grid, write_spatial
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 def write_h5ad(
@@ -97,7 +100,7 @@ def test_anndata_without_positions_or_image_is_named(tmp_path: Path) -> None:
         second.read()
 
 
-def edit(path: Path, change: Callable[[Any], None]) -> None:
+def edit(path: Path, change: Callable[[AnnData], None]) -> None:
     import anndata
 
     table = anndata.read_h5ad(path)
@@ -117,7 +120,7 @@ def test_one_slide_a_library(tmp_path: Path) -> None:
     path.parent.mkdir()
     counts = write_h5ad(path)
 
-    def three(table: Any) -> None:
+    def three(table: AnnData) -> None:
         table.obs["library_id"] = ["a"] * 10 + ["b"] * 8 + ["c"] * 2
         lib = table.uns["spatial"].pop("lib")
         small = {"images": {"lowres": lib["images"]["lowres"][:, :60]}, "scalefactors": dict(lib["scalefactors"])}
@@ -133,23 +136,23 @@ def test_one_slide_a_library(tmp_path: Path) -> None:
     assert slide.image.member == "uns/spatial/b/images/lowres"
 
 
-def normalise(table: Any) -> None:
+def normalise(table: AnnData) -> None:
     table.X = np.log1p(table.X)
 
 
-def to_layer(table: Any) -> None:
+def to_layer(table: AnnData) -> None:
     table.layers["counts"] = table.X.copy()
     normalise(table)
 
 
-def to_raw(table: Any) -> None:
+def to_raw(table: AnnData) -> None:
     """As scanpy's tutorials do: .raw keeps all genes, X the variable ones, scaled."""
     table.raw = table.copy()
     normalise(table)
     table._inplace_subset_var(table.var_names[1:4])
 
 
-def sparse_and_raw(table: Any) -> None:
+def sparse_and_raw(table: AnnData) -> None:
     table.X = sparse.csr_matrix(table.X)
     to_raw(table)
 
@@ -157,7 +160,7 @@ def sparse_and_raw(table: Any) -> None:
 @pytest.mark.parametrize(
     ("move", "place"), [(to_layer, "layers['counts']"), (to_raw, "raw.X"), (sparse_and_raw, "raw.X")]
 )
-def test_counts_of_a_normalised_file(tmp_path: Path, move: Callable[[Any], None], place: str) -> None:
+def test_counts_of_a_normalised_file(tmp_path: Path, move: Callable[[AnnData], None], place: str) -> None:
     path = tmp_path / "in" / "one.h5ad"
     path.parent.mkdir()
     counts = write_h5ad(path)
@@ -174,7 +177,7 @@ def test_counts_of_a_normalised_file(tmp_path: Path, move: Callable[[Any], None]
 def test_a_file_without_counts_is_told_where_was_looked(tmp_path: Path) -> None:
     write_h5ad(tmp_path / "one.h5ad")
 
-    def spoil(table: Any) -> None:
+    def spoil(table: AnnData) -> None:
         normalise(table)
         table.layers["scaled"] = table.X - 1
 
@@ -193,7 +196,7 @@ def test_the_source_image_is_taken_where_it_is(tmp_path: Path) -> None:
     path = tmp_path / "one.h5ad"
     write_h5ad(path)
 
-    def with_metadata(table: Any) -> None:
+    def with_metadata(table: AnnData) -> None:
         library = table.uns["spatial"]["lib"]
         library["metadata"] = {"source_image_path": "/elsewhere/scan.png"}
         library["images"]["hires"] = np.full((160, 200, 3), 0.5, np.float32)
@@ -219,7 +222,7 @@ def test_a_damaged_scale_factor_and_spots_of_another_array_are_named(tmp_path: P
         lambda table: table.uns["spatial"]["lib"]["scalefactors"].update(tissue_lowres_scalef=-1),
     )
 
-    def legacy(table: Any) -> None:
+    def legacy(table: AnnData) -> None:
         table.obs_names = [f"{spot}x3" for spot in range(20)]
 
     edit(tmp_path / "b" / "b.h5ad", legacy)

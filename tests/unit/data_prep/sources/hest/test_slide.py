@@ -306,7 +306,7 @@ def drop(member: str) -> Callable[[Path], None]:
     return change
 
 
-def put(member: str, value: Any) -> Callable[[Path], None]:
+def put(member: str, value: np.ndarray | float) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         with h5py.File(path, "a") as file:
             attributes = dict(file[member].attrs)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,13 +21,19 @@ from tests.support.data_prep.reading import read_one
 from tests.support.data_prep.whole_image import whole_image
 from tests.support.tiny_cohort import domain_of, hex_grid, paint
 
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from spatialdata import SpatialData
+    from spatialdata.transformations import BaseTransformation
+    from xarray import DataArray, DataTree
+
 spatialdata = pytest.importorskip("spatialdata")
 
 PLACES, XY = hex_grid(5, 5)
 IMAGE = paint(XY, domain_of(XY), np.random.default_rng(0))
 
 
-def image_of(scale: float, systems: dict[str, Any], **keywords: Any) -> Any:
+def image_of(scale: float, systems: dict[str, BaseTransformation], **keywords: object) -> DataArray | DataTree:
     from PIL import Image
     from spatialdata.models import Image2DModel
 
@@ -35,7 +42,7 @@ def image_of(scale: float, systems: dict[str, Any], **keywords: Any) -> Any:
     return Image2DModel.parse(pixels, dims=("c", "y", "x"), transformations=systems, **keywords)
 
 
-def table_of(region: str, names: list[str], **obs: Any) -> Any:
+def table_of(region: str, names: list[str], **obs: Sequence[object] | np.ndarray) -> AnnData:
     import anndata
     from spatialdata.models import TableModel
 
@@ -49,7 +56,7 @@ def table_of(region: str, names: list[str], **obs: Any) -> Any:
     return TableModel.parse(table, region=region, region_key="region", instance_key="spot_id")
 
 
-def visium(run: str = "run", full: bool = True, **obs: Any) -> Any:
+def visium(run: str = "run", full: bool = True, **obs: Sequence[object] | np.ndarray) -> SpatialData:
     """As spatialdata_io.visium: circles in full-resolution pixels, images each in their own coordinate system."""
     from spatialdata.models import ShapesModel
     from spatialdata.transformations import Identity, Scale
