@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -71,7 +72,7 @@ def test_losses_are_those_without(
     shown: list[int] = []
     features = TimmStream.features
 
-    def counted(self: TimmStream, image) -> torch.Tensor:
+    def counted(self: TimmStream, image: object) -> torch.Tensor:
         shown.append(isinstance(image, torch.Tensor))
         return features(self, image)
 
@@ -109,7 +110,9 @@ def test_a_resumed_run_ends_alike_and_micro_batches_fit(
     given += ("--last_checkpoint.every_n_train_steps", "1")
     save, stopped = AtomicCheckpointIO.save_checkpoint, tmp_path / "stopped"
 
-    def save_and_copy(self, checkpoint, path, storage_options=None) -> None:
+    def save_and_copy(
+        self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
         save(self, checkpoint, path, storage_options)
         if checkpoint["global_step"] == 5 and not stopped.exists():
             shutil.copytree(tmp_path / "whole", stopped)

@@ -22,7 +22,9 @@ def run(uninterrupted: Uninterrupted, tmp_path: Path) -> Path:
     return Path(shutil.copytree(uninterrupted.at_step[6], tmp_path / "tiny"))
 
 
-def test_what_decides_the_result_is_refused_by_name(run: Path, tiny_shards: Path, capsys) -> None:
+def test_what_decides_the_result_is_refused_by_name(
+    run: Path, tiny_shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     given = arguments("fit", tiny_shards, run.parent, *OPTIONS, *OTHER)
     for name in ("last", "best", str(run / "checkpoints" / "last.ckpt")):
@@ -33,7 +35,9 @@ def test_what_decides_the_result_is_refused_by_name(run: Path, tiny_shards: Path
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_allowed_changes_are_taken_over_printed_and_recorded(run: Path, tiny_shards: Path, capsys) -> None:
+def test_allowed_changes_are_taken_over_printed_and_recorded(
+    run: Path, tiny_shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = arguments("fit", tiny_shards, run.parent, *OPTIONS, *OTHER, "--ckpt_path", "last")
     assert run_here(*given, "--run.allow_changes", "true") == 0
     printed = capsys.readouterr().out
@@ -50,7 +54,7 @@ def test_allowed_changes_are_taken_over_printed_and_recorded(run: Path, tiny_sha
 
 
 def test_where_the_shards_lie_is_free_and_what_they_hold_is_not(
-    run: Path, uninterrupted: Uninterrupted, tiny_shards: Path, tmp_path: Path, capsys
+    run: Path, uninterrupted: Uninterrupted, tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = Path(shutil.copytree(tiny_shards, tmp_path / "elsewhere"))
     again = Path(shutil.copytree(run, tmp_path / "again" / "tiny"))
@@ -67,7 +71,9 @@ def test_where_the_shards_lie_is_free_and_what_they_hold_is_not(
     assert run_here(*arguments("fit", elsewhere, again.parent, *given, "--run.allow_changes", "true")) == 0
 
 
-def test_a_run_that_another_process_took_over_writes_nothing_more(tiny_shards: Path, tmp_path: Path, capsys) -> None:
+def test_a_run_that_another_process_took_over_writes_nothing_more(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = arguments("fit", tiny_shards, tmp_path, *OPTIONS, *probe("TakenOver", step=3))
     assert run_here(*given) == 1
     line = capsys.readouterr().err.splitlines()[-1]

@@ -20,7 +20,7 @@ TRAINING = sorted((REPOSITORY / "configs").glob("*.yaml"))
 BUILDING = sorted((REPOSITORY / "configs" / "data").glob("*.yaml"))
 
 
-def classes_named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def classes_named(value: object) -> Iterator[tuple[str, dict[str, Any]]]:
     """(class path, its options) of every class that a configuration names."""
     if isinstance(value, dict):
         if "class_path" in value:

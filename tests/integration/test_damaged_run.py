@@ -32,7 +32,9 @@ def shards(tiny_shards: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_within_the_limit_the_run_goes_on_and_counts(shards: Path, tmp_path: Path, capsys) -> None:
+def test_within_the_limit_the_run_goes_on_and_counts(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = arguments("fit", shards, tmp_path / "runs", *FIT, "--data.bad_samples", "2")
     assert run_here(*given) == 0
     printed = capsys.readouterr().out
@@ -53,14 +55,14 @@ def test_read_outs_are_fitted_without_them(shards: Path, tmp_path: Path) -> None
     assert {("stalign", "mse"), ("image", "mse"), ("train_niche_pca", "ari")} <= found
 
 
-def test_beyond_the_limit_it_stops(shards: Path, tmp_path: Path, capsys) -> None:
+def test_beyond_the_limit_it_stops(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_here(*arguments("fit", shards, tmp_path / "runs", *FIT, "--data.bad_samples", "1")) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     for text in ("2 damaged samples", "data.bad_samples allows 1 of 64", "spot 3 ", "spot 40 ", "checksum"):
         assert text in line
 
 
-def test_a_held_out_slide_must_be_whole(tiny_shards: Path, tmp_path: Path, capsys) -> None:
+def test_a_held_out_slide_must_be_whole(tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards = Path(shutil.copytree(tiny_shards, tmp_path / "set"))
     overwrite(shards, 1, 7, "spot", b"\x00" * 8)
     assert run_here(*arguments("fit", shards, tmp_path / "runs", *QUICK, "--data.bad_samples", "60")) == 1

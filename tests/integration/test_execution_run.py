@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,9 @@ def test_it_trains_the_same_in_micro_batches_with_dropout_and_a_resume(
     given = [*BARE, *DRAWING, *FOUR, "--last_checkpoint.every_n_train_steps", "1"]
     save, stopped = AtomicCheckpointIO.save_checkpoint, tmp_path / "stopped"
 
-    def save_and_copy(self, checkpoint, path, storage_options=None) -> None:
+    def save_and_copy(
+        self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
         save(self, checkpoint, path, storage_options)
         if checkpoint["global_step"] == 6 and not stopped.exists():
             shutil.copytree(tmp_path / "compiled", stopped)

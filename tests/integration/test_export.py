@@ -23,8 +23,8 @@ from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.results import ALL, read_results
 from stalign_pl.export.architecture import Architecture
-from stalign_pl.export.licences import encoder_terms
 from stalign_pl.export.pretrained import from_pretrained
+from stalign_pl.export.licences import EncoderTerms, encoder_terms
 from stalign_pl.models import ABFN, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
 from stalign_pl.objectives import ThreeLevelLoss
 from stalign_pl.training.module import STAlignModule
@@ -169,7 +169,9 @@ def test_the_average_is_what_goes_out(tested: Path, tmp_path: Path) -> None:
         (("--config", "configs/demo.yaml"), "configs/demo.yaml is not a run's own"),
     ],
 )
-def test_exports_that_are_refused(tested: Path, tmp_path: Path, capsys, more: tuple[str, ...], said: str) -> None:
+def test_exports_that_are_refused(
+    tested: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], said: str
+) -> None:
     assert export(tested, tmp_path / "out", *more) == 1
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -183,13 +185,13 @@ def test_exports_that_are_refused(tested: Path, tmp_path: Path, capsys, more: tu
         ("{model: {}, run: demo, data: {shards: x}}", "lacks seed_everything, model.model, run.name, data.niche"),
     ],
 )
-def test_a_damaged_config(tmp_path: Path, capsys, text: str, said: str) -> None:
+def test_a_damaged_config(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
     assert export(tmp_path, tmp_path / "out") == 1
     assert said in capsys.readouterr().err
 
 
-def terms(left_out: set[str], stated: dict[str, str], **stream):
+def terms(left_out: set[str], stated: dict[str, str], **stream: str | bool) -> tuple[EncoderTerms, ...]:
     config = yaml.safe_load(Path("tests/support/tiny.yaml").read_text())["model"]["model"]
     config["init_args"]["niche_image"] = {"class_path": "stalign_pl.models.TimmStream", "init_args": stream}
     return encoder_terms(Architecture.from_json(config), left_out, {"niche_image"}, stated)
@@ -214,12 +216,12 @@ def test_an_encoders_licence() -> None:
 
 
 def test_push_uploads_the_folder_and_shows_no_token(
-    tested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+    tested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
 
     class Hub:
-        def create_repo(self, name: str, **options) -> None:
+        def create_repo(self, name: str, **options: bool) -> None:
             asked.append((name, options))
 
         def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str) -> None:
@@ -243,7 +245,9 @@ def test_push_uploads_the_folder_and_shows_no_token(
     ("given", "said"),
     [(("--push", "not_a_name"), "--push not_a_name: OWNER/NAME is wanted"), (("--private",), "give --push OWNER/NAME")],
 )
-def test_a_wrong_push_is_refused_before_the_work(tested: Path, tmp_path: Path, given: tuple, said: str, capfd) -> None:
+def test_a_wrong_push_is_refused_before_the_work(
+    tested: Path, tmp_path: Path, given: tuple, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert export(tested, tmp_path / "out", *given) == 1
     assert said in capfd.readouterr().err
     assert not (tmp_path / "out").exists()

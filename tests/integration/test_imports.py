@@ -9,7 +9,7 @@ import sys
 from stalign_pl import evaluation
 
 
-def test_importing_evaluation_loads_nothing_heavy():
+def test_importing_evaluation_loads_nothing_heavy() -> None:
     modules = [f"stalign_pl.evaluation.{found.name}" for found in pkgutil.iter_modules(evaluation.__path__)]
     assert len(modules) >= 9
     heavy = ("torch", "lightning", "sklearn", "matplotlib", "anndata", "scanpy", "wandb", "webdataset", "pandas")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.data.transform import BatchTransform
 from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from tests.support.micro_batches import BARE, FOUR, TWO
@@ -25,7 +28,9 @@ def states(monkeypatch: pytest.MonkeyPatch) -> dict[int, dict]:
     saved: dict[int, dict] = {}
     save = AtomicCheckpointIO.save_checkpoint
 
-    def keep(self, checkpoint, path, storage_options=None) -> None:
+    def keep(
+        self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
         save(self, checkpoint, path, storage_options)
         saved[checkpoint["global_step"]] = torch.load(path, weights_only=True)
 
@@ -45,7 +50,7 @@ def test_a_step_on_inputs_that_are_not_finite_changes_nothing(
     """An image with a NaN at step 1; without micro-batches also BatchNorm, whose running statistics would keep it."""
     transform, calls = BatchTransform.forward, []
 
-    def damaging(self, batch, *args, **kwargs):
+    def damaging(self: BatchTransform, batch: SpotBatch, *args: object, **kwargs: object) -> ModelInputs:
         inputs = transform(self, batch, *args, **kwargs)
         calls.append((int(inputs.ids.slide[ROW]), int(inputs.ids.spot[ROW])))
         if len(calls) == 2:

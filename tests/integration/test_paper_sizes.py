@@ -1,10 +1,14 @@
 """The paper's encoders at full size: shapes, and numbers of parameters counted by hand."""
 
+from __future__ import annotations
+
 from functools import partial
+from pathlib import Path
 
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from stalign_pl.models import ABFN, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
 from tests.support.panels import plain_panel
@@ -14,15 +18,15 @@ TOKENS, WIDTH, GENES = 8, 512, 19_264
 PANEL = plain_panel(GENES)
 
 
-def counted(module):
+def counted(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def linear(inside, outside):
+def linear(inside: int, outside: int) -> int:
     return inside * outside + outside
 
 
-def vision_transformer(width, depth, patch, side):
+def vision_transformer(width: int, depth: int, patch: int, side: int) -> int:
     """ViT without head (Dosovitskiy et al. 2021), with the two gains of LayerScale a block."""
     norm = 2 * width
     attention = linear(width, 3 * width) + linear(width, width)
@@ -31,7 +35,7 @@ def vision_transformer(width, depth, patch, side):
     return embedding + depth * block + norm
 
 
-def resnet50():
+def resnet50() -> int:
     """Without head (He et al. 2016): bottlenecks of 3, 4, 6 and 3, the first of a stage with a projection."""
     total, inside = 3 * 64 * 49 + 2 * 64, 64
     for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
@@ -43,11 +47,11 @@ def resnet50():
     return total
 
 
-def to_tokens(features):
+def to_tokens(features: int) -> int:
     return linear(features, WIDTH) + linear(WIDTH, TOKENS * WIDTH)
 
 
-def niche_gene_transformer(n_genes):
+def niche_gene_transformer(n_genes: int) -> int:
     dim, inner, mlp = 548, 8 * 64, 1024
     attention = dim * inner * 3 + linear(inner, dim)
     block = 4 * dim + attention + linear(dim, mlp) + linear(mlp, dim)
@@ -55,7 +59,7 @@ def niche_gene_transformer(n_genes):
     return n_genes + project + 6 * block + 2 * dim + linear(dim, 256) + linear(256, WIDTH)
 
 
-def test_unis_architecture():
+def test_unis_architecture() -> None:
     with torch.device("meta"):
         stream = TimmStream(TOKENS, WIDTH, name="vit_large_patch16_224", trains="none", model_args=UNI)
         assert stream(torch.empty(2, 3, 224, 224)).shape == (2, 8, 512)
@@ -63,7 +67,7 @@ def test_unis_architecture():
     assert counted(stream.to_tokens) == to_tokens(1024)
 
 
-def test_resnet50():
+def test_resnet50() -> None:
     with torch.device("meta"):
         stream = TimmStream(TOKENS, WIDTH, name="resnet50")
         assert stream(torch.empty(2, 3, 224, 224)).shape == (2, 8, 512)
@@ -71,7 +75,7 @@ def test_resnet50():
     assert counted(stream.to_tokens) == to_tokens(2048)
 
 
-def test_the_adaptive_gene_encoder():
+def test_the_adaptive_gene_encoder() -> None:
     with torch.device("meta"):
         stream = NicheGeneTransformer(PANEL, TOKENS, WIDTH)
         found = stream(torch.empty(2, GENES), torch.ones(2, GENES, dtype=torch.bool))
@@ -79,7 +83,7 @@ def test_the_adaptive_gene_encoder():
     assert counted(stream) == niche_gene_transformer(GENES)
 
 
-def test_the_whole_model_trains_what_is_not_uni():
+def test_the_whole_model_trains_what_is_not_uni() -> None:
     with torch.device("meta"):
         model = STAlign(
             genes=PANEL,
@@ -99,7 +103,7 @@ def test_the_whole_model_trains_what_is_not_uni():
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == counted(model) - frozen
 
 
-def test_a_file_of_unis_keys_loads(tmp_path):
+def test_a_file_of_unis_keys_loads(tmp_path: Path) -> None:
     """UNI's own file is timm's state dict of the architecture: here one of two narrow blocks."""
     small = {**UNI, "depth": 2, "embed_dim": 16, "num_heads": 2}
     published = timm.create_model("vit_large_patch16_224", num_classes=0, **small)

@@ -12,7 +12,9 @@ from tests.support.micro_batches import BARE
 from tests.support.runs import arguments, logged, run_here
 
 
-def test_fit_prints_the_plan_and_logs_every_batch_of_it(tiny_shards: Path, tmp_path: Path, capsys) -> None:
+def test_fit_prints_the_plan_and_logs_every_batch_of_it(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two slides of 64 spots in global batches of 2 x 9 rows: eight of them, the last with 16 rows of padding."""
     given = ("--data.val_patients", "[]", "--data.composition", "{slides: 2, spots: 9, run: 4}")
     assert run_here(*arguments("fit", tiny_shards, tmp_path, *BARE, *given)) == 0

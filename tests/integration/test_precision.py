@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from stalign_pl.batch.embeddings import Embeddings
+from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.objectives import ThreeLevelLoss
+from stalign_pl.objectives.three_level import LossTerms
 from tests.support.micro_batches import BARE, checkpoint
 from tests.support.poisoned_run import column
 from tests.support.runs import arguments, run_here
@@ -16,7 +19,9 @@ from tests.support.runs import arguments, run_here
 SIX = (*BARE, "--trainer.max_steps", "6")
 
 
-def test_the_rate_is_rescaled_said_once_and_logged(tiny_shards: Path, tmp_path: Path, capsys) -> None:
+def test_the_rate_is_rescaled_said_once_and_logged(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A global batch of 16 for a reference of 64; a warm-up of two steps, and half a cosine over the other four."""
     given = ("--model.optimizer.reference_batch", "64", "--model.optimizer.warmup", "0.34")
     assert run_here(*arguments("fit", tiny_shards, tmp_path, *SIX, *given, "--model.optimizer.final_lr", "0")) == 0
@@ -41,7 +46,7 @@ def test_bfloat16_runs_the_model_alone(tiny_shards: Path, tmp_path: Path, monkey
     """The loss, its terms and the weights are float32; it is near that of float32."""
     forward, met = ThreeLevelLoss.forward, []
 
-    def look(self, embeddings, ids):
+    def look(self: ThreeLevelLoss, embeddings: Embeddings, ids: SpotIds) -> LossTerms:
         terms = forward(self, embeddings, ids)
         met.append((embeddings.spot_image.dtype, terms.total.dtype, terms.cross.dtype))
         return terms

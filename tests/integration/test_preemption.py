@@ -26,7 +26,12 @@ from tests.support.uninterrupted import OPTIONS, SELDOM, STEPS_AN_EPOCH, Uninter
     ids=["twice", "last batch", "evaluation", "second epoch"],
 )
 def test_a_signalled_run_saves_and_goes_on_bit_for_bit(
-    sent: dict, step: int, uninterrupted: Uninterrupted, tiny_shards: Path, tmp_path: Path, capsys
+    sent: dict,
+    step: int,
+    uninterrupted: Uninterrupted,
+    tiny_shards: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = arguments("fit", tiny_shards, tmp_path, *OPTIONS, *SELDOM, *probe("SignalAt", **sent))
     assert run_here(*given) == 75
@@ -42,7 +47,7 @@ def test_a_signalled_run_saves_and_goes_on_bit_for_bit(
 @pytest.mark.long
 @pytest.mark.parametrize(("sent", "step"), [({"step": 2, "evaluating": True}, 3), ({"step": 2}, 3), ({"step": 5}, 5)])
 def test_evaluations_within_an_epoch_are_not_lost(
-    sent: dict, step: int, tiny_shards: Path, tmp_path: Path, capsys
+    sent: dict, step: int, tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After the batch that an evaluation follows there is nothing to leave with yet: the run takes one more."""
     given = (*OPTIONS, *SELDOM, "--trainer.val_check_interval", "2")
@@ -55,14 +60,18 @@ def test_evaluations_within_an_epoch_are_not_lost(
     assert logged(tmp_path / "stopped" / "tiny") == logged(tmp_path / "whole" / "tiny")
 
 
-def test_a_signal_before_training_saves_nothing(tiny_shards: Path, tmp_path: Path, capsys) -> None:
+def test_a_signal_before_training_saves_nothing(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = arguments("fit", tiny_shards, tmp_path, *QUICK, *probe("SignalAt", step=0, evaluating=True))
     assert run_here(*given) == 75
     assert "stopped at step 0; nothing was saved yet" in capsys.readouterr().out
     assert not (tmp_path / "tiny" / "checkpoints").exists()
 
 
-def test_a_signal_while_the_program_starts_ends_it_with_75(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_signal_while_the_program_starts_ends_it_with_75(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("stalign_pl.cli.lightning.STAlignCLI", lambda: os.kill(os.getpid(), signal.SIGUSR1))
     assert run_here("fit") == 75
     assert "SIGUSR1 outside training: nothing to save" in capsys.readouterr().out

@@ -33,7 +33,7 @@ SMALL = {
 """Class -> options in place of a recipe's own."""
 
 
-def small(value: Any, scgpt: Path) -> Any:
+def small(value: object, scgpt: Path) -> object:
     """The same configuration with small encoders: what a part is stays, and whether it trains."""
     if isinstance(value, list):
         return [small(part, scgpt) for part in value]

@@ -12,8 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import ArgumentError, ArgumentParser
+from argparse import ArgumentError, ArgumentParser, Namespace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -70,7 +71,7 @@ def _parse_by_stalign(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> 
     assert stopped.value.code in (0, None)
 
 
-def _parsed(module, arguments: list[str]):
+def _parsed(module: ModuleType, arguments: list[str]) -> Namespace:
     parser = ArgumentParser(exit_on_error=False)
     module.add_arguments(parser)
     return parser.parse_args(arguments)

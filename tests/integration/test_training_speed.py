@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,14 +18,16 @@ def results(module: ModuleType, tmp_path: Path, *given: str) -> tuple[dict, str]
     return json.loads((tmp_path / "out/results.json").read_text()), (tmp_path / "out/table.md").read_text()
 
 
-def test_the_loader_beside_decoding_and_stock_loaders(benchmark, tmp_path: Path) -> None:
+def test_the_loader_beside_decoding_and_stock_loaders(benchmark: Callable[[str], ModuleType], tmp_path: Path) -> None:
     found, table = results(benchmark("speed.loader"), tmp_path, "--pairs", "32", "--repeats", "1", "--workers", "0")
     assert len(found["us_a_pair"]) == 11
     assert all(cpu > 0 for turns in found["us_a_pair"].values() for cpu, *_ in turns)
     assert table.count("\n| ours, K = ") == 5
 
 
-def test_the_step_beside_resident_tensors_and_the_authors_scheme(benchmark, tmp_path: Path) -> None:
+def test_the_step_beside_resident_tensors_and_the_authors_scheme(
+    benchmark: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
     (tmp_path / "out").mkdir()
     turns = {kind: [{"wall": 1.0, "cpu": cpu}] for kind, cpu in (("whole", 0.5), ("resident", 0.4), ("authors", 2.0))}
     other = {"setting": "before", "anchors": 10, "turns": turns | {"waiting": [0.0]}}
@@ -38,7 +41,7 @@ def test_the_step_beside_resident_tensors_and_the_authors_scheme(benchmark, tmp_
     assert table.count("\n| tiny | ") == 3
 
 
-def test_many_slides(benchmark, tmp_path: Path) -> None:
+def test_many_slides(benchmark: Callable[[str], ModuleType], tmp_path: Path) -> None:
     found, table = results(benchmark("speed.start"), tmp_path, "--tiny", "--repeats", "1")
     assert found["slides"] == 12
     assert found["epoch"]["pairs"] == 6 * 64 + 6 * 76
@@ -46,7 +49,7 @@ def test_many_slides(benchmark, tmp_path: Path) -> None:
     assert "10 slides / 12 slides" in table
 
 
-def test_the_gpu_benchmark_on_a_cpu(benchmark, tmp_path: Path) -> None:
+def test_the_gpu_benchmark_on_a_cpu(benchmark: Callable[[str], ModuleType], tmp_path: Path) -> None:
     found, table = results(benchmark("speed.gpu"), tmp_path, "--device", "cpu", "--tiny", "--genes", "50")
     assert [one["name"] for one in found["encoders"]] == ["test_vit", "test_efficientnet_gn"]
     assert 0 < found["losses"]["bf16"]["gradient"] < 0.05
@@ -54,7 +57,9 @@ def test_the_gpu_benchmark_on_a_cpu(benchmark, tmp_path: Path) -> None:
     assert "test_vit: at least 0.4 MFU" in table
 
 
-def test_the_gpu_benchmark_says_what_it_wants(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_gpu_benchmark_says_what_it_wants(
+    benchmark: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(SystemExit) as stopped:

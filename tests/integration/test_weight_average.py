@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -45,7 +46,9 @@ def whole(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     states: dict[int, dict] = {}
     save = AtomicCheckpointIO.save_checkpoint
 
-    def keep(self, checkpoint, path, storage_options=None) -> None:
+    def keep(
+        self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
         save(self, checkpoint, path, storage_options)
         states[checkpoint["global_step"]] = torch.load(path, weights_only=True)
         if checkpoint["global_step"] == SKIPPED:
@@ -107,7 +110,9 @@ def same(one: dict, other: dict) -> bool:
     return all(torch.equal(one[part][key], value) for part in parts for key, value in other[part].items())
 
 
-def test_a_resumed_run_ends_bit_for_bit_alike(whole: Whole, tiny_shards: Path, tmp_path: Path, capsys) -> None:
+def test_a_resumed_run_ends_bit_for_bit_alike(
+    whole: Whole, tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """From within the second epoch, after averaging began, before the step that is skipped."""
     shutil.copytree(whole.stopped, tmp_path, dirs_exist_ok=True)
     assert checkpoint(tmp_path)["global_step"] == SKIPPED
@@ -151,7 +156,9 @@ def test_evaluation_is_of_the_average(tiny_shards: Path, tmp_path: Path) -> None
     assert validated() != pytest.approx(during, rel=1e-5)
 
 
-def test_a_checkpoint_of_weights_alone_is_refused(tiny_shards: Path, tmp_path: Path, capsys) -> None:
+def test_a_checkpoint_of_weights_alone_is_refused(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = (*BARE, *EMA, "--checkpoint.save_weights_only", "true")
     assert run_here(*arguments("fit", tiny_shards, tmp_path, *given)) == 1
     assert "checkpoint.save_weights_only with ema.decay" in capsys.readouterr().err
