@@ -74,7 +74,7 @@ class Stopwatch(Callback):
         self.waiting = 0.0
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: ModelInputs, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepInputs, batch_idx: int
     ) -> None:
         self.steps += 1
         self.inputs = batch

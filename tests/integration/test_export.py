@@ -23,8 +23,8 @@ from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.results import ALL, read_results
 from stalign_pl.export.architecture import Architecture
-from stalign_pl.export.pretrained import from_pretrained
 from stalign_pl.export.licences import EncoderTerms, encoder_terms
+from stalign_pl.export.pretrained import from_pretrained
 from stalign_pl.models import ABFN, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
 from stalign_pl.objectives import ThreeLevelLoss
 from stalign_pl.training.module import STAlignModule

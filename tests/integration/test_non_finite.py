@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.data.transform import BatchTransform
 from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
@@ -50,7 +50,7 @@ def test_a_step_on_inputs_that_are_not_finite_changes_nothing(
     """An image with a NaN at step 1; without micro-batches also BatchNorm, whose running statistics would keep it."""
     transform, calls = BatchTransform.forward, []
 
-    def damaging(self: BatchTransform, batch: SpotBatch, *args: object, **kwargs: object) -> ModelInputs:
+    def damaging(self: BatchTransform, batch: SpotBatch, *args: object, **kwargs: object) -> StepInputs:
         inputs = transform(self, batch, *args, **kwargs)
         calls.append((int(inputs.ids.slide[ROW]), int(inputs.ids.spot[ROW])))
         if len(calls) == 2:

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
-from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.genes.selection import GeneSelection
 from stalign_pl.data.niches.config import NicheConfig
@@ -48,7 +48,7 @@ def data(shards: Path, **more: object) -> STAlignData:
     return STAlignData(str(shards), 32, 32, val_patients=["P2"], test_patients=["P3"], niche=NicheConfig(k=3), **more)
 
 
-def whole_slide(data: STAlignData, number: int) -> ModelInputs:
+def whole_slide(data: STAlignData, number: int) -> StepInputs:
     slide = data.shard_set.slides[number]
     reader = BatchReader({number: slide}, data.niche)
     return data.transform(reader.read(np.full(len(slide), number), np.arange(len(slide)), epoch=0))
