@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.models import ABFN, GeneMLP, STAlign, TimmStream
@@ -23,7 +22,7 @@ def small(**changes: object) -> STAlign:
     return STAlign(genes=plain_panel(22), tokens=2, width=8, dim=6, **{**parts, **changes})
 
 
-def batch(rows: int = 3, n_genes: int = 22) -> tuple[Tensor, ...]:
+def batch(rows: int = 3, n_genes: int = 22) -> ModelInputs:
     generator = torch.Generator().manual_seed(1)
     return ModelInputs(
         torch.rand(rows, 3, 32, 32, generator=generator),
