@@ -1,1 +1,1 @@
-"""Whether the files of a shard set are what its manifest says."""
+"""Checks of a shard set's files against its manifest and index."""

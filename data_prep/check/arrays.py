@@ -11,7 +11,7 @@ from stalign_pl.shard_format import INDEX, INDEX_COLUMN, SlideRecord
 
 
 def check_panel(record: SlideRecord, panel: np.ndarray, genes: int) -> Iterator[Problem]:
-    """The measured gene indices: int32, ascending, of the table, as many as the record says."""
+    """Check the measured gene indices: int32, ascending, of the table, as many as the record says."""
     if panel.dtype != np.int32 or panel.ndim != 1 or len(panel) != record.measured_genes:
         yield Problem(record.panel, f"is {panel.dtype} {panel.shape}, int32 ({record.measured_genes},) is wanted")
     elif len(panel) and (panel[0] < 0 or panel[-1] >= genes or (np.diff(panel) <= 0).any()):
@@ -19,7 +19,7 @@ def check_panel(record: SlideRecord, panel: np.ndarray, genes: int) -> Iterator[
 
 
 def check_index(record: SlideRecord, index: np.ndarray, nnz: int) -> Iterator[Problem]:
-    """Bounds that cover the counts without a gap, ranks that are a permutation, parts in order of rank."""
+    """Check that bounds cover the counts without a gap, ranks are a permutation, and parts go in order of rank."""
     if index.dtype != np.int64 or index.shape != (record.spots, len(INDEX)):
         yield Problem(record.index, f"is {index.dtype} {index.shape}, int64 {(record.spots, len(INDEX))} is wanted")
         return
@@ -40,7 +40,7 @@ def check_index(record: SlideRecord, index: np.ndarray, nnz: int) -> Iterator[Pr
 
 
 def check_counts(record: SlideRecord, pairs: np.ndarray, index: np.ndarray, panel: np.ndarray) -> Iterator[Problem]:
-    """Pairs of measured genes, ascending within a spot, with counts above zero."""
+    """Check that pairs are of measured genes, ascending within a spot, with counts above zero."""
     if pairs.dtype not in (np.uint16, np.uint32) or pairs.ndim != 2 or pairs.shape[0] != 2:
         yield Problem(record.counts, f"is {pairs.dtype} {pairs.shape}, uint16 or uint32 (2, pairs) is wanted")
         return

@@ -14,8 +14,9 @@ from stalign_pl.shard_format import INDEX_COLUMN, SlideRecord
 def check_h5ad(
     folder: Path, record: SlideRecord, index: np.ndarray, pairs: np.ndarray, panel: np.ndarray
 ) -> Iterator[Problem]:
-    """Opens; the same spots, genes and counts; the label columns that the record lists."""
+    """Check that the h5ad opens and has the arrays' spots, genes and counts and the record's label columns."""
     import anndata
+    from scipy import sparse
 
     try:
         table = anndata.read_h5ad(folder / record.h5ad)
@@ -29,7 +30,10 @@ def check_h5ad(
         yield Problem(record.h5ad, f"var['gene_index'] differs from {record.panel}")
     if not (table.obs_names.is_unique and table.var_names.is_unique):
         yield Problem(record.h5ad, "names of spots or genes are not unique")
-    counts = table.X.tocsr()
+    if not isinstance(table.X, sparse.spmatrix | sparse.sparray):
+        yield Problem(record.h5ad, f"X is a {type(table.X).__name__}, a sparse matrix is wanted")
+        return
+    counts = sparse.csr_matrix(table.X)
     counts.sort_indices()
     bounds = np.append(index[:, INDEX_COLUMN["counts_start"]], index[-1, INDEX_COLUMN["counts_stop"]])
     if not np.array_equal(counts.indptr, bounds):

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""A problem that a check finds, and arrays read or reported as one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: in which file, with which spot (None: the file as a whole), and what."""
+    """One thing that is wrong.
+
+    Attributes:
+        file: name of the file.
+        what: what is wrong with it.
+        spot: the spot that it concerns; None: the file as a whole.
+    """
 
     file: str
     what: str
@@ -21,7 +27,7 @@ class Problem:
 
 
 def load_array(path: Path) -> np.ndarray | Problem:
-    """A .npy file, memory-mapped, or what is wrong with it."""
+    """Load a .npy file, memory-mapped; returns what is wrong with one that cannot be loaded."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

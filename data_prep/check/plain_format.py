@@ -1,0 +1,140 @@
+"""A slide's tars as any WebDataset user reads them: keys, members, number of samples and payloads against the index."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.check.payloads import SlideArrays, check_payloads
+from data_prep.check.problem import Problem
+from data_prep.check.tars import member_suffixes
+from stalign_pl.shard_format import INDEX_COLUMN, SlideRecord, sample_key
+
+ABOUT_A_SAMPLE = ("__key__", "__url__", "__local_path__")
+"""Entries that WebDataset adds to a sample's members."""
+
+
+class TarSamples:
+    """One pass through a tar by WebDataset, in the tar's order, without decoding any member.
+
+    Attributes:
+        names: how often the tar holds a member of a name; complete when the pass has ended.
+        errors: what WebDataset met in the pass. It reads on where it can, as after a repeated name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names: Counter[str] = Counter()
+        self.errors: list[Exception] = []
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, bytes]]]:
+        """Yields every sample's key and its payloads by member name (`genes.npy`)."""
+        from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue] # the stub leaves it out
+
+        # By its descriptor: WebDataset takes a path for a URL, and so a `#` or `?` for the path's end.
+        with open(self.path, "rb") as file:
+            samples = WebDataset(
+                [f"/dev/fd/{file.fileno()}"],
+                handler=self._keep_error,
+                shardshuffle=False,
+                nodesplitter=None,  # every process reads the whole tar, also under srun or torchrun
+                workersplitter=None,
+                select_files=self._count_name,
+                empty_check=False,
+            )
+            for sample in samples:
+                members = {name: payload for name, payload in sample.items() if name not in ABOUT_A_SAMPLE}
+                yield sample["__key__"], members
+
+    def repeated_keys(self) -> set[str]:
+        """Returns the keys of samples that hold a member name twice."""
+        return {name.partition(".")[0] for name, times in self.names.items() if times > 1}
+
+    def reading_errors(self) -> list[Exception]:
+        """Returns the errors without WebDataset's refusals (ValueError) of a repeated name."""
+        return [error for error in self.errors if not (isinstance(error, ValueError) and self.repeated_keys())]
+
+    def _count_name(self, name: str) -> bool:
+        self.names[name] += 1
+        return True
+
+    def _keep_error(self, error: Exception) -> bool:
+        self.errors.append(error)
+        return True
+
+
+def check_plain_format(folder: Path, record: SlideRecord, arrays: SlideArrays) -> Iterator[Problem]:
+    """Read every tar through WebDataset and compare it with the index, down to the payloads of every sample.
+
+    A tar that cannot be read to its end is one problem; what is missing after the place is not listed.
+    """
+    index = arrays.index
+    by_rank = np.argsort(index[:, INDEX_COLUMN["rank"]])
+    for part, name in enumerate(record.tars):
+        spots = by_rank[index[by_rank, INDEX_COLUMN["part"]] == part]
+        wanted = {sample_key(record.number, spot): spot for spot in spots.tolist()}
+        yield from _check_part(folder / name, wanted, record, arrays)
+
+
+def _check_part(path: Path, wanted: dict[str, int], record: SlideRecord, arrays: SlideArrays) -> Iterator[Problem]:
+    """Compare one tar with its samples.
+
+    Args:
+        path: the tar.
+        wanted: key -> spot of the samples that the tar should hold, in their order.
+        record: of the slide.
+        arrays: of the slide.
+    """
+    samples, keys = TarSamples(path), Counter()
+    try:
+        for key, members in samples:
+            keys[key] += 1
+            if keys[key] == 1:
+                yield from _check_sample(path.name, key, members, wanted.get(key), record, arrays)
+    except OSError as error:  # the file cannot be opened
+        samples.errors.append(error)
+    yield from _compare_keys(path.name, samples, keys, wanted)
+
+
+def _check_sample(
+    tar: str, key: str, members: dict[str, bytes], spot: int | None, record: SlideRecord, arrays: SlideArrays
+) -> Iterator[Problem]:
+    if spot is None:
+        yield Problem(tar, f"holds a sample {key!r}, which the index does not have")
+        return
+    suffixes = member_suffixes(record)
+    absent = [name for name in suffixes.values() if name not in members]
+    extra = sorted(members.keys() - set(suffixes.values()))
+    if absent or extra:
+        differences = (("lacks", absent), ("has also", extra))
+        words = " and ".join(f"{what} {', '.join(names)}" for what, names in differences if names)
+        yield Problem(tar, f"sample {key!r} {words}", spot)
+        return
+    payloads = {member: members[name] for member, name in suffixes.items()}
+    for what in check_payloads(payloads, spot, record, arrays):
+        yield Problem(tar, what, spot)
+
+
+def _compare_keys(tar: str, samples: TarSamples, keys: Counter[str], wanted: dict[str, int]) -> Iterator[Problem]:
+    twice = {key for key, times in keys.items() if times > 1} | samples.repeated_keys()
+    for key in sorted(twice):
+        yield Problem(tar, f"holds the sample {key!r}, or a member of it, more than once", wanted.get(key))
+    missing = [key for key in wanted if key not in keys]
+    errors = samples.reading_errors()
+    if errors:
+        what = f"WebDataset stops after {keys.total()} of {len(wanted)} samples: {_describe_error(errors[0])}"
+        yield Problem(tar, what, wanted[missing[0]] if missing else None)
+        return
+    for key in missing:
+        yield Problem(tar, f"lacks the sample {key!r} of the index", wanted[key])
+    if keys.total() != len(wanted):
+        yield Problem(tar, f"gives WebDataset {keys.total()} samples, the index has {len(wanted)}")
+
+
+def _describe_error(error: Exception) -> str:
+    """Returns the error's type and first line, without the stream that WebDataset names after it."""
+    text = str(error.args[0]) if error.args else ""
+    return f"{type(error).__name__}: {text.partition(' @ <')[0].partition(chr(10))[0]}"
