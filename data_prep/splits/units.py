@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
 from data_prep.slide.patients import dlpfc_slice, known_patient
 from stalign_pl.errors import ConfigError, listed
 
@@ -110,22 +114,16 @@ def _grouped(kind: str, pairs: Iterable[tuple[str, str]]) -> list[Tie]:
 
 
 def units(slides: Sequence[SplitSlide], found: Sequence[Tie]) -> list[Unit]:
-    """The slides in groups that no tie reaches beyond, sorted by name; independent of the order of the slides."""
-    leader = {slide.name: slide.name for slide in slides}
-
-    def root(name: str) -> str:
-        while leader[name] != name:
-            leader[name] = leader[leader[name]]
-            name = leader[name]
-        return name
-
-    for tie in found:
-        first = root(tie.slides[0])
-        for other in tie.slides[1:]:
-            leader[root(other)] = first
-    groups: dict[str, list[SplitSlide]] = {}
-    for slide in sorted(slides, key=lambda slide: slide.name):
-        groups.setdefault(root(slide.name), []).append(slide)
+    """Group slides so that no tie reaches beyond a group; sorted by name, independent of the order of the slides."""
+    slides = sorted(slides, key=lambda slide: slide.name)
+    place = {slide.name: number for number, slide in enumerate(slides)}
+    pairs = [(place[tie.slides[0]], place[other]) for tie in found for other in tie.slides[1:]]
+    one, other = np.array(pairs, np.int64).reshape(-1, 2).T
+    graph = sparse.coo_array((np.ones(len(pairs), bool), (one, other)), shape=(len(slides), len(slides)))
+    _, unit_of = connected_components(graph, directed=False)
+    groups: dict[int, list[SplitSlide]] = {}
+    for slide, number in zip(slides, unit_of.tolist(), strict=True):
+        groups.setdefault(number, []).append(slide)
     return sorted((Unit(tuple(group)) for group in groups.values()), key=lambda unit: unit.name)
 
 
