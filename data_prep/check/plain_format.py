@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -88,34 +88,33 @@ def _check_part(path: Path, wanted: dict[str, int], record: SlideRecord, arrays:
         record: of the slide.
         arrays: of the slide.
     """
-    samples, keys = TarSamples(path), Counter()
+    samples, keys, suffixes = TarSamples(path), Counter(), member_suffixes(record)
     try:
         for key, members in samples:
             keys[key] += 1
-            if keys[key] == 1:
-                yield from _check_sample(path.name, key, members, wanted.get(key), record, arrays)
+            if keys[key] > 1:
+                continue
+            difference = _compare_members(key, members, suffixes.values())
+            if key not in wanted:
+                yield Problem(path.name, f"holds a sample {key!r}, which the index does not have")
+            elif difference:
+                yield Problem(path.name, difference, wanted[key])
+            else:
+                payloads = {member: members[name] for member, name in suffixes.items()}
+                for what in check_payloads(payloads, wanted[key], record, arrays):
+                    yield Problem(path.name, what, wanted[key])
     except OSError as error:  # the file cannot be opened
         samples.errors.append(error)
     yield from _compare_keys(path.name, samples, keys, wanted)
 
 
-def _check_sample(
-    tar: str, key: str, members: dict[str, bytes], spot: int | None, record: SlideRecord, arrays: SlideArrays
-) -> Iterator[Problem]:
-    if spot is None:
-        yield Problem(tar, f"holds a sample {key!r}, which the index does not have")
-        return
-    suffixes = member_suffixes(record)
-    absent = [name for name in suffixes.values() if name not in members]
-    extra = sorted(members.keys() - set(suffixes.values()))
-    if absent or extra:
-        differences = (("lacks", absent), ("has also", extra))
-        words = " and ".join(f"{what} {', '.join(names)}" for what, names in differences if names)
-        yield Problem(tar, f"sample {key!r} {words}", spot)
-        return
-    payloads = {member: members[name] for member, name in suffixes.items()}
-    for what in check_payloads(payloads, spot, record, arrays):
-        yield Problem(tar, what, spot)
+def _compare_members(key: str, members: Collection[str], wanted: Collection[str]) -> str:
+    """Say which members a sample lacks or has besides those wanted; '' where it has these."""
+    absent = [name for name in wanted if name not in members]
+    extra = [name for name in members if name not in wanted]
+    differences = (("lacks", absent), ("has also", extra))
+    words = " and ".join(f"{what} {', '.join(names)}" for what, names in differences if names)
+    return f"sample {key!r} {words}" if words else ""
 
 
 def _compare_keys(tar: str, samples: TarSamples, keys: Counter[str], wanted: dict[str, int]) -> Iterator[Problem]:

@@ -24,13 +24,16 @@ def check_headers(folder: Path, record: SlideRecord, index: np.ndarray) -> Itera
     order = np.argsort(index[:, INDEX_COLUMN["rank"]])
     for part, name in enumerate(record.tars):
         spots = order[index[order, INDEX_COLUMN["part"]] == part]
-        wanted = [(int(spot), member) for spot in spots for member in MEMBERS]
+        suffixes = member_suffixes(record)
+        wanted = [(spot, member) for spot in spots.tolist() for member in MEMBERS]
         found = 0
         try:
             with tarfile.open(folder / name, "r:") as tar:
                 for info in tar:
                     if found < len(wanted):
-                        yield from _check_header(record, name, info, *wanted[found], index)
+                        spot, member = wanted[found]
+                        header = f"{sample_key(record.number, spot)}.{suffixes[member]}"
+                        yield from _check_header(name, info, header, spot, member, index)
                     found += 1
         except (tarfile.TarError, OSError) as error:
             spot = wanted[min(found, len(wanted) - 1)][0]
@@ -42,9 +45,8 @@ def check_headers(folder: Path, record: SlideRecord, index: np.ndarray) -> Itera
 
 
 def _check_header(
-    record: SlideRecord, name: str, info: tarfile.TarInfo, spot: int, member: str, index: np.ndarray
+    name: str, info: tarfile.TarInfo, wanted: str, spot: int, member: str, index: np.ndarray
 ) -> Iterator[Problem]:
-    wanted = f"{sample_key(record.number, spot)}.{member_suffixes(record)[member]}"
     if info.name != wanted:
         yield Problem(name, f"has {info.name!r} where {wanted!r} should be", spot)
         return
