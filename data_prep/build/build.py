@@ -217,7 +217,7 @@ def _attempt(out: Path, plan: Plan, planned: PlannedSlide) -> SlideState:
         state = replace(state, status="set_aside", rule=why.rule, reason=why.what)
     except SlideError as error:
         state = replace(state, reason=error.what)
-    except Exception:
+    except Exception:  # noqa: BLE001 - kept with its traceback
         state = replace(state, reason=f"unexpected error, perhaps of this program:\n{traceback.format_exc()}")
     state = replace(state, seconds=round(time.monotonic() - start, 3))
     state.write(out)

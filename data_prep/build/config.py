@@ -119,8 +119,8 @@ def _settings(value: dict[str, Any], where: str) -> BuildSettings:
     return BuildSettings(**value)
 
 
-def _curation(value: Any, where: str) -> Curation:
-    value = dict(_mapping(value, where, tuple(item.name for item in fields(Curation))))
+def _curation(rules: object, where: str) -> Curation:
+    value = dict(_mapping(rules, where, tuple(item.name for item in fields(Curation))))
     for name, given in value.items():
         at = f"{where}: {name}"
         if name in ("species", "technology"):
@@ -135,8 +135,8 @@ def _curation(value: Any, where: str) -> Curation:
     return Curation(**value)
 
 
-def _entry(value: Any, path: Path, where: str) -> SourceEntry:
-    value = _mapping(value, where, ENTRY_KEYS)
+def _entry(given: object, path: Path, where: str) -> SourceEntry:
+    value = _mapping(given, where, ENTRY_KEYS)
     for key in ("source", "input"):
         if not isinstance(value.get(key), str):
             raise ConfigError(f"{where}: {key} is {value.get(key)!r}; a text is wanted")
@@ -144,6 +144,7 @@ def _entry(value: Any, path: Path, where: str) -> SourceEntry:
         if value.get(key) is not None and not isinstance(value[key], str):
             raise ConfigError(f"{where}: {key} is {value[key]!r}; the path of a file is wanted")
     patients = _mapping(value.get("patients") or {}, f"{where}: patients", None)
+    facts = {key: None if value.get(key) is None else str(value[key]) for key in ENTRY_FACTS}
     for key in ("spot_scale", "niche_pitches"):
         if value.get(key) is not None and _number(value[key], f"{where}: {key}") <= 0:
             raise ConfigError(f"{where}: {key} is {value[key]}; a value above 0 is wanted")
@@ -152,7 +153,7 @@ def _entry(value: Any, path: Path, where: str) -> SourceEntry:
         input=_beside(path, value["input"]),
         slides=_texts(value.get("slides"), f"{where}: slides"),
         patients={str(slide): str(patient) for slide, patient in patients.items()},
-        facts=SlideFacts(**{key: str(value[key]) for key in ENTRY_FACTS if value.get(key) is not None}),
+        facts=replace(SlideFacts(), **facts),
         sheet=_beside(path, value["sheet"]) if value.get("sheet") else None,
         options=_options(value, path, where),
         spot_scale=value.get("spot_scale"),
@@ -178,7 +179,7 @@ def _options(value: Mapping[str, Any], path: Path, where: str) -> ReaderOptions:
     return options
 
 
-def _mapping(value: Any, where: str, known: tuple[str, ...] | None) -> Mapping[str, Any]:
+def _mapping(value: object, where: str, known: tuple[str, ...] | None) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} is {value!r}; keys and values are wanted")
     unknown = [key for key in value if known is not None and key not in known]
@@ -187,7 +188,7 @@ def _mapping(value: Any, where: str, known: tuple[str, ...] | None) -> Mapping[s
     return value
 
 
-def _texts(value: Any, where: str) -> tuple[str, ...]:
+def _texts(value: object, where: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -195,7 +196,8 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
     return tuple(str(item) for item in value)
 
 
-def _number(value: Any, where: str, whole: bool = False) -> float:
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
-        raise ConfigError(f"{where} is {value!r}; a {'whole ' if whole else ''}number is wanted")
-    return value
+def _number(value: object, where: str, whole: bool = False) -> float:
+    fits = isinstance(value, int) or not whole
+    if fits and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    raise ConfigError(f"{where} is {value!r}; a {'whole ' if whole else ''}number is wanted")

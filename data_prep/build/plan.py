@@ -112,27 +112,28 @@ def make_plan(config: BuildConfig, progress: bool = False) -> Plan:
     candidates = survey(config)
     wanted = [candidate for candidate in candidates if candidate.exclusion is None]
     failed: list[SlideState] = []
-    found: list[tuple[int, Candidate, GeneNames]] = []
+    found: list[tuple[int, Candidate, SlideJob, GeneNames]] = []
     for number, candidate in enumerate(with_bar(wanted, "headers", progress)):
-        assert candidate.job is not None, "a slide with neither files nor an exclusion"
+        job = candidate.job
+        assert job is not None, "a slide with neither files nor an exclusion"
         try:
-            found.append((number, candidate, candidate.job.genes()))
+            found.append((number, candidate, job, job.genes()))
         except SlideError as error:
             failed.append(SlideState(candidate.name, number, "failed", reason=error.what))
     axis = gene_axis(names for *_, names in found)
     slides = tuple(
         PlannedSlide(
             number,
-            candidate.job,
+            job,
             candidate.facts,
             candidate.patient_from,
             config.sources[candidate.entry].crops(config.settings),
             candidate.entry,
         )
-        for number, candidate, _ in found
+        for number, candidate, job, _ in found
     )
     panels = tuple(
-        _panel(axis, [names for _, candidate, names in found if candidate.entry == place])
+        _panel(axis, [names for _, candidate, _, names in found if candidate.entry == place])
         for place in range(len(config.sources))
     )
     exclusions = tuple(candidate.exclusion for candidate in candidates if candidate.exclusion is not None)

@@ -3,7 +3,7 @@
 examples:
   python -m data_prep check shards/demo-0            sizes, arrays, tar headers, neighbours
   python -m data_prep check shards/demo-0 --quick    sizes and indices alone: seconds for a corpus
-  python -m data_prep check shards/demo-0 --deep     also every checksum, image and count, and every tar through WebDataset
+  python -m data_prep check shards/demo-0 --deep     also all checksums, images and counts, read through WebDataset
 """
 
 from __future__ import annotations

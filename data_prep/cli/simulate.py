@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def parse_parameters(changes: list[str]) -> CohortParameters:
     """Turn `NAME=VALUE` strings into parameters; an unknown name or a value of the wrong type is a ConfigError."""
-    kinds = {item.name: type(item.default) for item in fields(CohortParameters)}
+    kinds = {item.name: float if isinstance(item.default, float) else int for item in fields(CohortParameters)}
     values: dict[str, int | float] = {}
     for change in changes:
         name, _, value = change.partition("=")
@@ -47,7 +47,7 @@ def parse_parameters(changes: list[str]) -> CohortParameters:
     for name, least in (("patients", 1), ("columns", 6), ("rows", 6)):
         if values.get(name, least) < least:
             raise ConfigError(f"--set {name}={values[name]}: at least {least} is wanted")
-    return CohortParameters(**values)
+    return replace(CohortParameters(), **values)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -49,7 +49,7 @@ def explained(repo: str, endpoint: str) -> Iterator[None]:
         raise DownloadError(
             f"{endpoint}: {error}. If Xet is the matter (a proxy, a mirror), HF_HUB_DISABLE_XET=1 does without it"
         ) from error
-    except errors.HTTPError as error:  # of the HTTP library: no connection, a time-out, a line that broke for good
+    except errors.HTTPError as error:  # pyright: ignore[reportPrivateImportUsage] # of the HTTP library: no connection, a time-out, a line that broke for good
         raise DownloadError(_unreachable(endpoint, error)) from error
 
 

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from data_prep.console import byte_text
 from data_prep.download.errors import DownloadError, explained
@@ -117,7 +116,7 @@ def fetch(listing: Listing, files: Sequence[RemoteFile], out: Path, progress: bo
     from huggingface_hub.utils import tqdm
 
     class Unseen(tqdm):
-        def __init__(self, *args: Any, **options: Any) -> None:
+        def __init__(self, *args: object, **options: object) -> None:
             super().__init__(*args, **{**options, "disable": True})
 
     out.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ def read_set(folder: Path) -> ReportedSet:
     Raises:
         ShardError: the folder is no set, a file of it is damaged, or the set has another format version.
     """
-    plan = read_json(folder / "plan.json") if (folder / "plan.json").is_file() else None
+    plan = _read_plan(folder / "plan.json")
     if (folder / "manifest.json").is_file() or plan is None:
         manifest = Manifest.read(folder)
         slides, settings, finished = manifest.slides, manifest.settings, True
@@ -61,6 +61,20 @@ def read_set(folder: Path) -> ReportedSet:
     )
 
 
+def _read_plan(path: Path) -> dict[str, Any] | None:
+    """Read plan.json; None without one.
+
+    Raises:
+        ShardError: it is not a plan.
+    """
+    if not path.is_file():
+        return None
+    plan = read_json(path)
+    if not isinstance(plan, dict) or not {"settings", "slides"} <= plan.keys():
+        raise ShardError(f"{path} should be an object with the keys settings and slides")
+    return plan
+
+
 def _records(folder: Path) -> tuple[SlideRecord, ...]:
     """The records of a set without manifest: every .json of the folder that is one."""
     found = []
@@ -71,7 +85,7 @@ def _records(folder: Path) -> tuple[SlideRecord, ...]:
     return tuple(sorted(found, key=lambda record: record.number))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> object:
     """What a JSON file of a set holds.
 
     Raises:

@@ -9,12 +9,9 @@ import numpy as np
 
 from data_prep.build.state import SlideState
 from data_prep.report.thumbnail import Thumbnail, ThumbnailSize, draw_thumbnail
-from data_prep.slide.curation import Curation
+from data_prep.slide.curation import SCALE_TOLERANCE
 from stalign_pl.errors import ShardError
 from stalign_pl.shard_format import INDEX_COLUMN, SlideRecord
-
-DISAGREE = Curation.scale_tolerance
-"""A claim of the scale that is off the lattice's own answer by more than this share is marked: curation's default."""
 
 BLOCK_SPOTS = 1_000
 """Spots whose counts are summed at once: a few hundred MB of a dense slide at most."""
@@ -30,7 +27,8 @@ class Claim:
 
     @property
     def disagrees(self) -> bool:
-        return abs(self.off) > DISAGREE
+        """Whether it is off the lattice's own answer by more than curation allows by default."""
+        return abs(self.off) > SCALE_TOLERANCE
 
 
 @dataclass(frozen=True)

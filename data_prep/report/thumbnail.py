@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stalign_pl.errors import ShardError
 from stalign_pl.shard_format import SlideRecord
+
+if TYPE_CHECKING:
+    import h5py
 
 SPOT, TARGET, NEIGHBOUR, NICHE = (0, 190, 70, 255), (220, 0, 0, 255), (255, 140, 0, 255), (0, 60, 255, 255)
 """RGBA. Green, red, orange and blue tell themselves from the pinks and violets of H&E."""
@@ -128,20 +132,38 @@ def _scale_bar(pen: ImageDraw.ImageDraw, size: tuple[int, int], um_per_px: float
     pen.text((x, y - unit * 2.6), text, font=font, fill=(0, 0, 0, 255))
 
 
+def _get_group(file: h5py.File, name: str) -> h5py.Group:
+    import h5py
+
+    node = file[name]
+    if not isinstance(node, h5py.Group):
+        raise KeyError(f"{name} is not a group")
+    return node
+
+
+def _get_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    import h5py
+
+    node = file[name]
+    if not isinstance(node, h5py.Dataset):
+        raise KeyError(f"{name} is not a dataset")
+    return node
+
+
 def _read(path: Path, record: SlideRecord, side_px: int) -> tuple[Image.Image, Overlay]:
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
-            library = next(iter(file["uns/spatial"].values()))
-            pixels = library["images/lowres"][()]
-            scale = float(library["scalefactors/tissue_lowres_scalef"][()])
-            spot_px = float(library["scalefactors/spot_diameter_fullres"][()])
-            xy = file["obsm/spatial"][()]
+            library = f"uns/spatial/{next(iter(_get_group(file, 'uns/spatial')))}"
+            pixels = _get_dataset(file, f"{library}/images/lowres")[()]
+            scale = float(_get_dataset(file, f"{library}/scalefactors/tissue_lowres_scalef")[()])
+            spot_px = float(_get_dataset(file, f"{library}/scalefactors/spot_diameter_fullres")[()])
+            xy = _get_dataset(file, "obsm/spatial")[()]
             boxed = shown_spots(xy)
-            graph = file["obsp/spatial_connectivities"]
-            low, high = graph["indptr"][boxed[0] : boxed[0] + 2]
-            neighbours = tuple(int(spot) for spot in graph["indices"][low:high])
+            low, high = _get_dataset(file, "obsp/spatial_connectivities/indptr")[boxed[0] : boxed[0] + 2]
+            spots = _get_dataset(file, "obsp/spatial_connectivities/indices")[low:high]
+            neighbours = tuple(int(spot) for spot in spots)
     except (OSError, KeyError, ValueError, StopIteration) as error:
         raise ShardError(f"{path} cannot be drawn: {error}") from error
     height, width = pixels.shape[:2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -11,6 +12,9 @@ from data_prep.shards.niches import Neighbors
 from data_prep.slide.slide import Slide
 from stalign_pl.files import replacing
 from stalign_pl.shard_format import FORMAT_VERSION, GeneTable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_h5ad(
@@ -68,14 +72,14 @@ def first_ring(neighbors: Neighbors) -> sparse.csr_matrix:
     return graph
 
 
-def _categories(values: np.ndarray):  # a pandas Categorical; pandas is imported by the callers
+def _categories(values: np.ndarray) -> pd.Categorical:
     import pandas as pd
 
     present = sorted({str(value) for value in values} - {""})
     return pd.Categorical([str(value) if value else None for value in values], categories=present)
 
 
-def _gene_frame(table: GeneTable, measured: np.ndarray):
+def _gene_frame(table: GeneTable, measured: np.ndarray) -> pd.DataFrame:
     import pandas as pd
 
     ids = [table.ids[gene] for gene in measured]
@@ -92,7 +96,7 @@ def _gene_frame(table: GeneTable, measured: np.ndarray):
     )
 
 
-def _picture(slide: Slide, picture: np.ndarray, image_width: int) -> dict:
+def _picture(slide: Slide, picture: np.ndarray, image_width: int) -> dict[str, object]:
     return {
         "images": {"lowres": picture},
         "scalefactors": {

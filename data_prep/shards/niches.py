@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from data_prep.slide.slide import Lattice, Slide, SlideError
+from data_prep.slide.spot_tree import build_tree
 from stalign_pl.errors import ConfigError
 
 LATTICE_SLACK = 0.05
@@ -154,7 +154,7 @@ def _lattice_neighbors(grid: np.ndarray, lattice: Lattice, bounds: np.ndarray) -
 
 
 def _free_neighbors(xy_pitches: np.ndarray, bounds: np.ndarray) -> Neighbors:
-    pairs = cKDTree(xy_pitches).query_pairs(bounds[-1] + FREE_SLACK + FREE_STEP, output_type="ndarray")
+    pairs = build_tree(xy_pitches).query_pairs(bounds[-1] + FREE_SLACK + FREE_STEP, output_type="ndarray")
     spot = np.concatenate([pairs[:, 0], pairs[:, 1]])
     other = np.concatenate([pairs[:, 1], pairs[:, 0]])
     offset = xy_pitches[other] - xy_pitches[spot]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from data_prep.simulation.parameters import CohortParameters
 from data_prep.simulation.tissue import PITCH_UM, Tissue, stream
@@ -12,6 +12,7 @@ from data_prep.simulation.tissue import PITCH_UM, Tissue, stream
 HEMATOXYLIN = np.array([0.65, 0.70, 0.29])  # optical density in R, G, B (Ruifrok & Johnston 2001)
 EOSIN = np.array([0.07, 0.99, 0.11])
 HEMATOXYLIN_STRENGTH, EOSIN_STRENGTH = 0.95, 0.55
+LEAF_SPOTS = 16  # of the k-d tree: which of several equally near spots paints a pixel depends on it
 
 
 def _noise(random: np.random.Generator, shape: tuple[int, int], sigma_px: float | tuple[float, float]) -> np.ndarray:
@@ -22,7 +23,7 @@ def _noise(random: np.random.Generator, shape: tuple[int, int], sigma_px: float 
 def _coarse_noise(random: np.random.Generator, shape: tuple[int, int], sigma_px: float) -> np.ndarray:
     """Slow noise, made on a grid 16 times coarser and enlarged."""
     small = _noise(random, (shape[0] // 16 + 2, shape[1] // 16 + 2), sigma_px / 16)
-    return zoom(small, 16, order=1)[: shape[0], : shape[1]]
+    return np.asarray(zoom(small, 16, order=1))[: shape[0], : shape[1]]
 
 
 def draw_image(parameters: CohortParameters, seed: int, patient: int, tissue: Tissue) -> np.ndarray:
@@ -48,7 +49,7 @@ def draw_image(parameters: CohortParameters, seed: int, patient: int, tissue: Ti
     where = np.stack(
         [columns + warp * _coarse_noise(random, shape, 20), rows + warp * _coarse_noise(random, shape, 20)], axis=-1
     )
-    distance, nearest = cKDTree(tissue.xy_um).query(where.reshape(-1, 2))
+    distance, nearest = KDTree(tissue.xy_um, leafsize=LEAF_SPOTS).query(where.reshape(-1, 2))
     state = tissue.picture[nearest].reshape(shape)
     on_tissue = np.clip(1.15 - distance.reshape(shape) / (0.9 * PITCH_UM), 0, 1) ** 0.5
     cellularity = gaussian_filter(tissue.cellularity[nearest].reshape(shape), 0.3 * PITCH_UM / p.um_per_px)

@@ -17,8 +17,11 @@ from stalign_pl.errors import ConfigError
 
 DUPLICATES = ("drop", "keep")
 
+SCALE_TOLERANCE = 0.1
+"""See Curation.scale_tolerance."""
 
-class SetAside(SlideError):
+
+class SetAside(SlideError):  # noqa: N818 - a verdict of the rules, no error of the data
     """A slide that can be read and is left out by a rule. `rule` names it, the message has the numbers."""
 
     def __init__(self, slide: str, rule: str, what: str) -> None:
@@ -67,7 +70,7 @@ class Curation:
     min_spot_tissue: float = 0.0
     min_sharpness: float = 0.0
     max_um_per_px: float | None = None
-    scale_tolerance: float | None = 0.1
+    scale_tolerance: float | None = SCALE_TOLERANCE
     orientation: bool = True
     duplicates: str = "drop"
 

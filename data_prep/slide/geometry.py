@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from data_prep.slide.curation import SetAside
 from data_prep.slide.quality import share_at
 from data_prep.slide.slide import Slide
+from data_prep.slide.spot_tree import find_nearest
 
 SPOT_DIAMETER = (1.0, 1.3)
 """A file's spot diameter over the true one. Space Ranger states a theoretical 65 um for spots of 55 (10x's pages), and
@@ -129,7 +129,7 @@ def _check_stretch(slide: Slide) -> None:
     """
     if slide.technology != "Visium" or len(slide) < STRETCH_SPOTS:
         return
-    _, nearest = cKDTree(slide.xy).query(slide.xy, k=7)
+    _, nearest = find_nearest(slide.xy, 7)
     steps = slide.xy[nearest[:, 1:]] - slide.xy[:, None]
     angles = np.sort(np.arctan2(steps[..., 1], steps[..., 0]), axis=1)
     gaps = np.diff(angles, axis=1, append=angles[:, :1] + 2 * np.pi).max(axis=1)

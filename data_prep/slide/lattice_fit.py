@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.spatial import cKDTree
+
+from data_prep.slide.spot_tree import build_tree
 
 FOLDS = {"hex": 6, "square": 4}
 """Neighbours of a spot inside the array, at equal angles."""
@@ -56,7 +57,7 @@ def fit_lattice(xy: np.ndarray, lattice: Literal["hex", "square"]) -> LatticeFit
     xy = np.asarray(xy, np.float64)
     if len(xy) < 4 or not np.isfinite(xy).all():
         return None
-    tree = cKDTree(xy)
+    tree = build_tree(xy)
     nearest = tree.query(xy, k=2)[0][:, 1]
     near = float(np.quantile(nearest, 0.1))
     if not near > 0:

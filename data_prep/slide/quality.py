@@ -36,7 +36,7 @@ def tissue_mask(picture: np.ndarray) -> np.ndarray:
     """
     from scipy.ndimage import uniform_filter
 
-    smooth = uniform_filter(picture.astype(np.float32), (3, 3, 0))
+    smooth = uniform_filter(picture.astype(np.float32), 3, axes=(0, 1))
     palest = smooth.min(axis=2)
     bright = smooth[palest >= np.median(palest)]
     bins = (bright // GLASS_BIN).astype(np.int64) @ np.array([1024, 32, 1])

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 from scipy import sparse
-from scipy.spatial import cKDTree
 
+from data_prep.slide.spot_tree import find_nearest
 from stalign_pl.errors import STAlignError
 
 Lattice = Literal["hex", "square", "none"]
@@ -119,9 +119,9 @@ class Slide:
         if len(self) < 2:
             raise SlideError(self.name, "has a single spot, so its scale (um per pixel) cannot be derived")
         if self.grid is None:
-            distance = cKDTree(self.xy).query(self.xy, k=2)[0][:, 1]
+            distance = find_nearest(self.xy, 2)[0][:, 1]
             return float(np.median(distance))
-        step, nearest = cKDTree(self.lattice_xy).query(self.lattice_xy, k=2)
+        step, nearest = find_nearest(self.lattice_xy, 2)
         one = np.flatnonzero(np.abs(step[:, 1] - 1) < 0.05)
         if len(one) == 0:  # no two spots side by side: divide by what the lattice says
             one = np.arange(len(self))
