@@ -11,11 +11,15 @@ Item = TypeVar("Item")
 def with_bar(
     items: Iterable[Item], what: str, shown: bool, total: int | None = None, done: int = 0, unit: str = "slide"
 ) -> Iterator[Item]:
-    """The items, with a tqdm bar on stderr that moves with them.
+    """Yield the items while a tqdm bar on stderr moves with them.
 
     Args:
-        shown: False yields them without one.
-        total, done: of the bar, where `items` is not the whole of the work or has no length.
+        items: what to yield.
+        what: the bar's label.
+        shown: False yields the items without a bar.
+        total: of the bar, where `items` is not the whole work or has no length.
+        done: items that were done before.
+        unit: what one item is.
     """
     if not shown:
         yield from items
@@ -29,7 +33,7 @@ UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
 def byte_text(count: float) -> str:
-    """999 -> '999 B', 12_345_678 -> '12.3 MB'; decimal units, as disks and download pages count."""
+    """Write a number of bytes in decimal units: 999 -> '999 B', 12_345_678 -> '12.3 MB'."""
     if count < 1000:
         return f"{count:.0f} B"
     power = 0

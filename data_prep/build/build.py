@@ -73,6 +73,7 @@ class Share:
             raise ConfigError(f"task is {self.task} of {self.tasks} tasks; 0 to {max(self.tasks, 1) - 1} is wanted")
 
     def of(self, slides: tuple[PlannedSlide, ...]) -> tuple[PlannedSlide, ...]:
+        """The task's slides of a plan."""
         return slides[self.task :: self.tasks]
 
 
@@ -101,7 +102,7 @@ def build(
     states = {slide.number: state for slide in slides if (state := ended(out, slide)) is not None}
     reused = tuple(slide.job.name for slide in slides if slide.number in states)
     todo = [slide for slide in slides if slide.number not in states]
-    outcomes = _outcomes(todo, plan, out, workers)
+    outcomes = _run_jobs(todo, plan, out, workers)
     for state in with_bar(outcomes, "build", progress, total=len(slides), done=len(reused)):
         states[state.number] = state
     twins = find_duplicates(states) if share is None else {}
@@ -113,7 +114,10 @@ def build(
         settings=plan.described_settings(),
         slides=tuple(read_record(out, state.slide) for _, state in sorted(states.items()) if state.status == "done"),
     )
-    exclusions = (*plan.exclusions, *(_exclusion(state) for _, state in sorted(states.items()) if _left_out(state)))
+    exclusions = (
+        *plan.exclusions,
+        *(_make_exclusion(state) for _, state in sorted(states.items()) if _is_left_out(state)),
+    )
     if share is None:
         for state in plan.failed:
             state.write(out)
@@ -131,8 +135,10 @@ def build(
 
 
 def ended(out: Path, slide: PlannedSlide) -> SlideState | None:
-    """The state of a slide whose job need not run again: it ended, not in an error, since its inputs last changed, and
-    what it made is there in full. Else None."""
+    """The state of a slide whose job need not run again, else None.
+
+    Such a job ended without an error after its inputs last changed, and its files are there in full.
+    """
     state = read_state(out, slide.job.name)
     if state is None or state.status == "failed" or state.number != slide.number:
         return None
@@ -150,7 +156,7 @@ def ended(out: Path, slide: PlannedSlide) -> SlideState | None:
 
 
 def read_record(out: Path, slide: str) -> SlideRecord:
-    """A built slide's record.
+    """Read a built slide's record.
 
     Raises:
         ShardError, OSError, ValueError: there is none, or none of this version.
@@ -160,7 +166,7 @@ def read_record(out: Path, slide: str) -> SlideRecord:
 
 
 def find_duplicates(states: dict[int, SlideState]) -> dict[int, tuple[int, float]]:
-    """Slide number -> (number of the slide with the same counts that comes first, share in common)."""
+    """Find slide number -> (number of the first slide with the same counts, share in common)."""
     sketches = {number: np.array(state.sketch, np.uint64) for number, state in states.items() if state.sketch}
     return duplicate_of(sketches)
 
@@ -176,7 +182,7 @@ def write_duplicates(out: Path, states: dict[int, SlideState], twins: dict[int, 
 def mark_duplicates(
     out: Path, plan: Plan, states: dict[int, SlideState], twins: dict[int, tuple[int, float]]
 ) -> dict[int, SlideState]:
-    """The states, where of several slides with the same counts only the first is still "done"."""
+    """Mark all but the first of several slides with the same counts as duplicates; returns all states."""
     names = {slide.number: slide.job.name for slide in plan.slides}
     for number, (kept, share) in twins.items():
         reason = f"has {share:.0%} of its counts in common with {names[kept]!r}, which stands for both"
@@ -188,25 +194,26 @@ def mark_duplicates(
 
 
 def remove_shard(out: Path, slide: str) -> None:
-    """Remove a duplicate's files; panels stay, since slides share them. The record goes first: what is half removed is
-    no slide."""
+    """Remove a duplicate's files, the record first; panels stay, since slides share them."""
     for pattern in file_patterns(file_stem(slide)):
         for path in sorted(out.glob(pattern)):
             path.unlink(missing_ok=True)
 
 
-def _left_out(state: SlideState) -> bool:
+def _is_left_out(state: SlideState) -> bool:
     return state.status in ("set_aside", "duplicate")
 
 
-def _exclusion(state: SlideState) -> Exclusion:
+def _make_exclusion(state: SlideState) -> Exclusion:
     stage = "duplicate" if state.status == "duplicate" else "build"
     return Exclusion(state.slide, stage, state.rule, state.reason)
 
 
-def _attempt(out: Path, plan: Plan, planned: PlannedSlide) -> SlideState:
-    """Build a slide and keep what became of it. What nobody foresaw is reported with its traceback, and the build goes
-    on: one odd slide of a thousand should not cost a night."""
+def _build_one(out: Path, plan: Plan, planned: PlannedSlide) -> SlideState:
+    """Build a slide and write its state.
+
+    An unexpected error is reported with its traceback and does not stop the build of the other slides.
+    """
     start = time.monotonic()
     state = SlideState(planned.job.name, planned.number, "failed")
     try:
@@ -233,22 +240,22 @@ def _start_worker(plan: Plan) -> None:
     _PLAN = plan
 
 
-def _attempt_in_worker(out: Path, place: int) -> SlideState:
+def _build_one_in_worker(out: Path, place: int) -> SlideState:
     assert _PLAN is not None
-    return _attempt(out, _PLAN, _PLAN.slides[place])
+    return _build_one(out, _PLAN, _PLAN.slides[place])
 
 
-def _outcomes(todo: list[PlannedSlide], plan: Plan, out: Path, workers: int) -> Iterator[SlideState]:
+def _run_jobs(todo: list[PlannedSlide], plan: Plan, out: Path, workers: int) -> Iterator[SlideState]:
     if workers == 1 or len(todo) <= 1:
         for slide in todo:
-            yield _attempt(out, plan, slide)
+            yield _build_one(out, plan, slide)
         return
     places = {slide.number: place for place, slide in enumerate(plan.slides)}
     unfinished: list[PlannedSlide] = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(todo)), context, initializer=_start_worker, initargs=(plan,)) as pool:
         waiting: dict[Future[SlideState], PlannedSlide] = {
-            pool.submit(_attempt_in_worker, out, places[slide.number]): slide for slide in todo
+            pool.submit(_build_one_in_worker, out, places[slide.number]): slide for slide in todo
         }
         for future in as_completed(waiting):
             try:
@@ -258,7 +265,7 @@ def _outcomes(todo: list[PlannedSlide], plan: Plan, out: Path, workers: int) -> 
     for slide in unfinished:  # a process died over one of them; which one shows when each has a process to itself
         with ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=(plan,)) as pool:
             try:
-                yield pool.submit(_attempt_in_worker, out, places[slide.number]).result()
+                yield pool.submit(_build_one_in_worker, out, places[slide.number]).result()
             except BrokenProcessPool:
                 reason = "the process that built it died: out of memory, or a damaged file"
                 state = SlideState(slide.job.name, slide.number, "failed", reason=reason)

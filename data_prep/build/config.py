@@ -1,4 +1,4 @@
-"""What to build: the sources, their folders, and what the user knows of their slides; from a YAML or options."""
+"""The config of a build: sources, their folders and facts of their slides; from a YAML or options."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class SourceEntry:
         facts: study, species, ... of all slides of the entry; a sheet's row stands above them.
         sheet: a slides.csv; None: the one in the input folder, if there is one.
         options: what the reader is told.
-        spot_scale, niche_pitches: in place of the build's; None: the build's.
+        spot_scale: replaces the build's; None: the build's.
+        niche_pitches: replaces the build's; None: the build's.
     """
 
     source: str
@@ -76,10 +77,10 @@ class BuildConfig:
 
 
 def read_config(path: Path) -> BuildConfig:
-    """Read a build's YAML: `settings:` (see BuildSettings, and slide_as_patient), `curation:` (see Curation) and
-    `sources:`, a list of entries.
+    """Read a build's YAML.
 
-    Paths are relative to the YAML's folder.
+    Its keys are `settings:` (see BuildSettings, and slide_as_patient), `curation:` (see Curation) and `sources:`, a
+    list of entries. Paths are relative to the YAML's folder.
 
     Raises:
         ConfigError: no file, not YAML, an unknown key (with the known ones), or a value of the wrong kind.
@@ -94,92 +95,92 @@ def read_config(path: Path) -> BuildConfig:
         raise ConfigError(f"{path} cannot be read as UTF-8: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
-    value = _mapping(value, str(path), ("settings", "curation", "sources"))
+    value = _check_mapping(value, str(path), ("settings", "curation", "sources"))
     known = (*(item.name for item in fields(BuildSettings)), "slide_as_patient")
-    settings = dict(_mapping(value.get("settings") or {}, f"{path}: settings", known))
+    settings = dict(_check_mapping(value.get("settings") or {}, f"{path}: settings", known))
     slide_as_patient = settings.pop("slide_as_patient", False)
     if not isinstance(slide_as_patient, bool):
         raise ConfigError(f"{path}: settings: slide_as_patient is {slide_as_patient!r}; true or false is wanted")
-    settings = _settings(settings, f"{path}: settings")
-    curation = _curation(value.get("curation") or {}, f"{path}: curation")
+    settings = _parse_settings(settings, f"{path}: settings")
+    curation = _parse_curation(value.get("curation") or {}, f"{path}: curation")
     entries = value.get("sources")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path}: `sources:` should be a list of entries with the keys {', '.join(ENTRY_KEYS)}")
-    sources = tuple(_entry(entry, path, f"{path}: sources[{number}]") for number, entry in enumerate(entries))
+    sources = tuple(_parse_entry(entry, path, f"{path}: sources[{number}]") for number, entry in enumerate(entries))
     return BuildConfig(sources, settings, curation, slide_as_patient)
 
 
-def _settings(value: dict[str, Any], where: str) -> BuildSettings:
+def _parse_settings(value: dict[str, Any], where: str) -> BuildSettings:
     for name in ("radii_um", "nearest"):
         if name in value:
             items = value[name] if isinstance(value[name], list) else [value[name]]
-            value[name] = tuple(_number(item, f"{where}: {name}", whole=name == "nearest") for item in items)
+            value[name] = tuple(_check_number(item, f"{where}: {name}", whole=name == "nearest") for item in items)
     for name in value.keys() - {"radii_um", "nearest"}:
-        _number(value[name], f"{where}: {name}", whole=name in ("seed", "part_spots", "rings"))
+        _check_number(value[name], f"{where}: {name}", whole=name in ("seed", "part_spots", "rings"))
     return BuildSettings(**value)
 
 
-def _curation(rules: object, where: str) -> Curation:
-    value = dict(_mapping(rules, where, tuple(item.name for item in fields(Curation))))
+def _parse_curation(rules: object, where: str) -> Curation:
+    value = dict(_check_mapping(rules, where, tuple(item.name for item in fields(Curation))))
     for name, given in value.items():
         at = f"{where}: {name}"
         if name in ("species", "technology"):
-            value[name] = _texts(given, at)
+            value[name] = _check_texts(given, at)
         elif name == "exclude":
-            value[name] = {str(slide): str(why) for slide, why in _mapping(given or {}, at, None).items()}
+            value[name] = {str(slide): str(why) for slide, why in _check_mapping(given or {}, at, None).items()}
         elif name == "orientation":
             if not isinstance(given, bool):
                 raise ConfigError(f"{at} is {given!r}; true or false is wanted")
         elif name != "duplicates" and not (given is None and name in ("max_um_per_px", "scale_tolerance")):
-            _number(given, at, whole=name in ("min_spots", "min_spot_counts", "min_spot_genes"))
+            _check_number(given, at, whole=name in ("min_spots", "min_spot_counts", "min_spot_genes"))
     return Curation(**value)
 
 
-def _entry(given: object, path: Path, where: str) -> SourceEntry:
-    value = _mapping(given, where, ENTRY_KEYS)
+def _parse_entry(given: object, path: Path, where: str) -> SourceEntry:
+    value = _check_mapping(given, where, ENTRY_KEYS)
     for key in ("source", "input"):
         if not isinstance(value.get(key), str):
             raise ConfigError(f"{where}: {key} is {value.get(key)!r}; a text is wanted")
     for key in ("catalogue", "sheet"):
         if value.get(key) is not None and not isinstance(value[key], str):
             raise ConfigError(f"{where}: {key} is {value[key]!r}; the path of a file is wanted")
-    patients = _mapping(value.get("patients") or {}, f"{where}: patients", None)
+    patients = _check_mapping(value.get("patients") or {}, f"{where}: patients", None)
     facts = {key: None if value.get(key) is None else str(value[key]) for key in ENTRY_FACTS}
     for key in ("spot_scale", "niche_pitches"):
-        if value.get(key) is not None and _number(value[key], f"{where}: {key}") <= 0:
+        if value.get(key) is not None and _check_number(value[key], f"{where}: {key}") <= 0:
             raise ConfigError(f"{where}: {key} is {value[key]}; a value above 0 is wanted")
     return SourceEntry(
         source=value["source"],
-        input=_beside(path, value["input"]),
-        slides=_texts(value.get("slides"), f"{where}: slides"),
+        input=_resolve_path(path, value["input"]),
+        slides=_check_texts(value.get("slides"), f"{where}: slides"),
         patients={str(slide): str(patient) for slide, patient in patients.items()},
         facts=replace(SlideFacts(), **facts),
-        sheet=_beside(path, value["sheet"]) if value.get("sheet") else None,
-        options=_options(value, path, where),
+        sheet=_resolve_path(path, value["sheet"]) if value.get("sheet") else None,
+        options=_parse_options(value, path, where),
         spot_scale=value.get("spot_scale"),
         niche_pitches=value.get("niche_pitches"),
     )
 
 
-def _beside(path: Path, relative: str) -> Path:
-    """A path of a config, relative to its folder, as short as it can be said."""
+def _resolve_path(path: Path, relative: str) -> Path:
+    """Resolve a path of a config against the config's folder; without `..` where possible."""
     return Path(os.path.normpath(path.parent / relative))
 
 
-def _options(value: Mapping[str, Any], path: Path, where: str) -> ReaderOptions:
-    options = ReaderOptions(labels=_texts(value.get("labels"), f"{where}: labels"))
+def _parse_options(value: Mapping[str, Any], path: Path, where: str) -> ReaderOptions:
+    options = ReaderOptions(labels=_check_texts(value.get("labels"), f"{where}: labels"))
     if value.get("catalogue") is not None and value["source"] not in CATALOGUES:
         raise ConfigError(f"{where}: source {value['source']!r} has no catalogue; {', '.join(CATALOGUES)} have one")
     if value.get("catalogue") is not None:
-        options = replace(options, catalogue=_beside(path, str(value["catalogue"])))
+        options = replace(options, catalogue=_resolve_path(path, str(value["catalogue"])))
     if value.get("bin_um") is not None:
-        options = replace(options, bin_um=int(_number(value["bin_um"], f"{where}: bin_um", whole=True)))
+        options = replace(options, bin_um=int(_check_number(value["bin_um"], f"{where}: bin_um", whole=True)))
     if value.get("table") is not None:
         options = replace(options, table=str(value["table"]))
     return options
 
 
-def _mapping(value: object, where: str, known: tuple[str, ...] | None) -> Mapping[str, Any]:
+def _check_mapping(value: object, where: str, known: tuple[str, ...] | None) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} is {value!r}; keys and values are wanted")
     unknown = [key for key in value if known is not None and key not in known]
@@ -188,7 +189,7 @@ def _mapping(value: object, where: str, known: tuple[str, ...] | None) -> Mappin
     return value
 
 
-def _texts(value: object, where: str) -> tuple[str, ...]:
+def _check_texts(value: object, where: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -196,7 +197,7 @@ def _texts(value: object, where: str) -> tuple[str, ...]:
     return tuple(str(item) for item in value)
 
 
-def _number(value: object, where: str, whole: bool = False) -> float:
+def _check_number(value: object, where: str, whole: bool = False) -> float:
     fits = isinstance(value, int) or not whole
     if fits and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return value

@@ -27,7 +27,7 @@ _ARRAY = re.compile(r"(\d+)[x_](\d+)$")
 
 
 def bare_barcode(barcode: str) -> str:
-    """A barcode without what sources add: STimage's slide prefix, Cell Ranger's -1, HEST's zero padding (010x013)."""
+    """Strip what sources add to a barcode: STimage's slide prefix, Cell Ranger's -1, HEST's zero padding (010x013)."""
     match = _TEN_X.search(barcode)
     if match:
         return match.group(1)
@@ -36,7 +36,7 @@ def bare_barcode(barcode: str) -> str:
 
 
 def sketch(barcodes: np.ndarray, counts: sparse.csr_matrix, genes: np.ndarray) -> np.ndarray:
-    """uint64 [at most SKETCH], ascending: the smallest hashes of a slide's counts above zero.
+    """Compute a slide's sketch: uint64 [at most SKETCH], ascending, the smallest hashes of its counts above zero.
 
     Args:
         barcodes: [N].
@@ -59,7 +59,7 @@ def sketch(barcodes: np.ndarray, counts: sparse.csr_matrix, genes: np.ndarray) -
 
 
 def shared(one: np.ndarray, other: np.ndarray) -> float:
-    """The estimated share, 0 to 1, of the smaller slide's triples that the other one has, too (containment).
+    """Estimate the share, 0 to 1, of the smaller slide's triples that the other one also has (containment).
 
     From three estimates of bottom-k sketches: how much of the union is common (Jaccard), and the sizes of the union and
     of the smaller slide, which the largest hash kept tells.
@@ -69,19 +69,19 @@ def shared(one: np.ndarray, other: np.ndarray) -> float:
     if len(both) == 0:
         return 0.0
     jaccard = float(np.isin(union, both, assume_unique=True).mean())
-    smaller = min(_size(one), _size(other))
-    return min(1.0, jaccard * _size(union) / smaller)
+    smaller = min(_estimate_size(one), _estimate_size(other))
+    return min(1.0, jaccard * _estimate_size(union) / smaller)
 
 
-def _size(sketched: np.ndarray) -> float:
-    """How many triples a sketch was made of."""
+def _estimate_size(sketched: np.ndarray) -> float:
+    """Estimate how many triples a sketch was made of."""
     if len(sketched) < SKETCH:
         return float(len(sketched))
     return (SKETCH - 1) / (float(sketched[-1]) / 2.0**64)
 
 
 def duplicate_of(sketches: Mapping[int, np.ndarray]) -> dict[int, tuple[int, float]]:
-    """Slide number -> (number of the slide that stands for it, share in common), for those that are not kept.
+    """Find slide number -> (number of the slide that is kept for it, share in common), of those not kept.
 
     Of slides that are one section the lowest number is kept. Only slides that share a hash are compared, so a corpus of
     hundreds costs no more than its hashes.

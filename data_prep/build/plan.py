@@ -31,8 +31,8 @@ class PlannedSlide:
     """One slide to build.
 
     Attributes:
-        facts: what stands above the reader's fields.
-        patient_from: who named `facts.patient`; "" where nobody has yet.
+        facts: values that replace the reader's.
+        patient_from: where `facts.patient` comes from; "" where it is not known yet.
         panel: indexes Plan.panels: the genes of its source entry.
     """
 
@@ -66,7 +66,7 @@ class Plan:
     panels: tuple[np.ndarray, ...]
 
     def described(self) -> dict[str, Any]:
-        """What decides the set's content, as plan.json holds it."""
+        """The plan as plan.json holds it: all that decides the set's content."""
         panels = [hashlib.sha256(panel.tobytes()).hexdigest()[:12] for panel in self.panels]
         described = {
             "settings": self.described_settings(),
@@ -87,16 +87,18 @@ class Plan:
                 for slide in self.slides
             ],
         }
-        return _as_read(described)
+        return _convert_as_json(described)
 
     def described_settings(self) -> dict[str, Any]:
-        """The settings, as plan.json and the manifest hold them."""
+        """The settings as plan.json and the manifest hold them."""
         curation = {key: value for key, value in asdict(self.curation).items() if key != "exclude"}
-        return _as_read({**asdict(self.settings), "slide_as_patient": self.slide_as_patient, "curation": curation})
+        return _convert_as_json(
+            {**asdict(self.settings), "slide_as_patient": self.slide_as_patient, "curation": curation}
+        )
 
 
-def _as_read(value: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: lists for tuples."""
+def _convert_as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Convert a value to what JSON gives back: lists for tuples."""
     return json.loads(json.dumps(value))
 
 
@@ -133,7 +135,7 @@ def make_plan(config: BuildConfig, progress: bool = False) -> Plan:
         for number, candidate, job, _ in found
     )
     panels = tuple(
-        _panel(axis, [names for _, candidate, _, names in found if candidate.entry == place])
+        _unite_genes(axis, [names for _, candidate, _, names in found if candidate.entry == place])
         for place in range(len(config.sources))
     )
     exclusions = tuple(candidate.exclusion for candidate in candidates if candidate.exclusion is not None)
@@ -142,13 +144,13 @@ def make_plan(config: BuildConfig, progress: bool = False) -> Plan:
     )
 
 
-def _panel(axis: GeneAxis, slides: list[GeneNames]) -> np.ndarray:
+def _unite_genes(axis: GeneAxis, slides: list[GeneNames]) -> np.ndarray:
     measured = [axis.columns(names) for names in slides]
     return np.unique(np.concatenate(measured)).astype(np.int32) if measured else np.empty(0, np.int32)
 
 
 def settle(out: Path, plan: Plan) -> None:
-    """Take a folder for a plan: write genes.tsv and plan.json, or find that the folder holds this very plan.
+    """Prepare a folder for a plan: write genes.tsv and plan.json, or find the same plan there.
 
     Raises:
         ShardError: the folder holds another plan's set, or a set without its plan.
@@ -162,7 +164,8 @@ def settle(out: Path, plan: Plan) -> None:
         if held == described:
             return
         raise ShardError(
-            f"{out} holds a set of another plan: {_difference(held, described)}. Give another --out, or remove it"
+            f"{out} holds a set of another plan: {_describe_difference(held, described)}. "
+            f"Give another --out, or remove it"
         )
     if (out / "manifest.json").exists():
         raise ShardError(
@@ -172,7 +175,7 @@ def settle(out: Path, plan: Plan) -> None:
     write_json(path, described)
 
 
-def _difference(held: dict[str, Any], wanted: dict[str, Any]) -> str:
+def _describe_difference(held: dict[str, Any], wanted: dict[str, Any]) -> str:
     for name, value in wanted["settings"].items():
         if held["settings"].get(name) != value:
             return f"its setting {name} is {held['settings'].get(name)!r}, now {value!r}"

@@ -27,7 +27,7 @@ LOOKED_AT = 64
 
 
 def build_slide(out: Path, plan: Plan, planned: PlannedSlide) -> tuple[SlideRecord, np.ndarray]:
-    """Read one slide and write its shard; the record, and the sketch of its counts.
+    """Read one slide and write its shard; returns the record and the sketch of its counts.
 
     Raises:
         SlideError: the slide cannot be used.
@@ -46,7 +46,7 @@ def build_slide(out: Path, plan: Plan, planned: PlannedSlide) -> tuple[SlideReco
 
 
 def named(slide: Slide, plan: Plan, planned: PlannedSlide) -> Slide:
-    """The slide with its patient, or what stands for it."""
+    """Set the slide's patient, or what stands for it."""
     patient, patient_from = unit_of(
         slide.name, slide.patient, planned.patient_from or "source", slide.study, plan.slide_as_patient
     )
@@ -54,7 +54,7 @@ def named(slide: Slide, plan: Plan, planned: PlannedSlide) -> Slide:
 
 
 def curated(slide: Slide, rules: Curation) -> Slide:
-    """The slide's spots that stay, once everything that can be judged without the image has been.
+    """Curate a slide by all rules that need no image; returns it with the spots that stay.
 
     Raises:
         SlideError, SetAside: see `build_slide`.
@@ -70,7 +70,7 @@ def curated(slide: Slide, rules: Curation) -> Slide:
 
 
 def seen(slide: Slide, pixels: Pixels, picture: np.ndarray, rules: Curation) -> tuple[Slide, ImageQuality]:
-    """The slide's spots that stay once the image has been looked at, and what it looks like.
+    """Curate a slide by its image; returns it with the spots that stay, and the image's quality.
 
     Args:
         picture: the image's thumbnail, uint8 [h, w, 3].
@@ -102,7 +102,7 @@ def seen(slide: Slide, pixels: Pixels, picture: np.ndarray, rules: Curation) -> 
 
 
 def patches(slide: Slide, pixels: Pixels) -> Iterator[np.ndarray]:
-    """Native pixels around some of the spots, at most MAX_SIDE_PX a side and a pitch and a half wide."""
+    """Cut native pixels around some of the spots, at most MAX_SIDE_PX a side and a pitch and a half wide."""
     side = max(3, min(MAX_SIDE_PX, round(1.5 * slide.pitch_px * slide.image.scale)))
     some = np.unique(np.linspace(0, len(slide) - 1, LOOKED_AT).astype(int))
     low = corner(slide.xy[some] * slide.image.scale, side)

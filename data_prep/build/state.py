@@ -1,4 +1,4 @@
-"""What became of each slide of a build: state/<stem>.json, one file a slide, written when its job ends.
+"""How each slide's job ended: state/<stem>.json, one file a slide.
 
 A state is about one build on one machine (it holds seconds), so it is not part of the shard set. A build that goes on
 trusts it: what is done, set aside or a duplicate is not done again unless an input has changed.
@@ -26,7 +26,8 @@ class SlideState:
     Attributes:
         status: "done"; "failed": it could not be read; "set_aside": a rule left it out; "duplicate": built, and found
             to be another slide's section, so its shard was removed.
-        rule, reason: of what is not done.
+        rule: that left it out, "" where done.
+        reason: why it is not done, "" where done.
         seconds: wall clock of the job.
         bytes: of the slide's files.
         sketch: hashes of its counts, see duplicates.py.
@@ -43,6 +44,7 @@ class SlideState:
     sketch: tuple[int, ...] = ()
 
     def write(self, out: Path) -> None:
+        """Write the state into a set's folder."""
         path = state_path(out, self.slide)
         path.parent.mkdir(exist_ok=True)
         sweep(path.parent, path.name)
@@ -50,12 +52,12 @@ class SlideState:
 
 
 def state_path(out: Path, slide: str) -> Path:
-    """Where a slide's state is kept."""
+    """The path of a slide's state file."""
     return out / STATES / f"{file_stem(slide)}.json"
 
 
 def read_state(out: Path, slide: str) -> SlideState | None:
-    """A slide's state; None where there is none, or none that this version wrote: then the slide is built again."""
+    """Read a slide's state; None, so that it is built again, where there is none of this version."""
     try:
         value = json.loads(state_path(out, slide).read_text())
         if set(value) != {item.name for item in fields(SlideState)}:

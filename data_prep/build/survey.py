@@ -26,8 +26,8 @@ class Candidate:
     Attributes:
         entry: number of the config's source entry.
         row: what is known of it beforehand: the catalogue's row, overridden by the entry, the sheet, the config.
-        facts: what is laid over the slide that the reader gives: the overrides, and the catalogue under them.
-        patient_from: who named `row.patient`, see shard_format.SlideRecord; "" where nobody has yet.
+        facts: values that replace the reader's: the user's overrides, else the catalogue's.
+        patient_from: where `row.patient` comes from, see shard_format.SlideRecord; "" where it is not known yet.
         job: None where no files were looked for, or something of the slide is missing.
         exclusion: why it is not to be built, or None.
     """
@@ -45,7 +45,7 @@ class Candidate:
 
 
 def survey(config: BuildConfig, files: bool = True) -> tuple[Candidate, ...]:
-    """Candidates, entries in order, names sorted within an entry.
+    """List the candidates, entries in order, names sorted within an entry.
 
     Args:
         files: look for each slide's files; False goes by the catalogue alone where a source has one.
@@ -57,7 +57,7 @@ def survey(config: BuildConfig, files: bool = True) -> tuple[Candidate, ...]:
     found = tuple(
         candidate
         for place, entry in enumerate(config.sources)
-        for candidate in _candidates(place, entry, _look(entry, files), config)
+        for candidate in _list_candidates(place, entry, _discover(entry, files), config)
     )
     names = {candidate.name for candidate in found}
     unknown = [name for name in config.only if name not in names]
@@ -72,7 +72,7 @@ def survey(config: BuildConfig, files: bool = True) -> tuple[Candidate, ...]:
 def _refuse_unknown_exclusions(config: BuildConfig, names: set[str]) -> None:
     unknown = [name for name in config.curation.exclude if name not in names]
     if unknown:
-        raise ConfigError(f"curation: exclude names {unknown[0]!r}, which no source has: {_listed(sorted(names))}")
+        raise ConfigError(f"curation: exclude names {unknown[0]!r}, which no source has: {_join_names(sorted(names))}")
 
 
 def _refuse_clashes(wanted: list[Candidate], config: BuildConfig) -> None:
@@ -93,7 +93,7 @@ def _refuse_clashes(wanted: list[Candidate], config: BuildConfig) -> None:
         origins[candidate.name] = folder
 
 
-def _look(entry: SourceEntry, files: bool) -> Discovery:
+def _discover(entry: SourceEntry, files: bool) -> Discovery:
     if not files and entry.source in CATALOGUES:
         find, read = CATALOGUES[entry.source]
         return Discovery((), {}, read(entry.options.catalogue or find(entry.input)))
@@ -102,7 +102,7 @@ def _look(entry: SourceEntry, files: bool) -> Discovery:
     return find_source(entry.source)(entry.input, entry.options)
 
 
-def _candidates(place: int, entry: SourceEntry, discovery: Discovery, config: BuildConfig) -> Iterator[Candidate]:
+def _list_candidates(place: int, entry: SourceEntry, discovery: Discovery, config: BuildConfig) -> Iterator[Candidate]:
     jobs = {job.name: job for job in discovery.jobs}
     known = sorted(jobs.keys() | discovery.left_out.keys() | discovery.catalogue.keys())
     sheet = entry.sheet or (entry.input / SHEET if (entry.input / SHEET).is_file() else None)
@@ -110,7 +110,9 @@ def _candidates(place: int, entry: SourceEntry, discovery: Discovery, config: Bu
     for origin, names in (("slides", entry.slides), (sheet, rows), ("patients", entry.patients)):
         unknown = [name for name in names if name not in known]
         if unknown:
-            raise ConfigError(f"{origin}: there is no slide {unknown[0]!r} in {entry.input}; it has: {_listed(known)}")
+            raise ConfigError(
+                f"{origin}: there is no slide {unknown[0]!r} in {entry.input}; it has: {_join_names(known)}"
+            )
     for name in known:
         if entry.slides and name not in entry.slides:
             continue
@@ -123,21 +125,21 @@ def _candidates(place: int, entry: SourceEntry, discovery: Discovery, config: Bu
         if verdict is None and name in discovery.left_out:
             verdict = "files", discovery.left_out[name]
         exclusion = None if verdict is None else Exclusion(name, "plan", *verdict)
-        yield Candidate(place, row, _whole(facts, row), patient_from, jobs.get(name), exclusion)
+        yield Candidate(place, row, _complete_facts(facts, row), patient_from, jobs.get(name), exclusion)
 
 
-def _whole(facts: SlideFacts, row: CatalogueRow) -> SlideFacts:
-    """See Candidate.facts."""
+def _complete_facts(facts: SlideFacts, row: CatalogueRow) -> SlideFacts:
+    """Complete the user's facts by the catalogue's, see Candidate.facts."""
     stated = {item.name: getattr(row, item.name, None) or None for item in fields(SlideFacts)}
     return facts.over(SlideFacts(**stated))
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
 
 
 def columns(candidate: Candidate, source: str, config: BuildConfig) -> dict[str, object]:
-    """One line of `plan`'s table (slides.csv). The patient is what a split will go by; a reader may still name one."""
+    """Make one line of `plan`'s table (slides.csv). `patient` is the unit of a split; a reader may still name one."""
     row, who, exclusion = candidate.row, candidate.patient_from, candidate.exclusion
     if row.patient or row.study or config.slide_as_patient:
         patient, who = unit_of(row.name, row.patient, who, row.study, config.slide_as_patient)

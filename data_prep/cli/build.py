@@ -42,7 +42,7 @@ SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Add the command's options."""
     defaults = BuildSettings()
     what = parser.add_argument_group(
         "what to build (either --config, or --source with --input, both as often as needed)"
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--sheet", type=Path, metavar="FILE", help="a slides.csv elsewhere than in the (single) input folder"
     )
-    what.add_argument("--slides", type=_names, default=(), metavar="A,B", help="only these slides")
+    what.add_argument("--slides", type=_split_names, default=(), metavar="A,B", help="only these slides")
     what.add_argument(
         "--slide-as-patient", action="store_true", help="a slide whose patient nobody names is a patient of its own"
     )
@@ -87,8 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build; 0 where every slide (of the share, if there is one) is in the set, 1 where one is not."""
-    share = _share(args)
-    report = build(_config(args), args.out, workers=args.workers, progress=sys.stderr.isatty(), share=share)
+    share = _parse_share(args)
+    report = build(_make_config(args), args.out, workers=args.workers, progress=sys.stderr.isatty(), share=share)
     _print(report, args.out)
     if share is not None:
         print(f"task {share.task} of {share.tasks}: no manifest yet; the command without --task writes it")
@@ -96,13 +96,13 @@ def run(args: argparse.Namespace) -> int:
     return 1 if report.failed or not report.manifest.slides else 0
 
 
-def _share(args: argparse.Namespace) -> Share | None:
+def _parse_share(args: argparse.Namespace) -> Share | None:
     if (args.task is None) != (args.tasks is None):
         raise ConfigError("--task and --tasks go together: --task I --tasks N builds slides I, I + N, ...")
     return None if args.task is None else Share(args.task, args.tasks)
 
 
-def _config(args: argparse.Namespace) -> BuildConfig:
+def _make_config(args: argparse.Namespace) -> BuildConfig:
     if args.config is not None:
         if args.source or args.input or args.sheet:
             raise ConfigError("give either --config or --source with --input (and --sheet), not both")
@@ -130,7 +130,7 @@ def _config(args: argparse.Namespace) -> BuildConfig:
     )
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _split_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 

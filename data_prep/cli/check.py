@@ -19,7 +19,7 @@ SHOWN = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Add the command's options."""
     parser.add_argument("shards", type=Path, metavar="SHARDS", help="folder of the set")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--quick", action="store_true", help="only records, sizes, panels and indices")

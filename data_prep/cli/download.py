@@ -54,7 +54,7 @@ SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Add the command's options."""
     parser.add_argument("dataset", choices=tuple(DATASETS), help="which data set")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill, the source's input")
     parser.add_argument(
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     kept = None if args.plan is None else kept_slides(args.plan, dataset)
     listing = list_repository(dataset.repo, hub_endpoint(args.endpoint))
     catalogue = catalogue_files(dataset, listing)
-    slides = [] if args.catalogue_only else _slides(dataset, listing, args.slides, kept)
+    slides = [] if args.catalogue_only else _select_slides(dataset, listing, args.slides, kept)
     groups = {"catalogue": catalogue} | {
         kind.name: tuple(slide.files[kind.name] for slide in slides if kind.name in slide.files)
         for kind in (wanted_kinds(dataset, args.images) if slides else ())
@@ -100,10 +100,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _slides(
+def _select_slides(
     dataset: PublicDataset, listing: Listing, patterns: Sequence[str], kept: tuple[str, ...] | None
 ) -> list[RemoteSlide]:
-    """The slides that are wanted; says which kept ones the repository lacks."""
+    """Select the slides to fetch; prints which kept ones the repository lacks."""
     known = remote_slides(dataset, listing)
     names = set(matching(patterns, known)) if patterns else set(known)
     if kept is not None:

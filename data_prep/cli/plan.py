@@ -26,7 +26,7 @@ SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Add the command's options."""
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a build's YAML")
     parser.add_argument(
         "--catalogue", type=Path, metavar="FILE", help="the catalogue, where it does not lie in the source's input"
@@ -47,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def with_catalogue(config: BuildConfig, catalogue: Path | None) -> BuildConfig:
-    """The config with a catalogue file for its single source that has one.
+    """Give the config's single source a catalogue file.
 
     Raises:
-        ConfigError: several sources, so that whose catalogue it is cannot be told.
+        ConfigError: several sources, so that it is not known whose catalogue it is.
     """
     if catalogue is None:
         return config

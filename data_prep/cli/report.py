@@ -24,7 +24,7 @@ PAGE = "report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Add the command's options."""
     parser.add_argument("shards", type=Path, metavar="SHARDS", help="folder of the set")
     parser.add_argument(
         "--split", type=Path, nargs="+", action="extend", default=[], metavar="FILE", help="split files to show"

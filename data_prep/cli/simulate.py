@@ -14,6 +14,7 @@ from stalign_pl.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.description = (
         "Simulate slides of several patients with known spatial domains, in Space Ranger's layout, with labels and the "
         "oracle's features beside them. Example: python -m data_prep simulate --seed 0 --out cohorts/demo-0"
@@ -51,6 +52,7 @@ def parse_parameters(changes: list[str]) -> CohortParameters:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Simulate; returns 0."""
     parameters = parse_parameters(args.set)
     for _ in tqdm(
         simulate(parameters, args.seed, args.out, args.workers),

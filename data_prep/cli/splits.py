@@ -40,7 +40,7 @@ TISSUES_SHOWN = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Add the command's options."""
     parser.add_argument("slides", type=Path, metavar="SHARDS|CSV", help="a shard set, or a CSV of planned slides")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the split file to write")
     parser.add_argument("--scheme", choices=tuple(SCHEMES), default="patients", help="default: patients")
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(split: Split, slides: Sequence[SplitSlide]) -> Iterator[str]:
-    """Lines of a table: slides, spots, patients and tissues of every part of every fold."""
+    """Yield lines of a table: slides, spots, patients and tissues of every part of every fold."""
     by_name = {slide.name: slide for slide in slides}
     total = sum(slide.spots for slide in slides) or 1
     wide = max(len("fold"), *(len(name) for name in split.folds))
@@ -95,11 +95,11 @@ def table(split: Split, slides: Sequence[SplitSlide]) -> Iterator[str]:
             spots = sum(slide.spots for slide in chosen)
             yield (
                 f"{name:<{wide}}  {part:<5}  {len(chosen):>6}  {spots:>9,}  {spots / total:>5.3f}  "
-                f"{len(of.patients):>8}  {_tissues(chosen)}"
+                f"{len(of.patients):>8}  {_count_tissues(chosen)}"
             )
 
 
-def _tissues(slides: Sequence[SplitSlide]) -> str:
+def _count_tissues(slides: Sequence[SplitSlide]) -> str:
     counts = Counter(slide.tissue.strip().lower() or "unknown" for slide in slides)
     order = sorted(counts, key=lambda tissue: (-counts[tissue], tissue))
     more = f", {len(order) - TISSUES_SHOWN} more" if len(order) > TISSUES_SHOWN else ""

@@ -42,25 +42,25 @@ def explained(repo: str, endpoint: str) -> Iterator[None]:
             f"machine that has one"
         ) from error
     except errors.LocalEntryNotFoundError as error:
-        raise DownloadError(_unreachable(endpoint, error.__cause__ or error)) from error
+        raise DownloadError(_explain_no_connection(endpoint, error.__cause__ or error)) from error
     except errors.HfHubHTTPError as error:
-        raise DownloadError(_answered(endpoint, page, error.response.status_code)) from error
+        raise DownloadError(_explain_status(endpoint, page, error.response.status_code)) from error
     except RuntimeError as error:  # hf_xet's
         raise DownloadError(
             f"{endpoint}: {error}. If Xet is the matter (a proxy, a mirror), HF_HUB_DISABLE_XET=1 does without it"
         ) from error
     except errors.HTTPError as error:  # pyright: ignore[reportPrivateImportUsage] # of the HTTP library: no connection, a time-out, a line that broke for good
-        raise DownloadError(_unreachable(endpoint, error)) from error
+        raise DownloadError(_explain_no_connection(endpoint, error)) from error
 
 
-def _unreachable(endpoint: str, error: BaseException) -> str:
+def _explain_no_connection(endpoint: str, error: BaseException) -> str:
     return (
         f"cannot reach {endpoint}, or the connection broke: {type(error).__name__}: {error}. Check the network and the "
         f"proxy (or --endpoint), then give the command again; what was fetched stays"
     )
 
 
-def _answered(endpoint: str, page: str, status: int) -> str:
+def _explain_status(endpoint: str, page: str, status: int) -> str:
     if status in (401, 403):
         return (
             f"{endpoint} refuses access (status {status}): the token is not valid or not allowed to read this. Request "

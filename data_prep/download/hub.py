@@ -42,7 +42,7 @@ class Listing:
 
 
 def hub_endpoint(given: str | None) -> str:
-    """The address of the Hub: as given, else huggingface_hub's own (HF_ENDPOINT, huggingface.co).
+    """Find the address of the Hub: as given, else huggingface_hub's own (HF_ENDPOINT, huggingface.co).
 
     Raises:
         ConfigError: not an http(s) address.
@@ -78,14 +78,17 @@ def list_repository(repo: str, endpoint: str) -> Listing:
 
 
 def is_here(out: Path, file: RemoteFile) -> bool:
-    """Whether a file of that path and size is there. Whether it is the same one, huggingface_hub tells when it fetches:
-    by the commit and hash that it noted, or by the content."""
+    """Tell whether a file of that path and size is there.
+
+    Whether it is the same file, huggingface_hub tells when it fetches: by the commit and hash that it noted, or by the
+    content.
+    """
     path = out / file.path
     return path.is_file() and path.stat().st_size == file.bytes
 
 
 def refuse_without_space(out: Path, wanted: int) -> int:
-    """Free bytes where `out` is, or will be.
+    """Check the free space where `out` is, or will be; returns it in bytes.
 
     Raises:
         DownloadError: fewer than `wanted`.
@@ -141,5 +144,5 @@ def fetch(listing: Listing, files: Sequence[RemoteFile], out: Path, progress: bo
 
 
 def unfinished_bytes(out: Path) -> int:
-    """Bytes of files that a killed run has left half fetched (or that another run is fetching now)."""
+    """Count the bytes of files that a killed run left half fetched (or that another run is fetching now)."""
     return sum(path.stat().st_size for path in (out / UNFINISHED).rglob("*.incomplete"))

@@ -27,7 +27,7 @@ class RemoteSlide:
 
 
 def remote_slides(dataset: PublicDataset, listing: Listing) -> dict[str, RemoteSlide]:
-    """All slides of a listing, by name."""
+    """Find all slides of a listing, by name."""
     found: dict[str, dict[str, RemoteFile]] = {}
     for file in listing.files:
         for kind in dataset.kinds:
@@ -44,17 +44,17 @@ def remote_slides(dataset: PublicDataset, listing: Listing) -> dict[str, RemoteS
 
 
 def catalogue_files(dataset: PublicDataset, listing: Listing) -> tuple[RemoteFile, ...]:
-    """The files that tell of all slides."""
+    """Find the files that describe all slides."""
     return tuple(file for file in listing.files if dataset.catalogue.fullmatch(file.path))
 
 
 def wanted_kinds(dataset: PublicDataset, images: bool) -> tuple[FileKind, ...]:
-    """The kinds of files to fetch."""
+    """List the kinds of files to fetch."""
     return tuple(kind for kind in dataset.kinds if images or not kind.image)
 
 
 def matching(patterns: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
-    """The names that match one of the patterns (`*`, `?`, `[abc]`; upper and lower case differ), sorted.
+    """Find the names that match one of the patterns (`*`, `?`, `[abc]`; upper and lower case differ), sorted.
 
     Raises:
         ConfigError: a pattern that matches no name; lists those that come near.
@@ -70,7 +70,7 @@ def matching(patterns: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
 
 
 def near_misses(pattern: str, known: Sequence[str]) -> str:
-    """Names that a pattern or name may have meant, in words."""
+    """Suggest, in words, names that a pattern or name may have meant."""
     folded = [name for name in known if fnmatchcase(name.lower(), f"*{pattern.lower()}*")]
     plain = pattern.lower().strip("*?")
     lower = {name.lower(): name for name in known}
@@ -82,7 +82,7 @@ def near_misses(pattern: str, known: Sequence[str]) -> str:
 
 
 def kept_slides(path: Path, dataset: PublicDataset) -> tuple[str, ...]:
-    """The slides of a data set that a plan's table (`python -m data_prep plan --out slides.csv`) keeps, sorted.
+    """Read the slides of a data set that a plan's table (`python -m data_prep plan --out slides.csv`) keeps; sorted.
 
     Rows of another source are passed over, where the table has a column `source`.
 

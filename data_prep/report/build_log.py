@@ -1,4 +1,4 @@
-"""What a build leaves beside the slides: exclusions.json, and a state file a slide. Older sets have neither."""
+"""What a build leaves beside the slides: exclusions.json, and a state file a slide."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ExclusionGroup:
 
 
 def read_exclusions(folder: Path) -> tuple[Exclusion, ...]:
-    """A set's exclusions.json; empty without one.
+    """Read a set's exclusions.json; empty without one.
 
     Raises:
         ShardError: the file is not a list of exclusions.
@@ -41,7 +41,7 @@ def read_exclusions(folder: Path) -> tuple[Exclusion, ...]:
 
 
 def read_states(folder: Path) -> dict[str, SlideState]:
-    """Slide -> its state; empty without state files.
+    """Read slide -> its state; empty without state files.
 
     Raises:
         ShardError: a state file names no slide or no status.
@@ -59,7 +59,7 @@ def read_states(folder: Path) -> dict[str, SlideState]:
 def excluded(
     exclusions: Iterable[Exclusion], states: Iterable[SlideState], in_set: Iterable[str]
 ) -> tuple[ExclusionGroup, ...]:
-    """Who is not in the set, grouped by stage and rule, the largest group first.
+    """Group the slides that are not in the set by stage and rule, the largest group first.
 
     A slide whose state says so and that exclusions.json (written at the end of a build) does not list is added; one
     that is in the set after all, built by a later call, is not listed.

@@ -54,7 +54,7 @@ class GeneCoverage:
 
 
 def gene_coverage(shard_set: ReportedSet) -> GeneCoverage:
-    """Count, over the set's panels, who measured what. Panels: the one that most slides share first."""
+    """Count which slides measured which genes. Panels: the one that most slides share first."""
     slides_of: dict[str, list[str]] = {}
     for record in shard_set.slides:
         slides_of.setdefault(record.panel, []).append(record.name)
@@ -62,23 +62,25 @@ def gene_coverage(shard_set: ReportedSet) -> GeneCoverage:
     panels = []
     for file, names in slides_of.items():
         try:
-            genes = _panel(shard_set.folder / file, shard_set.genes)
+            genes = _load_panel(shard_set.folder / file, shard_set.genes)
         except ShardError as error:
             panels.append(Panel(file, tuple(names), 0, 0, (), str(error)))
             continue
         measured[genes] += len(names)
         unseen = np.setdiff1d(np.arange(len(shard_set.genes)), genes)
-        panels.append(Panel(file, tuple(names), len(genes), len(unseen), _names(shard_set.genes, unseen[:NAMES_SHOWN])))
+        panels.append(
+            Panel(file, tuple(names), len(genes), len(unseen), _name_genes(shard_set.genes, unseen[:NAMES_SHOWN]))
+        )
     panels.sort(key=lambda panel: (-len(panel.slides), -panel.genes, panel.file))
     return GeneCoverage(
         len(shard_set.genes),
         sum(bool(gene) for gene in shard_set.genes.ids),
-        _shares(measured, len(shard_set.slides)),
+        _count_shares(measured, len(shard_set.slides)),
         tuple(panels),
     )
 
 
-def _shares(measured: np.ndarray, slides: int) -> tuple[Share, ...]:
+def _count_shares(measured: np.ndarray, slides: int) -> tuple[Share, ...]:
     wanted = {}
     for share in SHARES if slides else ():
         text = "every slide" if share == 1 else f"at least {share:.0%} of the slides"
@@ -88,7 +90,7 @@ def _shares(measured: np.ndarray, slides: int) -> tuple[Share, ...]:
     return tuple(Share(text, least, int((measured >= least).sum())) for least, text in wanted.items())
 
 
-def _panel(path: Path, table: GeneTable) -> np.ndarray:
+def _load_panel(path: Path, table: GeneTable) -> np.ndarray:
     try:
         genes = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -98,5 +100,5 @@ def _panel(path: Path, table: GeneTable) -> np.ndarray:
     return genes
 
 
-def _names(table: GeneTable, genes: np.ndarray) -> tuple[str, ...]:
+def _name_genes(table: GeneTable, genes: np.ndarray) -> tuple[str, ...]:
     return tuple(table.symbols[gene] or table.ids[gene] for gene in genes)

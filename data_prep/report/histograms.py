@@ -47,7 +47,7 @@ class Histogram:
 
 
 def histogram(title: str, values: Sequence[float] | np.ndarray, what: str) -> Histogram:
-    """A histogram of values >= 0 on a logarithmic axis; zeros are named in the caption.
+    """Make a histogram of values >= 0 on a logarithmic axis; the caption counts the zeros.
 
     Args:
         what: what a value belongs to, in the plural: 'slides'.
@@ -56,7 +56,8 @@ def histogram(title: str, values: Sequence[float] | np.ndarray, what: str) -> Hi
     drawn = values[values > 0]
     caption = f"{len(values):,} {what}"
     if len(values):
-        caption += f", median {_short(np.median(values))}, {_short(values.min())} to {_short(values.max())}"
+        low, middle, high = (_format_value(value) for value in (values.min(), np.median(values), values.max()))
+        caption += f", median {middle}, {low} to {high}"
     if len(drawn) < len(values):
         caption += f" ({len(values) - len(drawn):,} are zero and not drawn)"
     if not len(drawn):
@@ -71,24 +72,24 @@ def histogram(title: str, values: Sequence[float] | np.ndarray, what: str) -> Hi
             round(HEIGHT * (1 - count / counts.max()), 2),
             round(step * 0.9, 2),
             round(HEIGHT * count / counts.max(), 2),
-            f"{_short(10 ** edges[number])} to {_short(10 ** edges[number + 1])}: {count:,} {what}",
+            f"{_format_value(10 ** edges[number])} to {_format_value(10 ** edges[number + 1])}: {count:,} {what}",
         )
         for number, count in enumerate(counts)
         if count
     )
-    return Histogram(title, caption, bars, _ticks(low, high))
+    return Histogram(title, caption, bars, _place_ticks(low, high))
 
 
-def _ticks(low: float, high: float) -> tuple[Tick, ...]:
-    """At most six of 1, 2, 5, 10, ... within the axis (its ends where none is)."""
+def _place_ticks(low: float, high: float) -> tuple[Tick, ...]:
+    """Place at most six of 1, 2, 5, 10, ... within the axis (its ends where none is)."""
     values = [step * 10.0**power for power in range(int(np.floor(low)), int(np.ceil(high)) + 1) for step in (1, 2, 5)]
     inside = [value for value in values if low <= np.log10(value) <= high]
     inside = [value for value in inside if f"{value:e}"[0] == "1"] if len(inside) > 6 else inside
     inside = inside if len(inside) > 1 else [10**low, 10**high]
     return tuple(
-        Tick(round(float((np.log10(value) - low) / (high - low)) * WIDTH, 2), _short(value)) for value in inside
+        Tick(round(float((np.log10(value) - low) / (high - low)) * WIDTH, 2), _format_value(value)) for value in inside
     )
 
 
-def _short(value: float) -> str:
+def _format_value(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -44,7 +44,7 @@ class Report:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What of the slides and panels cannot be read."""
+        """Problems of slides and panels that cannot be read."""
         return tuple(item.problem for item in (*self.rows, *self.genes.panels) if item.problem)
 
 
@@ -73,9 +73,9 @@ def make_report(folder: Path, splits: Sequence[Path] = (), progress: bool = Fals
     return Report(
         shard_set,
         rows,
-        _notices(shard_set, rows),
+        _write_notices(shard_set, rows),
         patient_marks(shard_set.slides),
-        _histograms(rows),
+        _draw_histograms(rows),
         gene_coverage(shard_set),
         excluded(read_exclusions(folder), states.values(), names),
         licence_rows(shard_set.slides),
@@ -92,24 +92,24 @@ def write_page(report: Report, path: Path) -> None:
 
 
 def render(report: Report) -> str:
-    """The page as HTML. Names of slides and the like are free text, so everything is escaped."""
+    """Render the page as HTML. Names of slides and the like are free text, so everything is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"bytes": byte_text, "number": _number, "whole": _whole}
+    environment.filters |= {"bytes": byte_text, "number": _format_number, "whole": _format_whole}
     source = resources.files("data_prep.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source).render(
         report=report,
         set=report.shard_set,
-        settings=_flat(report.shard_set.settings),
+        settings=_flatten_settings(report.shard_set.settings),
         version=__version__,
         format_version=FORMAT_VERSION,
     )
 
 
-def _notices(shard_set: ReportedSet, rows: Sequence[SlideRow]) -> tuple[str, ...]:
+def _write_notices(shard_set: ReportedSet, rows: Sequence[SlideRow]) -> tuple[str, ...]:
     notices = []
     if not shard_set.finished:
         notices.append(
@@ -127,7 +127,7 @@ def _notices(shard_set: ReportedSet, rows: Sequence[SlideRow]) -> tuple[str, ...
     return tuple(notices)
 
 
-def _histograms(rows: Sequence[SlideRow]) -> tuple[Histogram, ...]:
+def _draw_histograms(rows: Sequence[SlideRow]) -> tuple[Histogram, ...]:
     counts = np.concatenate([row.spot_counts for row in rows]) if rows else np.empty(0)
     return (
         histogram("Spots a slide", [row.record.spots for row in rows], "slides"),
@@ -136,8 +136,8 @@ def _histograms(rows: Sequence[SlideRow]) -> tuple[Histogram, ...]:
     )
 
 
-def _flat(settings: dict[str, Any]) -> list[tuple[str, str]]:
-    """Settings as words; those of a nested group (curation) by `group.name`, without those that leave nothing out."""
+def _flatten_settings(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """List settings as words; of a nested group (curation) as `group.name`, and only those that leave something out."""
     flat = []
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -147,10 +147,10 @@ def _flat(settings: dict[str, Any]) -> list[tuple[str, str]]:
     return flat
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    """A few significant digits; a dash for None."""
+def _format_number(value: float | None, digits: int = 3) -> str:
+    """Format a few significant digits; a dash for None."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
 
 
-def _whole(value: float | None) -> str:
+def _format_whole(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"

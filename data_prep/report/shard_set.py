@@ -45,7 +45,7 @@ def read_set(folder: Path) -> ReportedSet:
         manifest = Manifest.read(folder)
         slides, settings, finished = manifest.slides, manifest.settings, True
     else:
-        slides, settings, finished = _records(folder), plan["settings"], False
+        slides, settings, finished = _read_records(folder), plan["settings"], False
     sizes = {name: described["bytes"] for slide in slides for name, described in slide.files.items()}
     own = sum((folder / name).stat().st_size for name in SET_FILES if (folder / name).is_file())
     if not (folder / "genes.tsv").is_file():
@@ -75,8 +75,8 @@ def _read_plan(path: Path) -> dict[str, Any] | None:
     return plan
 
 
-def _records(folder: Path) -> tuple[SlideRecord, ...]:
-    """The records of a set without manifest: every .json of the folder that is one."""
+def _read_records(folder: Path) -> tuple[SlideRecord, ...]:
+    """Read the records of a set without manifest: every .json of the folder that is one."""
     found = []
     for path in sorted(folder.glob("*.json")):
         value = read_json(path)
@@ -86,7 +86,7 @@ def _records(folder: Path) -> tuple[SlideRecord, ...]:
 
 
 def read_json(path: Path) -> object:
-    """What a JSON file of a set holds.
+    """Read a JSON file of a set.
 
     Raises:
         ShardError: it is not JSON.

@@ -36,7 +36,8 @@ class SlideRow:
     """One slide of the report.
 
     Attributes:
-        spot_counts, spot_genes: int64 [N], counts and genes of each spot; empty where the files cannot be read.
+        spot_counts: int64 [N], counts of each spot; empty where the files cannot be read.
+        spot_genes: int64 [N], genes of each spot; empty where the files cannot be read.
         state: of the build, None where it left none.
         thumbnail: None where the h5ad cannot be read.
         problem: what cannot be read, else ''.
@@ -60,7 +61,7 @@ class SlideRow:
 
     @property
     def bytes(self) -> int:
-        """As the state file counts them; else of the record's files."""
+        """Bytes of the slide's files: by the state file, else by the record."""
         if self.state is not None and self.state.bytes:
             return self.state.bytes
         return sum(described["bytes"] for described in self.record.files.values())
@@ -87,19 +88,19 @@ def slide_row(folder: Path, record: SlideRecord, state: SlideState | None, size:
 
 
 def claims(record: SlideRecord) -> tuple[Claim, ...]:
-    """The claims of a slide's scale, by name."""
+    """List the claims of a slide's scale, by name."""
     return tuple(
         Claim(by, value, value / record.um_per_px - 1) for by, value in sorted(record.um_per_px_claims.items())
     )
 
 
 def spot_sums(folder: Path, record: SlideRecord) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [N] counts and int64 [N] genes of every spot, from the memory-mapped arrays.
+    """Sum int64 [N] counts and int64 [N] genes of every spot, from the memory-mapped arrays.
 
     Raises:
         ShardError: an array is missing, cut off or not of this slide.
     """
-    pairs, index = (_array(folder / name) for name in (record.counts, record.index))
+    pairs, index = (_load_array(folder / name) for name in (record.counts, record.index))
     starts, stops = (index[:, INDEX_COLUMN[name]] for name in ("counts_start", "counts_stop"))
     if len(index) != record.spots or (len(stops) and stops[-1] != pairs.shape[1]):
         raise ShardError(f"{folder / record.index} is not the index of {record.counts} and {record.spots} spots")
@@ -112,7 +113,7 @@ def spot_sums(folder: Path, record: SlideRecord) -> tuple[np.ndarray, np.ndarray
     return totals, np.asarray(stops - starts)
 
 
-def _array(path: Path) -> np.ndarray:
+def _load_array(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -12,8 +12,15 @@ from stalign_pl.shard_format.split import Fold, Part, read_split
 
 @dataclass(frozen=True)
 class PartRow:
-    """One part of a fold. `patients`: of its slides as the set names them, and what the file lists besides; `missing`:
-    its slides that the set does not hold."""
+    """One part of a fold.
+
+    Attributes:
+        part: train, val or test.
+        slides: names.
+        patients: of the slides by the set, and those that the file lists besides.
+        spots: of its slides in the set.
+        missing: its slides that the set does not hold.
+    """
 
     part: str
     slides: tuple[str, ...]
@@ -33,7 +40,15 @@ class FoldTable:
 
 @dataclass(frozen=True)
 class SplitTable:
-    """A split file. `facts`: scheme, seed, unit and hash; `unlisted`: slides of the set in no part of any fold."""
+    """A split file.
+
+    Attributes:
+        file: its name.
+        facts: scheme, seed, unit and hash.
+        marks: caveats of the split.
+        folds: a table each.
+        unlisted: slides of the set in no part of any fold.
+    """
 
     file: str
     facts: tuple[tuple[str, str], ...]
@@ -50,7 +65,7 @@ def read_split_table(path: Path, slides: Sequence[SlideRecord]) -> SplitTable:
     """
     split = read_split(path)
     records = {record.name: record for record in slides}
-    folds = tuple(_fold(name, fold, records) for name, fold in split.folds.items())
+    folds = tuple(_count_fold(name, fold, records) for name, fold in split.folds.items())
     listed = {slide for fold in folds for part in fold.parts for slide in part.slides}
     return SplitTable(
         file=path.name,
@@ -67,13 +82,13 @@ def read_split_table(path: Path, slides: Sequence[SlideRecord]) -> SplitTable:
     )
 
 
-def _fold(name: str, fold: Fold, records: Mapping[str, SlideRecord]) -> FoldTable:
-    parts = tuple(_part(part, of, records) for part, of in fold.parts.items())
+def _count_fold(name: str, fold: Fold, records: Mapping[str, SlideRecord]) -> FoldTable:
+    parts = tuple(_count_part(part, of, records) for part, of in fold.parts.items())
     patients = [patient for part in parts for patient in part.patients]
     return FoldTable(name, parts, tuple(sorted({patient for patient in patients if patients.count(patient) > 1})))
 
 
-def _part(name: str, part: Part, records: Mapping[str, SlideRecord]) -> PartRow:
+def _count_part(name: str, part: Part, records: Mapping[str, SlideRecord]) -> PartRow:
     held = [records[slide] for slide in part.slides if slide in records]
     return PartRow(
         name,

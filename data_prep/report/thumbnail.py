@@ -57,7 +57,8 @@ class Overlay:
 
     Attributes:
         xy: float64 [N, 2], spot centres.
-        spot_px, niche_px: the spots' diameter, and the side of the niche crops.
+        spot_px: the spots' diameter.
+        niche_px: the side of the niche crops.
         boxed: indices of the spots whose niche crop is drawn; the first one's neighbours are filled.
         neighbours: indices of the first one's first ring.
         um_per_px: of the drawn image.
@@ -77,12 +78,12 @@ def draw_thumbnail(h5ad: Path, record: SlideRecord, size: ThumbnailSize) -> Thum
     Raises:
         ShardError: the file is missing or lacks one of these.
     """
-    image, overlay = _read(h5ad, record, size.side_px)
-    return _within(draw(image, overlay), size)
+    image, overlay = _read_overlay(h5ad, record, size.side_px)
+    return _encode_within(draw(image, overlay), size)
 
 
 def draw(image: Image.Image, overlay: Overlay) -> Image.Image:
-    """The image with spots, niche crops, neighbours and scale bar."""
+    """Draw spots, niche crops, neighbours and a scale bar on an image."""
     scale = SUPERSAMPLE
     layer = Image.new("RGBA", (image.width * scale, image.height * scale), (0, 0, 0, 0))
     pen = ImageDraw.Draw(layer)
@@ -99,25 +100,25 @@ def draw(image: Image.Image, overlay: Overlay) -> Image.Image:
     for spot in overlay.boxed:
         x, y = overlay.xy[spot] * scale
         pen.rectangle((x - half, y - half, x + half, y + half), outline=NICHE, width=round(1.3 * scale))
-    _scale_bar(pen, layer.size, overlay.um_per_px / scale)
+    _draw_scale_bar(pen, layer.size, overlay.um_per_px / scale)
     layer = layer.resize(image.size, Image.Resampling.BOX)
     return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
 
 def bar_length_um(width_um: float) -> int:
-    """The longest of 1, 2, 5, 10, ... um that is at most a quarter of the width."""
+    """Find the longest of 1, 2, 5, 10, ... um that is at most a quarter of the width."""
     lengths = [step * 10**power for power in range(7) for step in (1, 2, 5)]
     return max((length for length in lengths if length <= width_um / 4), default=1)
 
 
 def shown_spots(xy: np.ndarray) -> tuple[int, ...]:
-    """The spot nearest to the middle, and those nearest to the upper left and the lower right corner."""
+    """Choose the spot nearest to the middle, and those nearest to the upper left and the lower right corner."""
     middle = np.linalg.norm(xy - (xy.min(axis=0) + xy.max(axis=0)) / 2, axis=1).argmin()
     along = xy.sum(axis=1)
     return tuple(dict.fromkeys(int(spot) for spot in (middle, along.argmin(), along.argmax())))
 
 
-def _scale_bar(pen: ImageDraw.ImageDraw, size: tuple[int, int], um_per_px: float) -> None:
+def _draw_scale_bar(pen: ImageDraw.ImageDraw, size: tuple[int, int], um_per_px: float) -> None:
     width, height = size
     length = bar_length_um(width * um_per_px)
     text = f"{length // 1000} mm" if length >= 1000 else f"{length} µm"
@@ -150,7 +151,7 @@ def _get_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     return node
 
 
-def _read(path: Path, record: SlideRecord, side_px: int) -> tuple[Image.Image, Overlay]:
+def _read_overlay(path: Path, record: SlideRecord, side_px: int) -> tuple[Image.Image, Overlay]:
     import h5py
 
     try:
@@ -176,8 +177,8 @@ def _read(path: Path, record: SlideRecord, side_px: int) -> tuple[Image.Image, O
     return image, Overlay(xy * scale, spot_px * scale, record.niche_um / um_per_px, boxed, neighbours, um_per_px)
 
 
-def _within(image: Image.Image, size: ThumbnailSize) -> Thumbnail:
-    """The best JPEG of at most `max_bytes`: lower quality first, then smaller."""
+def _encode_within(image: Image.Image, size: ThumbnailSize) -> Thumbnail:
+    """Encode the best JPEG of at most `max_bytes`: lower quality first, then smaller."""
     import simplejpeg
 
     while True:

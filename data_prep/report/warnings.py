@@ -23,7 +23,7 @@ class LicenceRow:
 
 
 def licence_rows(slides: Iterable[SlideRecord]) -> tuple[LicenceRow, ...]:
-    """Slides by licence, the commonest first."""
+    """Count slides by licence, the commonest first."""
     counts = Counter(slide.licence.strip() for slide in slides)
     return tuple(
         LicenceRow(licence, count, licence_warning(licence))
@@ -32,7 +32,7 @@ def licence_rows(slides: Iterable[SlideRecord]) -> tuple[LicenceRow, ...]:
 
 
 def licence_warning(licence: str) -> str:
-    """What to mind of a licence, '' where nothing."""
+    """Warn of a licence's limits; '' where it has none."""
     if not licence:
         return "no licence is named: without one nobody may pass the data on. Look at the source's page"
     if NON_COMMERCIAL.search(licence):
@@ -41,7 +41,7 @@ def licence_warning(licence: str) -> str:
 
 
 def patient_marks(slides: Iterable[SlideRecord]) -> tuple[str, ...]:
-    """Where no patient is named: what stands for it, and what that means for a split, in plain words."""
+    """Warn, in words, of slides without a named patient, and of what that means for a split."""
     slides = tuple(slides)
     marks = []
     for who, words in (

@@ -36,13 +36,13 @@ class CropSize:
 
 
 def crop_size(side_um: float, image_um_per_px: float) -> CropSize:
-    """The crop nearest to `side_um`: a whole number of image pixels, at least one."""
+    """Compute the size of the crop nearest to `side_um`: a whole number of image pixels, at least one."""
     side_px = max(1, round(side_um / image_um_per_px))
     return CropSize(side_um, side_px, min(side_px, MAX_SIDE_PX))
 
 
 def border_colour(pixels: Pixels) -> np.ndarray:
-    """uint8 [3]: the median of the image's outermost pixels, the glass around the tissue as this scanner shows it.
+    """Compute uint8 [3]: the median of the image's outermost pixels, the glass as this scanner shows it.
 
     White instead would draw an edge that the model can read, wherever the background is grey. Of a pyramid, those of
     the coarsest level that has FRAME_PX pixels a side.
@@ -55,7 +55,7 @@ def border_colour(pixels: Pixels) -> np.ndarray:
 
 
 def corner(centre_xy_px: np.ndarray, side_px: int) -> np.ndarray:
-    """int64 [..., 2]: the crop's upper left pixel (x, y). Pixel i covers [i, i + 1)."""
+    """Compute int64 [..., 2]: the crop's upper left pixel (x, y). Pixel i covers [i, i + 1)."""
     return np.floor(np.asarray(centre_xy_px) - side_px / 2 + 0.5).astype(np.int64)
 
 
@@ -79,7 +79,7 @@ def crop(pixels: Pixels, centre_xy_px: np.ndarray, size: CropSize, fill: np.ndar
     low = corner_xy / (level.shrink_x, level.shrink_y)
     high = (corner_xy + size.side_px) / (level.shrink_x, level.shrink_y)
     (x0, y0), (x1, y1) = np.floor(low).astype(int).tolist(), np.ceil(high).astype(int).tolist()
-    patch = _padded(pixels, number, (x0, y0, x1, y1), fill)
+    patch = _cut_padded(pixels, number, (x0, y0, x1, y1), fill)
     if size.stored_px < size.side_px:
         box = (*(low - (x0, y0)), *(high - (x0, y0)))
         side = (size.stored_px, size.stored_px)
@@ -88,8 +88,8 @@ def crop(pixels: Pixels, centre_xy_px: np.ndarray, size: CropSize, fill: np.ndar
     return np.ascontiguousarray(patch)
 
 
-def _padded(pixels: Pixels, number: int, window: tuple[int, int, int, int], fill: np.ndarray) -> np.ndarray:
-    """A window (x0, y0, x1, y1) of a level, of which a part may be outside."""
+def _cut_padded(pixels: Pixels, number: int, window: tuple[int, int, int, int], fill: np.ndarray) -> np.ndarray:
+    """Cut a window (x0, y0, x1, y1) of a level, of which a part may be outside."""
     x0, y0, x1, y1 = window
     level = pixels.levels[number]
     left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, level.width), min(y1, level.height)
@@ -103,7 +103,7 @@ def _padded(pixels: Pixels, number: int, window: tuple[int, int, int, int], fill
 
 
 def outside_share(centres_xy_px: np.ndarray, side_px: int, width: int, height: int) -> np.ndarray:
-    """float64 [N]: the share of each square crop that lies outside a width x height image, as `crop` pads it."""
+    """Compute float64 [N]: the share of each square crop outside a width x height image, as `crop` pads it."""
     low = corner(centres_xy_px, side_px)
     edge = np.array([width, height])
     inside = np.clip(low + side_px, 0, edge) - np.clip(low, 0, edge)
@@ -111,7 +111,7 @@ def outside_share(centres_xy_px: np.ndarray, side_px: int, width: int, height: i
 
 
 def niche_boxes(members_xy_px: np.ndarray, corner_xy_px: np.ndarray, spot: CropSize, niche: CropSize) -> np.ndarray:
-    """The paper's niche images: bounding boxes over the spot-sized patches of the target and its K nearest.
+    """Compute the paper's niche images: bounding boxes over the spot-sized patches of the target and its K nearest.
 
     Args:
         members_xy_px: [K + 1, 2], centres in image pixels, the target first, then by distance.
@@ -147,7 +147,7 @@ def check_spots_on_image(slide: Slide, width: int, height: int) -> None:
 
 
 def encode(patch: np.ndarray, file_format: str) -> bytes:
-    """PNG (lossless) or JPEG 4:4:4 of quality 92; the same bytes for the same pixels."""
+    """Encode as PNG (lossless) or JPEG 4:4:4 of quality 92; the same bytes for the same pixels."""
     import io
 
     import simplejpeg

@@ -41,27 +41,27 @@ def write_h5ad(
     import pandas as pd
 
     columns = {
-        "slide": _categories(np.full(len(slide), slide.name)),
-        "patient": _categories(np.full(len(slide), slide.patient)),
+        "slide": _make_categories(np.full(len(slide), slide.name)),
+        "patient": _make_categories(np.full(len(slide), slide.patient)),
     }
     if slide.grid is not None:
         columns |= {"array_row": slide.grid[:, 1].astype(np.int64), "array_col": slide.grid[:, 0].astype(np.int64)}
-    columns |= {column: _categories(values) for column, values in slide.labels.items()}
+    columns |= {column: _make_categories(values) for column, values in slide.labels.items()}
     adata = anndata.AnnData(
         X=counts,
         obs=pd.DataFrame(columns, index=pd.Index(slide.barcodes.astype(str), dtype=object)),
-        var=_gene_frame(table, measured),
+        var=_make_gene_frame(table, measured),
     )
     adata.obsm["spatial"] = slide.xy
     adata.obsp["spatial_connectivities"] = first_ring(neighbors)
-    adata.uns["spatial"] = {slide.name.replace("/", "_"): _picture(slide, picture, image_width)}
-    adata.uns["stalign_source"] = _provenance(slide)
+    adata.uns["spatial"] = {slide.name.replace("/", "_"): _make_picture_entry(slide, picture, image_width)}
+    adata.uns["stalign_source"] = _make_provenance(slide)
     with replacing(path) as temporary:
         adata.write_h5ad(temporary)
 
 
 def first_ring(neighbors: Neighbors) -> sparse.csr_matrix:
-    """float32 [N, N], 1 between spots of the first ring."""
+    """Make the graph float32 [N, N], 1 between spots of the first ring."""
     ends = neighbors.ring_ends[:, 0].astype(np.int64)
     place = np.arange(neighbors.indices.shape[1])[None, :] < ends[:, None]
     bounds = np.concatenate([[0], np.cumsum(ends)])
@@ -72,14 +72,14 @@ def first_ring(neighbors: Neighbors) -> sparse.csr_matrix:
     return graph
 
 
-def _categories(values: np.ndarray) -> pd.Categorical:
+def _make_categories(values: np.ndarray) -> pd.Categorical:
     import pandas as pd
 
     present = sorted({str(value) for value in values} - {""})
     return pd.Categorical([str(value) if value else None for value in values], categories=present)
 
 
-def _gene_frame(table: GeneTable, measured: np.ndarray) -> pd.DataFrame:
+def _make_gene_frame(table: GeneTable, measured: np.ndarray) -> pd.DataFrame:
     import pandas as pd
 
     ids = [table.ids[gene] for gene in measured]
@@ -96,7 +96,7 @@ def _gene_frame(table: GeneTable, measured: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _picture(slide: Slide, picture: np.ndarray, image_width: int) -> dict[str, object]:
+def _make_picture_entry(slide: Slide, picture: np.ndarray, image_width: int) -> dict[str, object]:
     return {
         "images": {"lowres": picture},
         "scalefactors": {
@@ -107,7 +107,7 @@ def _picture(slide: Slide, picture: np.ndarray, image_width: int) -> dict[str, o
     }
 
 
-def _provenance(slide: Slide) -> dict[str, str]:
+def _make_provenance(slide: Slide) -> dict[str, str]:
     return {
         "source": slide.source,
         "study": slide.study,

@@ -1,4 +1,4 @@
-"""Spots to neighbour indices: who stands in which ring around a spot, in an order that never depends on rounding."""
+"""Spots to neighbour indices: the spots of each ring around a spot, in an order that never depends on rounding."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ class Neighbors:
 
     @property
     def ring_members(self) -> tuple[int, ...]:
-        """Per ring the largest number of neighbours that a spot has in it and within it."""
+        """Per ring the largest number of neighbours that a spot has up to this ring."""
         return tuple(int(end) for end in self.ring_ends.max(axis=0, initial=0))
 
 
 def neighbor_table(slide: Slide, rule: NeighborRule) -> Neighbors:
-    """Neighbours by a rule, in order of distance; ties in a balanced order.
+    """Find neighbours by a rule, in order of distance; ties in a balanced order.
 
     Equal distances are ordered by angle, measured on the array clockwise (y down) from +x. The places of one distance
     are numbered by angle, 0, 1, 2, ...; the even numbers come first, then the odd ones. So the nearest three of a
@@ -98,30 +98,30 @@ def neighbor_table(slide: Slide, rule: NeighborRule) -> Neighbors:
                 f"radii_um reaches {rule.radii_um[-1]:g} um, {bounds[-1]:.0f} times the {slide.pitch_um:g} um between "
                 f"its spots; at most {FURTHEST:.0f} times are stored",
             )
-        return _within(slide, bounds)
+        return _find_within(slide, bounds)
     most = min(rule.nearest[-1], len(slide) - 1)
     reach = min(1.0 + np.sqrt(rule.nearest[-1]), FURTHEST)
-    found = _within(slide, np.array([reach]))
+    found = _find_within(slide, np.array([reach]))
     while found.ring_ends.min() < most and reach < FURTHEST:  # spots at an edge look further
         reach = min(2 * reach, FURTHEST)
-        found = _within(slide, np.array([reach]))
+        found = _find_within(slide, np.array([reach]))
     ends = np.minimum(found.ring_ends, np.array(rule.nearest)).astype(np.int32)
     width = int(ends.max(initial=0))
     indices = np.where(np.arange(width) < ends[:, -1:], found.indices[:, :width], -1).astype(np.int32)
     return Neighbors(np.ascontiguousarray(indices), ends)
 
 
-def _within(slide: Slide, bounds: np.ndarray) -> Neighbors:
-    """Everybody within the last of `bounds` (pitches, ascending)."""
+def _find_within(slide: Slide, bounds: np.ndarray) -> Neighbors:
+    """Find all neighbours within the last of `bounds` (pitches, ascending)."""
     if len(slide) == 1:
         return Neighbors(np.empty((1, 0), np.int32), np.zeros((1, len(bounds)), np.int32))
     if slide.grid is None:
-        return _free_neighbors(slide.lattice_xy, bounds)
-    return _lattice_neighbors(slide.grid, slide.lattice, bounds)
+        return _find_off_lattice(slide.lattice_xy, bounds)
+    return _find_on_lattice(slide.grid, slide.lattice, bounds)
 
 
 def lattice_offsets(lattice: Lattice, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The full array's places around a spot up to the last of `bounds` (pitches), in the order of `neighbor_table`.
+    """List the array's places around a spot up to the last of `bounds` (pitches), in the order of `neighbor_table`.
 
     Returns:
         int64 [P, 2], (column, row) steps from the spot; int64 [P], the ring of each, counted from 0.
@@ -141,7 +141,7 @@ def lattice_offsets(lattice: Lattice, bounds: np.ndarray) -> tuple[np.ndarray, n
     return step[order], np.searchsorted(bounds, distance[order] - LATTICE_SLACK)
 
 
-def _lattice_neighbors(grid: np.ndarray, lattice: Lattice, bounds: np.ndarray) -> Neighbors:
+def _find_on_lattice(grid: np.ndarray, lattice: Lattice, bounds: np.ndarray) -> Neighbors:
     steps, ring_of_step = lattice_offsets(lattice, bounds)
     margin = np.abs(steps).max()
     place = grid.astype(np.int64) - grid.min(axis=0) + margin
@@ -150,10 +150,10 @@ def _lattice_neighbors(grid: np.ndarray, lattice: Lattice, bounds: np.ndarray) -
     around = place[:, None, :] + steps[None, :, :]
     found = spot_at[around[..., 0], around[..., 1]]
     ring_of_spot = np.where(found >= 0, ring_of_step[None, :], len(bounds))
-    return _packed(found, ring_of_spot, len(bounds))
+    return _pack(found, ring_of_spot, len(bounds))
 
 
-def _free_neighbors(xy_pitches: np.ndarray, bounds: np.ndarray) -> Neighbors:
+def _find_off_lattice(xy_pitches: np.ndarray, bounds: np.ndarray) -> Neighbors:
     pairs = build_tree(xy_pitches).query_pairs(bounds[-1] + FREE_SLACK + FREE_STEP, output_type="ndarray")
     spot = np.concatenate([pairs[:, 0], pairs[:, 1]])
     other = np.concatenate([pairs[:, 1], pairs[:, 0]])
@@ -171,10 +171,10 @@ def _free_neighbors(xy_pitches: np.ndarray, bounds: np.ndarray) -> Neighbors:
     shape = (len(xy_pitches), int(column.max()) + 1 if len(column) else 0)
     indices, ring_of_spot = np.full(shape, -1, np.int32), np.full(shape, len(bounds), np.int64)
     indices[spot, column], ring_of_spot[spot, column] = other, ring
-    return _packed(indices, ring_of_spot, len(bounds))
+    return _pack(indices, ring_of_spot, len(bounds))
 
 
-def _packed(found: np.ndarray, ring: np.ndarray, rings: int) -> Neighbors:
+def _pack(found: np.ndarray, ring: np.ndarray, rings: int) -> Neighbors:
     """Move the empty places to the end of each row, keep the order of the rest, cut columns that nobody fills."""
     order = np.argsort(found < 0, axis=1, kind="stable")
     found = np.take_along_axis(found, order, axis=1)

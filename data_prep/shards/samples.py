@@ -30,7 +30,8 @@ class SlideSamples:
         pixels: the slide's image, open.
         counts: [N, n] CSR over the measured genes, genes ascending within a spot.
         genes: uint16 or uint32 [n], their gene indices; the type holds every count, too.
-        spot, niche: crop sizes.
+        spot: size of the spot crops.
+        niche: size of the niche crops.
     """
 
     slide: Slide
@@ -67,7 +68,7 @@ class SlideSamples:
         return border_colour(self.pixels)
 
     def pairs(self, start: int, stop: int) -> np.ndarray:
-        """[2, stop - start] of the type of `genes`: gene index; count; of the counts number start .. stop - 1."""
+        """Make [2, stop - start], gene index and count, of the type of `genes`, of counts number start .. stop - 1."""
         pairs = np.empty((2, stop - start), self.genes.dtype)
         np.take(self.genes, self.counts.indices[start:stop], out=pairs[0])
         pairs[1] = self.counts.data[start:stop]
@@ -83,13 +84,13 @@ class SlideSamples:
                 stream.write(self.pairs(start, min(start + PAIRS_AT_ONCE, size))[row].tobytes())
 
     def pictures(self, spot: int) -> tuple[bytes, bytes]:
-        """The encoded spot and niche crops of a spot."""
+        """Cut and encode the spot and niche crops of a spot."""
         spot_crop = crop(self.pixels, self.xy_image[spot], self.spot, self._fill)
         niche_crop = crop(self.pixels, self.xy_image[spot], self.niche, self._fill)
         return encode(spot_crop, self.spot.format), encode(niche_crop, self.niche.format)
 
     def tables(self, spot: int) -> dict[str, bytes]:
-        """Member -> payload of all else of a spot."""
+        """Make member -> payload of all but the pictures of a spot."""
         ends = self.neighbors.ring_ends[spot]
         members = self.neighbors.indices[spot, : ends[-1]]
         near = self.xy_image[np.concatenate([[spot], members[:BOX_MEMBERS]])]
@@ -140,7 +141,7 @@ def slide_samples(
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
-    """An array as the bytes of a .npy file (C order, no pickle)."""
+    """Serialise an array as the bytes of a .npy file (C order, no pickle)."""
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
     return stream.getvalue()

@@ -15,7 +15,9 @@ class BuildSettings:
     Attributes:
         seed: of the samples' random order in the tars.
         part_spots: a slide with more spots than this is cut into several tars.
-        rings, radii_um, nearest: which neighbours are stored, see niches.NeighborRule.
+        rings: which neighbours are stored, see niches.NeighborRule.
+        radii_um: see there.
+        nearest: see there.
         spot_scale: side of the spot crop in spot diameters.
         niche_pitches: side of the niche crop in pitches.
     """

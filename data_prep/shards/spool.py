@@ -15,7 +15,7 @@ from data_prep.shards.samples import SlideSamples
 
 @contextmanager
 def encoded_pictures(samples: SlideSamples, folder: Path) -> Iterator[Callable[[int], tuple[bytes, bytes]]]:
-    """Spot -> its encoded spot and niche crops, for any order of spots.
+    """Give a function spot -> its encoded spot and niche crops, for any order of spots.
 
     Of an image in memory they are cut when they are asked for. Of one that is read by region all are cut first, tile
     after tile, into a file in `folder` that has no name and goes when this process does; memory holds 24 bytes a spot.
@@ -47,5 +47,5 @@ def encoded_pictures(samples: SlideSamples, folder: Path) -> Iterator[Callable[[
 
 
 def reading_order(xy_px: np.ndarray, band_px: int) -> np.ndarray:
-    """int64 [N]: spots band after band of `band_px` rows, from left to right in each."""
+    """Order the spots, int64 [N], band after band of `band_px` rows, from left to right in each."""
     return np.lexsort((xy_px[:, 1], xy_px[:, 0], xy_px[:, 1] // band_px))

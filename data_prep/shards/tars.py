@@ -18,7 +18,7 @@ from stalign_pl.shard_format import INDEX, INDEX_COLUMN, MEMBERS, sample_key, ta
 
 
 def sample_order(spots: int, seed: int, slide_name: str) -> np.ndarray:
-    """int64 [N]: the spots in the random order in which they stand in the tars; a function of (seed, name) alone."""
+    """Draw int64 [N]: the spots in the random order of the tars; a function of (seed, name) alone."""
     words = np.frombuffer(hashlib.sha256(slide_name.encode()).digest()[:16], dtype="<u4")
     return np.random.default_rng([seed, *words.tolist()]).permutation(spots)
 

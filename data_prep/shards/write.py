@@ -58,7 +58,7 @@ def write_slide(
     panel = write_panel(out, measured)
     order = sample_order(len(slide), settings.seed, slide.name)
     tars, index = write_tars(out, stem, number, samples, order, settings.part_spots)
-    record = _record(slide, quality, number, stem, samples, panel, len(measured), tars)
+    record = _make_record(slide, quality, number, stem, samples, panel, len(measured), tars)
     with replacing(out / record.counts) as temporary, open(temporary, "wb") as file:
         samples.write_pairs(file)
     _write_bytes(out / record.index, npy_bytes(index))
@@ -70,7 +70,7 @@ def write_slide(
 
 
 def file_patterns(stem: str) -> tuple[str, ...]:
-    """Names of the files that are one slide's own, `*` for any number of a part; the record first."""
+    """List the names of one slide's own files, `*` for any number of a part; the record first."""
     ends = (".json", ".tar", "-part*.tar", ".h5ad", ".counts.npy", ".index.npy")
     return tuple(f"{stem}{end}" for end in ends)
 
@@ -86,7 +86,7 @@ def write_panel(out: Path, measured: np.ndarray) -> str:
 
 
 def describe(path: Path) -> dict[str, int | str]:
-    """Size and SHA-256 of a file, as a record lists them."""
+    """Describe a file by size and SHA-256, as a record lists them."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}
@@ -97,7 +97,7 @@ def _write_bytes(path: Path, payload: bytes) -> None:
         temporary.write_bytes(payload)
 
 
-def _record(
+def _make_record(
     slide: Slide,
     quality: ImageQuality,
     number: int,

@@ -21,7 +21,7 @@ from stalign_pl.files import replacing, write_json
 
 
 def _refuse_another_cohort(out: Path, names: list[str], record: dict[str, Any]) -> None:
-    """Raises ConfigError where the folder holds slides or the record of another cohort: they would mix."""
+    """Raise ConfigError where the folder holds slides or the record of another cohort: they would mix."""
     path = out / "cohort.json"
     others = sorted(folder.name for folder in out.iterdir() if folder.is_dir() and folder.name not in names)
     if others or (path.is_file() and json.loads(path.read_text()) != record):
@@ -29,13 +29,13 @@ def _refuse_another_cohort(out: Path, names: list[str], record: dict[str, Any]) 
         raise ConfigError(f"{out} holds another cohort ({held}). Give another --out, or remove it")
 
 
-def _slide_name(seed: int, patient: int) -> str:
+def _name_slide(seed: int, patient: int) -> str:
     return f"sim{seed}_P{patient:02d}"
 
 
 def _write_patient(job: tuple[CohortParameters, int, int, Path]) -> str:
     parameters, seed, patient, out = job
-    name = _slide_name(seed, patient)
+    name = _name_slide(seed, patient)
     composition, genes = compose(parameters), draw_genes(parameters, seed)
     tissue = draw_tissue(parameters, seed, patient)
     expression = draw_expression(parameters, seed, patient, tissue, genes, composition)
@@ -47,7 +47,7 @@ def _write_patient(job: tuple[CohortParameters, int, int, Path]) -> str:
 def simulate(parameters: CohortParameters, seed: int, out: Path, workers: int = 1) -> Iterator[str]:
     """Write the slides of a cohort, yielding each one's name as it is done; the sheet and the record come last."""
     out.mkdir(parents=True, exist_ok=True)
-    names = [_slide_name(seed, patient) for patient in range(1, parameters.patients + 1)]
+    names = [_name_slide(seed, patient) for patient in range(1, parameters.patients + 1)]
     record = {"seed": seed, "parameters": asdict(parameters)}
     _refuse_another_cohort(out, names, record)
     jobs = [(parameters, seed, patient, out) for patient in range(1, parameters.patients + 1)]

@@ -47,7 +47,7 @@ def draw_genes(parameters: CohortParameters, seed: int) -> Genes:
 
 
 def shares_of(genes: Genes, state_effect: np.ndarray, depth: np.ndarray, patient_effect: np.ndarray) -> np.ndarray:
-    """[N, G] expected share of each gene in a spot's counts, from [N, G] state effects and [N] depth."""
+    """Compute [N, G], each gene's expected share of a spot's counts, from [N, G] state effects and [N] depth."""
     log_rate = genes.base + patient_effect + state_effect + np.outer(depth - 0.5, genes.slope)
     rate = np.exp(log_rate)
     return rate / rate.sum(axis=1, keepdims=True)

@@ -20,7 +20,7 @@ HIRES_PX, LOWRES_PX = 1000, 600
 
 
 def barcodes_of(grid: np.ndarray) -> np.ndarray:
-    """[N] 16-letter barcodes, one a place of the array, the same in every slide (as on real Visium slides)."""
+    """Make [N] 16-letter barcodes, one a place of the array, the same in every slide (as on real Visium slides)."""
     letters = np.array(list("ACGT"))
     number = (grid[:, 1].astype(np.int64) * 1024 + grid[:, 0]) * 2654435761 % 4**16
     digits = (number[:, None] >> (2 * np.arange(16))) & 3

@@ -15,14 +15,16 @@ HEMATOXYLIN_STRENGTH, EOSIN_STRENGTH = 0.95, 0.55
 LEAF_SPOTS = 16  # of the k-d tree: which of several equally near spots paints a pixel depends on it
 
 
-def _noise(random: np.random.Generator, shape: tuple[int, int], sigma_px: float | tuple[float, float]) -> np.ndarray:
+def _draw_noise(
+    random: np.random.Generator, shape: tuple[int, int], sigma_px: float | tuple[float, float]
+) -> np.ndarray:
     field = gaussian_filter(random.standard_normal(shape, dtype=np.float32), sigma_px, mode="wrap")
     return (field - field.mean()) / field.std()
 
 
-def _coarse_noise(random: np.random.Generator, shape: tuple[int, int], sigma_px: float) -> np.ndarray:
-    """Slow noise, made on a grid 16 times coarser and enlarged."""
-    small = _noise(random, (shape[0] // 16 + 2, shape[1] // 16 + 2), sigma_px / 16)
+def _draw_coarse_noise(random: np.random.Generator, shape: tuple[int, int], sigma_px: float) -> np.ndarray:
+    """Draw slow noise on a grid 16 times coarser and enlarge it."""
+    small = _draw_noise(random, (shape[0] // 16 + 2, shape[1] // 16 + 2), sigma_px / 16)
     return np.asarray(zoom(small, 16, order=1))[: shape[0], : shape[1]]
 
 
@@ -47,7 +49,8 @@ def draw_image(parameters: CohortParameters, seed: int, patient: int, tissue: Ti
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32) * p.um_per_px
     warp = 18.0
     where = np.stack(
-        [columns + warp * _coarse_noise(random, shape, 20), rows + warp * _coarse_noise(random, shape, 20)], axis=-1
+        [columns + warp * _draw_coarse_noise(random, shape, 20), rows + warp * _draw_coarse_noise(random, shape, 20)],
+        axis=-1,
     )
     distance, nearest = KDTree(tissue.xy_um, leafsize=LEAF_SPOTS).query(where.reshape(-1, 2))
     state = tissue.picture[nearest].reshape(shape)
@@ -63,10 +66,10 @@ def draw_image(parameters: CohortParameters, seed: int, patient: int, tissue: Ti
         hematoxylin += np.clip(blob * 2 * np.pi * (radius * 0.8) ** 2, 0, 1.5)
     fibres = np.zeros(shape, dtype=np.float32)
     for one in range(count):
-        texture = _noise(random, shape, (1.5, fibre_um[one] / p.um_per_px / 2))
+        texture = _draw_noise(random, shape, (1.5, fibre_um[one] / p.um_per_px / 2))
         fibres = np.where(state == one, texture, fibres)
 
-    tone = 1 + p.tone_noise * _coarse_noise(random, shape, 250)
+    tone = 1 + p.tone_noise * _draw_coarse_noise(random, shape, 250)
     eosin_density = eosin[state] * (1 + 0.25 * fibres) * tone * on_tissue
     hematoxylin = (0.35 + hematoxylin) * tone * on_tissue
     strength = np.exp(random.normal(0, p.stain_strength_sd, 2))

@@ -13,7 +13,7 @@ PITCH_UM = 100.0
 
 
 def stream(seed: int, *names: int | str) -> np.random.Generator:
-    """A generator that depends on the cohort's seed and on what is drawn, never on what was drawn before."""
+    """Make a generator that depends on the cohort's seed and on what is drawn, never on what was drawn before."""
     return np.random.default_rng(
         [seed, *(n if isinstance(n, int) else int.from_bytes(n.encode(), "big") for n in names)]
     )
@@ -76,7 +76,7 @@ def compose(parameters: CohortParameters) -> Composition:
 def smooth_field(
     random: np.random.Generator, xy_um: np.ndarray, size_um: tuple[float, float], scale_um: float
 ) -> np.ndarray:
-    """A smooth random field with standard deviation about 1, read at positions `xy_um` [N, 2]."""
+    """Draw a smooth random field with standard deviation about 1, read at positions `xy_um` [N, 2]."""
     step = 25.0
     shape = tuple(int(side / step) + 3 for side in reversed(size_um))
     field = gaussian_filter(random.standard_normal(shape), scale_um / step, mode="reflect")

@@ -1,4 +1,4 @@
-"""What a source's catalogue says of its slides before any file is opened: curation and splits are decided on it."""
+"""A source's catalogue: facts of slides before any file is opened, for curation and splits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class CatalogueRow:
         technology: 'Visium', 'Visium HD', 'ST', 'Xenium', ...
         study: accession, pmid, or author and date: the unit of a split where no patient is known.
         patient: unique over the source (two studies' "patient 1" are two patients).
-        spots, genes: as the catalogue counts them.
+        spots: number of spots by the catalogue.
+        genes: number of genes by the catalogue.
         um_per_px: of the shipped image.
     """
 
@@ -38,10 +39,10 @@ class CatalogueRow:
 
 
 def species_word(text: str) -> str:
-    """'Homo sapiens' -> 'human'."""
+    """Translate a species: 'Homo sapiens' -> 'human'."""
     return SPECIES.get(text.strip().lower(), text.strip().lower())
 
 
 def technology_word(text: str) -> str:
-    """'Spatial Transcriptomics' -> 'ST', 'VisiumHD' -> 'Visium HD'."""
+    """Translate a technology: 'Spatial Transcriptomics' -> 'ST', 'VisiumHD' -> 'Visium HD'."""
     return TECHNOLOGIES.get(text.strip().lower(), text.strip())

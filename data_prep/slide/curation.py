@@ -49,10 +49,12 @@ class Curation:
     """The rules; a default leaves nothing out but contradictions and duplicates.
 
     Attributes:
-        species, technology: only these ("human"; "Visium", "ST", ...); empty: any.
+        species: only these ("human", ...); empty: any.
+        technology: only these ("Visium", "ST", ...); empty: any.
         exclude: slide -> reason.
         min_spots: slides with fewer spots go, by the catalogue and again by what is left.
-        min_spot_counts, min_spot_genes: spots with fewer counts, or fewer genes above zero, go.
+        min_spot_counts: spots with fewer counts go.
+        min_spot_genes: spots with fewer genes above zero go.
         min_spot_tissue: spots whose crop shows a smaller share of tissue (0 to 1) go.
         min_sharpness: slides below go; see quality.sharpness.
         max_um_per_px: slides whose image is coarser go; None keeps thumbnails.
@@ -89,22 +91,24 @@ class Curation:
 
 
 def judge_row(row: CatalogueRow, rules: Curation) -> tuple[str, str] | None:
-    """(rule, reason) why a slide goes by what is known of it beforehand, or None. What nobody states is judged later,
-    by the slide itself."""
+    """Judge a slide by its catalogue's row: (rule, reason) why it goes, or None.
+
+    What the row does not state is judged later, by the slide itself.
+    """
     if row.name in rules.exclude:
         return "exclude", rules.exclude[row.name]
     for name in ("species", "technology"):
-        reason = _unwanted(name, getattr(row, name), rules) if getattr(row, name) else None
+        reason = _explain_unwanted(name, getattr(row, name), rules) if getattr(row, name) else None
         if reason:
             return name, reason
     if row.spots is not None and row.spots < rules.min_spots:
         return "min_spots", f"has {row.spots} spots by the catalogue; at least {rules.min_spots} are wanted"
     if row.um_per_px is not None and rules.max_um_per_px is not None and row.um_per_px > rules.max_um_per_px:
-        return "max_um_per_px", _coarse(row.um_per_px, rules.max_um_per_px)
+        return "max_um_per_px", _explain_coarse(row.um_per_px, rules.max_um_per_px)
     return None
 
 
-def _unwanted(name: str, found: str, rules: Curation) -> str | None:
+def _explain_unwanted(name: str, found: str, rules: Curation) -> str | None:
     word = {"species": species_word, "technology": technology_word}[name]
     wanted = getattr(rules, name)
     if not wanted or word(found) in {word(text) for text in wanted}:
@@ -114,7 +118,7 @@ def _unwanted(name: str, found: str, rules: Curation) -> str | None:
 
 
 def keep_spots(slide: Slide, kept: np.ndarray, rule: str) -> Slide:
-    """The slide with the spots of a mask; says in its notes how many went.
+    """Keep the spots of a mask; the slide's notes say how many went.
 
     Args:
         kept: bool [N].
@@ -152,15 +156,15 @@ def judge_slide(slide: Slide, rules: Curation) -> None:
             coarser than asked for.
     """
     for name in ("species", "technology"):
-        reason = _unwanted(name, getattr(slide, name), rules)
+        reason = _explain_unwanted(name, getattr(slide, name), rules)
         if reason:
             raise SetAside(slide.name, name, reason)
     if len(slide) < rules.min_spots:
         raise SetAside(slide.name, "min_spots", f"{len(slide)} spots are left; at least {rules.min_spots} are wanted")
     grain = slide.um_per_px / slide.image.scale
     if rules.max_um_per_px is not None and grain > rules.max_um_per_px:
-        raise SetAside(slide.name, "max_um_per_px", _coarse(grain, rules.max_um_per_px))
+        raise SetAside(slide.name, "max_um_per_px", _explain_coarse(grain, rules.max_um_per_px))
 
 
-def _coarse(found: float, wanted: float) -> str:
+def _explain_coarse(found: float, wanted: float) -> str:
     return f"its image has {found:.2f} um per pixel; at most {wanted:g} are wanted"

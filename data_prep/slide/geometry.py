@@ -67,7 +67,7 @@ def check_scale(slide: Slide, tolerance: float) -> None:
                 slide.name,
                 "scale",
                 f"{who} says {claimed:.4g} um per pixel, the lattice {lattice:.4g} ({slide.pitch_um:g} um in "
-                f"{slide.pitch_px:.1f} px): {_percent(claimed / lattice)}, more than {tolerance:.0%} apart",
+                f"{slide.pitch_px:.1f} px): {_format_percent(claimed / lattice)}, more than {tolerance:.0%} apart",
             )
     if slide.spot_px is None:
         return
@@ -110,7 +110,7 @@ def check_grid(slide: Slide) -> None:
             f"{GRID_RESIDUAL} are believed. Are positions and barcodes of one slide?",
         )
     if steps[0] > steps[1] * (1 + GRID_SKEW):
-        raise _stretched(slide, steps[1], steps[0])
+        raise _make_stretch_verdict(slide, steps[1], steps[0])
     if strays[worst] > FAR_FROM_GRID:
         raise SetAside(
             slide.name,
@@ -121,8 +121,9 @@ def check_grid(slide: Slide) -> None:
 
 
 def _check_stretch(slide: Slide) -> None:
-    """Without a grid, positions of a hexagonal array tell by themselves: the six nearest of a spot inside it lie around
-    it as far one way as the other.
+    """Compare, without a grid, the two axes of a hexagonal array.
+
+    The six nearest of a spot inside the array lie around it as far one way as the other.
 
     Raises:
         SetAside: they do not.
@@ -139,10 +140,10 @@ def _check_stretch(slide: Slide) -> None:
     spread = np.einsum("nki,nkj->ij", inside, inside) / inside.shape[0]
     short, long = np.sqrt(np.linalg.eigvalsh(spread) / 3)  # of six unit steps at equal angles, each way holds three
     if long > short * (1 + GRID_SKEW):
-        raise _stretched(slide, short, long)
+        raise _make_stretch_verdict(slide, short, long)
 
 
-def _stretched(slide: Slide, short: float, long: float) -> SetAside:
+def _make_stretch_verdict(slide: Slide, short: float, long: float) -> SetAside:
     return SetAside(
         slide.name,
         "grid",
@@ -186,7 +187,11 @@ def check_orientation(slide: Slide, mask: np.ndarray, mask_per_px: float) -> Non
 
 
 def readings(slide: Slide, mask: np.ndarray, mask_per_px: float) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Other readings of a slide's positions: (what was done, [N, 2] in full-resolution pixels, scale of the spots)."""
+    """Yield other readings of a slide's positions.
+
+    Yields:
+        What was done; [N, 2] positions in full-resolution pixels; scale of the spots.
+    """
     width, height = mask.shape[1] / mask_per_px, mask.shape[0] / mask_per_px
     x, y = slide.xy[:, 0], slide.xy[:, 1]
     yield "x and y swapped", np.column_stack([y, x]), 1.0
@@ -207,12 +212,18 @@ def readings(slide: Slide, mask: np.ndarray, mask_per_px: float) -> Iterator[tup
 
 
 def best_shift(slide: Slide, mask: np.ndarray, mask_per_px: float, radius: float) -> tuple[tuple[float, float], float]:
-    """The shift of all spots, (x, y) in full-resolution pixels, that puts most of their area on tissue; that share.
+    """Find the shift of all spots, (x, y) in full-resolution pixels, that puts most of their area on tissue.
 
     The spots' centres are correlated with the share of tissue around every pixel of the mask (by Fourier transform).
 
     Args:
+        slide: whose spots are shifted.
+        mask: bool [H, W], tissue on a thumbnail of the image.
+        mask_per_px: mask pixels per full-resolution pixel.
         radius: of a spot, in pixels of the mask.
+
+    Returns:
+        The shift, and the share of the spots' area that is then on tissue.
     """
     from scipy.ndimage import uniform_filter
     from scipy.signal import fftconvolve
@@ -230,5 +241,5 @@ def best_shift(slide: Slide, mask: np.ndarray, mask_per_px: float, radius: float
     return (float(shift[0]), float(shift[1])), share
 
 
-def _percent(ratio: float) -> str:
+def _format_percent(ratio: float) -> str:
     return f"{ratio - 1:+.0%}"

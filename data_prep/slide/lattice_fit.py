@@ -64,23 +64,23 @@ def fit_lattice(xy: np.ndarray, lattice: Literal["hex", "square"]) -> LatticeFit
         return None
     near = float(np.median(nearest[nearest <= REACH * near]))
     pairs = tree.query_pairs(REACH * near, output_type="ndarray")
-    axes = _axes(xy[pairs[:, 1]] - xy[pairs[:, 0]], FOLDS[lattice])
+    axes = _find_axes(xy[pairs[:, 1]] - xy[pairs[:, 0]], FOLDS[lattice])
     if axes is None:
         return None
     degree = np.bincount(pairs.ravel(), minlength=len(xy))
     middle = np.linalg.norm(xy - np.median(xy[degree == degree.max()], axis=0), axis=1)
     start = int(np.lexsort((middle, -degree))[0])
-    places, frame = _assign(xy, start, axes, near)
+    places, frame = _assign_places(xy, start, axes, near)
     # From the frame: distances to the nearest spot are too short where positions are noisy.
     pitch = float(np.sqrt(np.abs(np.linalg.det(frame[:2])) / np.sin(2 * np.pi / FOLDS[lattice])))
-    residual = np.linalg.norm(xy - _located(places, frame), axis=1) / pitch
+    residual = np.linalg.norm(xy - _locate(places, frame), axis=1) / pitch
     if residual.max() > TOLERANCE or len(np.unique(places, axis=0)) < len(places):
         return None
-    return LatticeFit(_grid(places, lattice), pitch, float(residual.max()))
+    return LatticeFit(_number_grid(places, lattice), pitch, float(residual.max()))
 
 
 def grid_residual(lattice_xy: np.ndarray, xy: np.ndarray) -> float:
-    """How far positions are from a given grid, under the best affine map: the 95th percentile, in pitches.
+    """Measure how far positions are from a grid under the best affine map: the 95th percentile, in pitches.
 
     Args:
         lattice_xy: [N, 2] positions in pitches, see Slide.lattice_xy.
@@ -98,8 +98,8 @@ def grid_residual(lattice_xy: np.ndarray, xy: np.ndarray) -> float:
     return float(np.quantile(distance, 0.95) / np.sqrt(stretch.prod()))
 
 
-def _axes(steps: np.ndarray, folds: int) -> np.ndarray | None:
-    """[2, 2]: the steps from a place to the next in its row, and one turn (60 or 90 degrees) on; None without order."""
+def _find_axes(steps: np.ndarray, folds: int) -> np.ndarray | None:
+    """Find [2, 2]: the steps from a place to the next in its row, and to the next one turn on; None without order."""
     if len(steps) == 0:
         return None
     angle = np.arctan2(steps[:, 1], steps[:, 0])
@@ -121,8 +121,8 @@ def _axes(steps: np.ndarray, folds: int) -> np.ndarray | None:
     return np.array(axes)
 
 
-def _assign(xy: np.ndarray, start: int, axes: np.ndarray, pitch: float) -> tuple[np.ndarray, np.ndarray]:
-    """Places int64 [N, 2] (steps along the axes) and the frame [3, 2], refitted on ever more spots from `start` on."""
+def _assign_places(xy: np.ndarray, start: int, axes: np.ndarray, pitch: float) -> tuple[np.ndarray, np.ndarray]:
+    """Assign places, int64 [N, 2] steps along the axes, and fit the frame [3, 2] on ever more spots from `start` on."""
     frame = np.vstack([axes, xy[start]])
     distance = np.linalg.norm(xy - xy[start], axis=1)
     radius = START_PITCHES * pitch
@@ -139,11 +139,11 @@ def _assign(xy: np.ndarray, start: int, axes: np.ndarray, pitch: float) -> tuple
         radius *= 2
 
 
-def _located(places: np.ndarray, frame: np.ndarray) -> np.ndarray:
+def _locate(places: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return places @ frame[:2] + frame[2]
 
 
-def _grid(places: np.ndarray, lattice: str) -> np.ndarray:
+def _number_grid(places: np.ndarray, lattice: str) -> np.ndarray:
     column, row = places[:, 0], places[:, 1] - places[:, 1].min()
     if lattice == "hex":  # the second axis goes half a pitch along the row, and a row on
         column = 2 * column + places[:, 1]

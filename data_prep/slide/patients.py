@@ -18,7 +18,7 @@ from data_prep.slide.slide import SlideError
 
 
 def unit_of(slide: str, patient: str, patient_from: str, study: str, slide_as_patient: bool) -> tuple[str, str]:
-    """(patient, who named it) of a slide.
+    """Find (patient, who named it) of a slide.
 
     A named patient stands, then a donor whom the literature names (DLPFC_DONORS). Else, where the user said so, the
     slide is a patient of its own; else its study stands for the patient, since two slides of one study may be of one

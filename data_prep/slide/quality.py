@@ -24,7 +24,7 @@ class ImageQuality:
 
 
 def tissue_mask(picture: np.ndarray) -> np.ndarray:
-    """bool [H, W]: where a picture is not glass.
+    """Find bool [H, W], where a picture is not glass.
 
     Glass is the commonest colour of the brighter half of the picture, as this scanner shows it: white, grey, bluish or
     pink. Tissue is what differs from it by more than .6 of Otsu's threshold (1979) on the distance, which is high where
@@ -43,11 +43,11 @@ def tissue_mask(picture: np.ndarray) -> np.ndarray:
     glass = np.median(bright[bins == np.bincount(bins).argmax()], axis=0)
     apart = np.sqrt(((smooth - glass) ** 2).sum(axis=2))
     noise = np.quantile(np.sqrt(((bright - glass) ** 2).sum(axis=1)), 0.3)
-    return apart > max(0.6 * _otsu(np.minimum(apart, np.quantile(apart, 0.95))), 4 * noise, 1.0)
+    return apart > max(0.6 * _find_otsu_cut(np.minimum(apart, np.quantile(apart, 0.95))), 4 * noise, 1.0)
 
 
-def _otsu(values: np.ndarray) -> float:
-    """The cut of a histogram that separates two classes best."""
+def _find_otsu_cut(values: np.ndarray) -> float:
+    """Find the cut of a histogram that separates two classes best (Otsu 1979)."""
     counts, edges = np.histogram(values, bins=128, range=(0.0, max(float(values.max()), 1.0)))
     centres, weight = (edges[:-1] + edges[1:]) / 2, counts / counts.sum()
     below, mean_below = np.cumsum(weight), np.cumsum(weight * centres)
@@ -57,7 +57,7 @@ def _otsu(values: np.ndarray) -> float:
 
 
 def share_at(mask: np.ndarray, xy_px: np.ndarray, radius_px: float) -> np.ndarray:
-    """float64 [N]: the share of True in a square around each point; what lies outside the mask counts as False.
+    """Compute float64 [N], the share of True in a square around each point; what lies outside the mask counts as False.
 
     Args:
         mask: bool [H, W].
@@ -76,10 +76,10 @@ def share_at(mask: np.ndarray, xy_px: np.ndarray, radius_px: float) -> np.ndarra
 
 
 def sharpness(patches: list[np.ndarray]) -> float:
-    """Median over patches of the Laplacian's variance over the grey's own variance: 0 is a blank, white noise is 20.
+    """Compute the median over patches of the Laplacian's variance over the grey's own variance.
 
-    The division takes stain and exposure out; what is left is how much of the contrast lies at the finest scale.
-    Compare images of one resolution: a thumbnail is always sharp.
+    0 is a blank, white noise is 20. The division takes stain and exposure out; what is left is how much of the contrast
+    lies at the finest scale. Compare images of one resolution: a thumbnail is always sharp.
 
     Args:
         patches: uint8 [h, w, 3] each, at the image's own resolution, sides of 3 px and more.

@@ -58,8 +58,9 @@ class Slide:
         image: the finest image there is.
         pitch_um: nominal distance of nearest spots in micrometres (Visium 100, legacy ST 200).
         spot_um: diameter of a spot (Visium 55, legacy ST 100).
-        lattice, grid: kind of the array, and [N, 2] int32 (column, row) on it; hex columns count in half
-            pitches, as Visium's array_col does. None with lattice "none".
+        lattice: kind of the array.
+        grid: [N, 2] int32 (column, row) on the array; hex columns count in half pitches, as Visium's array_col does.
+            None with lattice "none".
         absent_is_zero: a gene without a column was looked for and not seen (legacy ST drops all-zero genes),
             so the slide measured every gene of its study.
         labels: column name -> [N] str, '' for a spot without a label.

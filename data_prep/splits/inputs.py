@@ -21,14 +21,14 @@ slide out), and others, which are left alone."""
 
 
 def read_slides(source: Path) -> list[SplitSlide]:
-    """The slides of a shard set (a folder) or of a CSV.
+    """Read the slides of a shard set (a folder) or of a CSV.
 
     Raises:
         ConfigError: neither, or a CSV without the columns or with a number of spots that is none.
         ShardError: a folder without a manifest, or one of another format version.
     """
     if source.is_file():
-        return _planned(source)
+        return _read_planned(source)
     if not source.is_dir():
         raise ConfigError(f"there is no shard set or CSV of slides {source}")
     slides = [
@@ -38,9 +38,9 @@ def read_slides(source: Path) -> list[SplitSlide]:
     return with_duplicates(slides, source / DUPLICATES) if (source / DUPLICATES).is_file() else slides
 
 
-def _planned(path: Path) -> list[SplitSlide]:
+def _read_planned(path: Path) -> list[SplitSlide]:
     slides = []
-    for line, row in _rows(path, NEEDED):
+    for line, row in _read_rows(path, NEEDED):
         if row.get("kept", "yes") == "no":
             continue
         spots = row["spots"] or "0"
@@ -57,14 +57,14 @@ def _planned(path: Path) -> list[SplitSlide]:
 
 
 def with_duplicates(slides: Sequence[SplitSlide], path: Path) -> list[SplitSlide]:
-    """The slides, with what a CSV of the columns slide and duplicate_of says of them.
+    """Add the duplicates that a CSV of the columns slide and duplicate_of lists.
 
     Raises:
         ConfigError: no such file or columns, or a slide that is not among the slides.
     """
     twins: dict[str, list[str]] = {}
     known = {slide.name for slide in slides}
-    for line, row in _rows(path, ("slide", "duplicate_of")):
+    for line, row in _read_rows(path, ("slide", "duplicate_of")):
         for name in (row["slide"], row["duplicate_of"]):
             if name not in known:
                 raise ConfigError(f"{path}, line {line}: there is no slide {name!r}")
@@ -73,7 +73,7 @@ def with_duplicates(slides: Sequence[SplitSlide], path: Path) -> list[SplitSlide
 
 
 def read_mapping(path: Path, slides: Sequence[SplitSlide]) -> Mappings:
-    """Fold -> slide or patient -> part, from a CSV (columns slide or patient, part, perhaps fold) or a split file.
+    """Read fold -> slide or patient -> part from a CSV (columns slide or patient, part, perhaps fold) or a split file.
 
     A split file is one made from other slides, a plan say: slides that are no longer there are left out.
 
@@ -88,7 +88,7 @@ def read_mapping(path: Path, slides: Sequence[SplitSlide]) -> Mappings:
             for name, fold in folds.items()
         }
     mapping: dict[str, dict[str, str]] = {}
-    for line, row in _rows(path, ("part",)):
+    for line, row in _read_rows(path, ("part",)):
         keys = [row[column] for column in ("slide", "patient") if row.get(column)]
         if len(keys) != 1:
             raise ConfigError(f"{path}, line {line}: a slide or a patient is wanted, and a part; got {json.dumps(row)}")
@@ -100,8 +100,8 @@ def read_mapping(path: Path, slides: Sequence[SplitSlide]) -> Mappings:
     return mapping
 
 
-def _rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """(line, row) of a CSV, cells stripped."""
+def _read_rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Read (line, row) of a CSV, cells stripped."""
     if not path.is_file():
         raise ConfigError(f"there is no file {path}")
     with path.open(newline="", encoding="utf-8-sig") as file:

@@ -28,7 +28,9 @@ class SplitRequest:
 
     Attributes:
         scheme: a name of SCHEMES.
-        val, test: shares of the whole, 0 to 1; None: the scheme's default.
+        seed: of the random order.
+        val: share of the whole, 0 to 1; None: the scheme's default.
+        test: share of the whole, 0 to 1; None: the scheme's default.
         by: what the shares count.
         unit: what is never torn apart.
         hold_out_dlpfc: `patients`: the donors of the twelve DLPFC sections are in the test part, counted in its share.
@@ -71,7 +73,7 @@ def make_split(slides: Sequence[SplitSlide], request: SplitRequest) -> Split:
     for name, part_of in assignments.items():
         broken = torn(found, part_of)
         if request.scheme == "paper":
-            marks.insert(0, _paper_mark(found, part_of))
+            marks.insert(0, _write_paper_mark(found, part_of))
         elif broken:
             raise ConfigError(
                 f"fold {name!r} is not disjoint by {request.unit}: {'; '.join(broken[:3])}"
@@ -82,29 +84,29 @@ def make_split(slides: Sequence[SplitSlide], request: SplitRequest) -> Split:
         scheme=request.scheme,
         seed=request.seed,
         unit=unit,
-        options=_options(request),
+        options=_list_options(request),
         marks=tuple(marks),
         slides=len(slides),
         digest=slide_list_digest(slides, unit),
-        folds={name: _fold(slides, part_of) for name, part_of in assignments.items()},
+        folds={name: _make_fold(slides, part_of) for name, part_of in assignments.items()},
     )
 
 
-def _options(request: SplitRequest) -> dict[str, float | str | bool]:
+def _list_options(request: SplitRequest) -> dict[str, float | str | bool]:
     if request.scheme == "leave_one_patient_out":
         return {"validation": request.val is None}
     if request.scheme != "patients":
         return {}
-    return {**_shares(request), "by": request.by, "hold_out_dlpfc": request.hold_out_dlpfc}
+    return {**_fill_in_shares(request), "by": request.by, "hold_out_dlpfc": request.hold_out_dlpfc}
 
 
-def _shares(request: SplitRequest) -> dict[str, float]:
+def _fill_in_shares(request: SplitRequest) -> dict[str, float]:
     given = {"test": request.test, "val": request.val}
     return {part: DEFAULT_SHARES[part] if share is None else share for part, share in given.items()}
 
 
-def _paper_mark(found: Sequence[Tie], part_of: Assignment) -> str:
-    """What every table made from the paper's split says. A set may hold its six sections and none of their donors'."""
+def _write_paper_mark(found: Sequence[Tie], part_of: Assignment) -> str:
+    """Write the caveat of the paper's split. A set may hold its six sections and none of their donors'."""
     shared = [tie.why for tie in found if torn([tie], part_of)]
     if not shared:
         return "held out by slide: the paper's split"
@@ -112,22 +114,22 @@ def _paper_mark(found: Sequence[Tie], part_of: Assignment) -> str:
     return f"not disjoint by patient: the paper's split ({listed(donors or shared)} in train and test)"
 
 
-def _fold(slides: Sequence[SplitSlide], part_of: Assignment) -> Fold:
+def _make_fold(slides: Sequence[SplitSlide], part_of: Assignment) -> Fold:
     return Fold(*(Part.of(slide for slide in slides if part_of.get(slide.name) == part) for part in PARTS))
 
 
-def _assignment(groups: Mapping[str, Sequence[Unit]]) -> Assignment:
+def _assign_slides(groups: Mapping[str, Sequence[Unit]]) -> Assignment:
     return {slide.name: part for part, group in groups.items() for unit in group for slide in unit.slides}
 
 
 def patients(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
-    """At random by patient, tissue by tissue.
+    """Divide at random by patient, tissue by tissue.
 
     Within each tissue of as many patients as there are parts (the others are pooled), patients in seeded random order
     go to the test part as long as that brings it nearer to its share, then to validation; the rest trains. What one
     tissue lacks or has too much, the next makes up. So a patient larger than twice what is missing stays in training.
     """
-    shares = _shares(request)
+    shares = _fill_in_shares(request)
     uncounted = [slide.name for unit in every for slide in unit.slides if slide.spots < 1]
     if request.by == "spots" and uncounted:
         raise ConfigError(f"the spots of {listed(uncounted)} are not known: give shares of patients, --by patients")
@@ -137,81 +139,83 @@ def patients(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
     _refuse_a_single_patient(every)
     if len(every) < parts:
         raise ConfigError(
-            f"{len(every)} patients ({listed(_names(every))}) do not make {parts} parts. Set --val 0 or "
+            f"{len(every)} patients ({listed(_list_names(every))}) do not make {parts} parts. Set --val 0 or "
             f"--test 0, or use --scheme leave_one_patient_out"
         )
     forced = [unit for unit in every if unit.dlpfc and request.hold_out_dlpfc]
-    test = [*forced, *_draw(every, set(_names(forced)), forced, shares["test"], parts, request)]
-    val = _draw(every, set(_names(test)), [], shares["val"], parts, request)
-    held = {*_names(test), *_names(val)}
+    test = [*forced, *_draw_units(every, set(_list_names(forced)), forced, shares["test"], parts, request)]
+    val = _draw_units(every, set(_list_names(test)), [], shares["val"], parts, request)
+    held = {*_list_names(test), *_list_names(val)}
     groups = {"train": [unit for unit in every if unit.name not in held], "val": val, "test": test}
     for part, group in groups.items():
         if not group and (part == "train" or shares[part] > 0):
-            raise ConfigError(_empty(part, every, forced, shares, request))
-    return {ONLY: _assignment(groups)}
+            raise ConfigError(_explain_empty_part(part, every, forced, shares, request))
+    return {ONLY: _assign_slides(groups)}
 
 
-def _names(group: Sequence[Unit]) -> list[str]:
+def _list_names(group: Sequence[Unit]) -> list[str]:
     return [unit.name for unit in group]
 
 
-def _empty(part: str, every: list[Unit], forced: list[Unit], shares: Mapping[str, float], request: SplitRequest) -> str:
+def _explain_empty_part(
+    part: str, every: list[Unit], forced: list[Unit], shares: Mapping[str, float], request: SplitRequest
+) -> str:
     if part == "train":
-        why = f" after the DLPFC donors ({listed(_names(forced))}) are held out" if forced else ""
+        why = f" after the DLPFC donors ({listed(_list_names(forced))}) are held out" if forced else ""
         return (
             f"no patient is left to train on{why}: {len(every)} patients, --val {shares['val']}, --test "
             f"{shares['test']}. Give smaller shares{', or --no-hold-out-dlpfc' if forced else ''}"
         )
-    total = sum(_weight(unit, request.by) for unit in every)
-    smallest = min(_weight(unit, request.by) for unit in every) / total
+    total = sum(_weigh(unit, request.by) for unit in every)
+    smallest = min(_weigh(unit, request.by) for unit in every) / total
     return (
         f"--{part} {shares[part]} of the {request.by} leaves {part} empty: the smallest of {len(every)} patients has "
         f"{smallest:.3f} of them. Give a larger share, 0 for no such part, or --by patients"
     )
 
 
-def _weight(unit: Unit, by: By) -> int:
+def _weigh(unit: Unit, by: By) -> int:
     return unit.spots if by == "spots" else 1
 
 
-def _draw(
+def _draw_units(
     every: list[Unit], held: set[str], counted: list[Unit], share: float, parts: int, request: SplitRequest
 ) -> list[Unit]:
-    """Units for one part: `share` of the weight of `every`, of which `counted` are in it already; none of `held`."""
-    there = set(_names(counted))
-    strata = _strata(every, parts, request.by)
+    """Draw units for one part: `share` of the weight of `every`, with `counted` in it already; none of `held`."""
+    there = set(_list_names(counted))
+    strata = _stratify(every, parts, request.by)
     wanted = [
-        max(0.0, sum(_weight(unit, request.by) * (share - (unit.name in there)) for unit in stratum))
+        max(0.0, sum(_weigh(unit, request.by) * (share - (unit.name in there)) for unit in stratum))
         for stratum in strata
     ]
     # A tissue that holds more than its share already, as the brain may by its donors, leaves less to all the others.
-    whole = sum(_weight(unit, request.by) * (share - (unit.name in there)) for unit in every)
+    whole = sum(_weigh(unit, request.by) * (share - (unit.name in there)) for unit in every)
     scale = max(0.0, whole / sum(wanted)) if sum(wanted) else 0.0
     drawn, missing = [], 0.0
     for stratum, tissue_wanted in zip(strata, wanted, strict=True):
         missing += tissue_wanted * scale
         free = [unit for unit in stratum if unit.name not in held]
-        for unit in sorted(free, key=lambda unit: _draw_key(request.seed, unit)):
-            weight = _weight(unit, request.by)
+        for unit in sorted(free, key=lambda unit: _make_draw_key(request.seed, unit)):
+            weight = _weigh(unit, request.by)
             if missing > 0 and weight <= 2 * missing:  # ends nearer to the share than without it
                 drawn.append(unit)
                 missing -= weight
     return drawn
 
 
-def _strata(every: list[Unit], parts: int, by: By) -> list[list[Unit]]:
-    """Tissues, the heaviest first; those with fewer patients than parts together at the end."""
+def _stratify(every: list[Unit], parts: int, by: By) -> list[list[Unit]]:
+    """Group units by tissue, the heaviest first; tissues with fewer patients than parts together at the end."""
     tissues: dict[str, list[Unit]] = {}
     for unit in every:
         tissues.setdefault(unit.tissue, []).append(unit)
-    order = sorted(tissues, key=lambda name: (-sum(_weight(unit, by) for unit in tissues[name]), name))
+    order = sorted(tissues, key=lambda name: (-sum(_weigh(unit, by) for unit in tissues[name]), name))
     large = [tissues[name] for name in order if len(tissues[name]) >= parts]
     pooled = [unit for name in order if len(tissues[name]) < parts for unit in tissues[name]]
     return large + ([pooled] if pooled else [])
 
 
-def _draw_key(seed: int, unit: Unit) -> bytes:
-    """A place in random order that depends on the seed and the unit alone, not on which others there are."""
+def _make_draw_key(seed: int, unit: Unit) -> bytes:
+    """Make a sort key in random order that depends on the seed and the unit alone, not on the other units."""
     return hashlib.sha256(f"{seed}\t{unit.name}".encode()).digest()
 
 
@@ -224,7 +228,7 @@ def _refuse_a_single_patient(every: list[Unit]) -> None:
 
 
 def leave_one_patient_out(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
-    """One fold a patient, named after it; the next patient by name, after the last the first, validates."""
+    """Make one fold a patient, named after it; the next patient by name, after the last the first, validates."""
     if request.test is not None or request.val not in (None, 0):
         raise ConfigError("leave_one_patient_out tests on one patient and validates on another: no shares, or --val 0")
     validates = request.val is None
@@ -235,13 +239,13 @@ def leave_one_patient_out(every: list[Unit], request: SplitRequest) -> dict[str,
     folds = {}
     for number, unit in enumerate(every):
         groups = {"test": [unit], "val": [every[(number + 1) % len(every)]] if validates else []}
-        held = _names([*groups["test"], *groups["val"]])
-        folds[unit.name] = _assignment({"train": [other for other in every if other.name not in held], **groups})
+        held = _list_names([*groups["test"], *groups["val"]])
+        folds[unit.name] = _assign_slides({"train": [other for other in every if other.name not in held], **groups})
     return folds
 
 
 def paper(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
-    """The paper's six DLPFC sections are held out by slide, all other slides train, nobody validates."""
+    """Hold out the paper's six DLPFC sections by slide; all other slides train, none validates."""
     if request.val or request.test is not None:
         raise ConfigError("the paper's split has its own test slides and no validation; --val and --test do not apply")
     slides = [slide for unit in every for slide in unit.slides]
@@ -258,7 +262,7 @@ def paper(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
 
 
 def from_mapping(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
-    """The user's own: a part for every slide, by its name or its patient's; 'none' leaves it out."""
+    """Give every slide the user's part, by its name or its patient's; 'none' leaves it out."""
     assert request.mapping is not None  # make_split sees to it
     slides = [slide for unit in every for slide in unit.slides]
     names = {name for slide in slides for name in (slide.name, slide.patient)}

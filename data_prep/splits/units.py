@@ -1,4 +1,4 @@
-"""What a split must not tear apart: the slides of a patient, of a donor known from the literature, of a duplicate."""
+"""Units that a split keeps whole: the slides of a patient, of a donor known from the literature, of a duplicate."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Unit:
 
     @cached_property
     def tissue(self) -> str:
-        """That of most of its spots, in lower case; ties by name."""
+        """The tissue of most of its spots, in lower case; ties by name."""
         spots = Counter()
         for slide in self.slides:
             spots[slide.tissue.strip().lower()] += max(slide.spots, 1)
@@ -73,7 +73,7 @@ class Unit:
 
 
 def ties(slides: Sequence[SplitSlide], unit: UnitName = "patient") -> list[Tie]:
-    """All reasons for which slides belong together.
+    """List all reasons for which slides belong together.
 
     Raises:
         ConfigError: no slide, a slide listed twice or without patient, an unknown unit, or a duplicate of a slide that
@@ -93,10 +93,10 @@ def ties(slides: Sequence[SplitSlide], unit: UnitName = "patient") -> list[Tie]:
             f"sheet (slides.csv), let the study stand for it (the column study), or, where every slide is its own "
             f"patient, build with --slide-as-patient"
         )
-    found = _grouped("patient", ((slide.name, slide.patient) for slide in slides))
-    found += _grouped("donor", ((slide.name, known_patient(slide.name) or "") for slide in slides))
+    found = _tie_equal("patient", ((slide.name, slide.patient) for slide in slides))
+    found += _tie_equal("donor", ((slide.name, known_patient(slide.name) or "") for slide in slides))
     if unit == "study":
-        found += _grouped("study", ((slide.name, slide.study.strip()) for slide in slides))
+        found += _tie_equal("study", ((slide.name, slide.study.strip()) for slide in slides))
     for slide in slides:
         absent = [name for name in slide.duplicates if name not in times]
         if absent:
@@ -105,7 +105,7 @@ def ties(slides: Sequence[SplitSlide], unit: UnitName = "patient") -> list[Tie]:
     return found
 
 
-def _grouped(kind: str, pairs: Iterable[tuple[str, str]]) -> list[Tie]:
+def _tie_equal(kind: str, pairs: Iterable[tuple[str, str]]) -> list[Tie]:
     groups: dict[str, list[str]] = {}
     for slide, value in pairs:
         if value:
@@ -128,7 +128,7 @@ def units(slides: Sequence[SplitSlide], found: Sequence[Tie]) -> list[Unit]:
 
 
 def torn(found: Sequence[Tie], part_of: Mapping[str, str]) -> list[str]:
-    """The ties that a division breaks, in words; a slide that `part_of` leaves out is in no part and breaks none."""
+    """List, in words, the ties that a division breaks; a slide that `part_of` leaves out breaks none."""
     broken = []
     for tie in found:
         parts: dict[str, list[str]] = {}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from data_prep.build.build import _outcomes, build
+from data_prep.build.build import _run_jobs, build
 from data_prep.build.config import BuildConfig, SourceEntry
 from data_prep.build.plan import make_plan
 from data_prep.slide.slide import Slide, SlideError
@@ -191,7 +191,7 @@ def test_a_slide_that_ends_its_process_is_named_and_the_others_are_built(tiny_co
     slides = [replace(slide, job=DyingSlide("tiny_2")) if slide.number == 1 else slide for slide in plan.slides]
     plan = replace(plan, slides=tuple(slides))
     (tmp_path / "set").mkdir()
-    found = {state.slide: state for state in _outcomes(slides, plan, tmp_path / "set", workers=2)}
+    found = {state.slide: state for state in _run_jobs(slides, plan, tmp_path / "set", workers=2)}
     assert sorted(found) == ["tiny_1", "tiny_2", "tiny_3"]
     assert "process that built it died" in found.pop("tiny_2").reason
     assert [state.status for state in found.values()] == ["done", "done"]

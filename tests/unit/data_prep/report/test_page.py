@@ -25,7 +25,7 @@ from data_prep.console import byte_text
 from data_prep.report.build_log import excluded
 from data_prep.report.histograms import WIDTH, histogram
 from data_prep.report.page import make_report, render
-from data_prep.report.thumbnail import SMALL, Overlay, ThumbnailSize, _within, bar_length_um, draw
+from data_prep.report.thumbnail import SMALL, Overlay, ThumbnailSize, _encode_within, bar_length_um, draw
 from data_prep.slide.curation import Exclusion
 from stalign_pl.shard_format.split import Fold, Part, Split
 from tests.support.paths import REPOSITORY
@@ -290,9 +290,9 @@ def test_spots_lie_on_the_tissue_of_a_slides_own_picture(shards: Path) -> None:
 
 def test_a_small_picture_keeps_its_budget() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (360, 360, 3), dtype=np.uint8))
-    small = _within(noise, SMALL)
+    small = _encode_within(noise, SMALL)
     assert len(small.jpeg) <= 25_000
-    assert _within(noise, ThumbnailSize(360, 10**9)).width == 360
+    assert _encode_within(noise, ThumbnailSize(360, 10**9)).width == 360
 
 
 def test_histograms_count_everything() -> None:
