@@ -51,7 +51,7 @@ def check_payloads(payloads: dict[str, bytes], spot: int, record: SlideRecord, a
 
 
 def find_wrong_neighbors(payload: bytes, spot: int, record: SlideRecord) -> Iterator[str]:
-    """Yields what is wrong with neighbors.npy: its type, or a neighbour that is not another spot of the slide.
+    """Yield what is wrong with neighbors.npy: its type, or a neighbour that is not another spot of the slide.
 
     Raises:
         ValueError: the payload is not an array.

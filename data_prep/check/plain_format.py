@@ -10,7 +10,7 @@ import numpy as np
 
 from data_prep.check.payloads import SlideArrays, check_payloads
 from data_prep.check.problem import Problem
-from data_prep.check.tars import member_suffixes
+from data_prep.check.tars import map_suffixes
 from stalign_pl.shard_format import INDEX_COLUMN, SlideRecord, sample_key
 
 ABOUT_A_SAMPLE = ("__key__", "__url__", "__local_path__")
@@ -31,7 +31,7 @@ class TarSamples:
         self.errors: list[Exception] = []
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, bytes]]]:
-        """Yields every sample's key and its payloads by member name (`genes.npy`)."""
+        """Yield every sample's key and its payloads by member name (`genes.npy`)."""
         from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue] # the stub leaves it out
 
         # By its descriptor: WebDataset takes a path for a URL, and so a `#` or `?` for the path's end.
@@ -49,13 +49,13 @@ class TarSamples:
                 members = {name: payload for name, payload in sample.items() if name not in ABOUT_A_SAMPLE}
                 yield sample["__key__"], members
 
-    def repeated_keys(self) -> set[str]:
-        """Returns the keys of samples that hold a member name twice."""
+    def find_repeated_keys(self) -> set[str]:
+        """Find the keys of samples that hold a member name twice."""
         return {name.partition(".")[0] for name, times in self.names.items() if times > 1}
 
-    def reading_errors(self) -> list[Exception]:
-        """Returns the errors without WebDataset's refusals (ValueError) of a repeated name."""
-        return [error for error in self.errors if not (isinstance(error, ValueError) and self.repeated_keys())]
+    def find_reading_errors(self) -> list[Exception]:
+        """Find the errors without WebDataset's refusals (ValueError) of a repeated name."""
+        return [error for error in self.errors if not (isinstance(error, ValueError) and self.find_repeated_keys())]
 
     def _count_name(self, name: str) -> bool:
         self.names[name] += 1
@@ -69,7 +69,7 @@ class TarSamples:
 def check_plain_format(folder: Path, record: SlideRecord, arrays: SlideArrays) -> Iterator[Problem]:
     """Read every tar through WebDataset and compare it with the index, down to the payloads of every sample.
 
-    A tar that cannot be read to its end is one problem; what is missing after the place is not listed.
+    Where a tar cannot be read to its end, the samples that are missing after that place are not listed.
     """
     index = arrays.index
     by_rank = np.argsort(index[:, INDEX_COLUMN["rank"]])
@@ -88,7 +88,7 @@ def _check_part(path: Path, wanted: dict[str, int], record: SlideRecord, arrays:
         record: of the slide.
         arrays: of the slide.
     """
-    samples, keys, suffixes = TarSamples(path), Counter(), member_suffixes(record)
+    samples, keys, suffixes = TarSamples(path), Counter(), map_suffixes(record)
     try:
         for key, members in samples:
             keys[key] += 1
@@ -103,7 +103,7 @@ def _check_part(path: Path, wanted: dict[str, int], record: SlideRecord, arrays:
                 payloads = {member: members[name] for member, name in suffixes.items()}
                 for what in check_payloads(payloads, wanted[key], record, arrays):
                     yield Problem(path.name, what, wanted[key])
-    except OSError as error:  # the file cannot be opened
+    except (OSError, ValueError) as error:  # the file, or WebDataset's own cache folder (WDS_CACHE), cannot be opened
         samples.errors.append(error)
     yield from _compare_keys(path.name, samples, keys, wanted)
 
@@ -118,11 +118,11 @@ def _compare_members(key: str, members: Collection[str], wanted: Collection[str]
 
 
 def _compare_keys(tar: str, samples: TarSamples, keys: Counter[str], wanted: dict[str, int]) -> Iterator[Problem]:
-    twice = {key for key, times in keys.items() if times > 1} | samples.repeated_keys()
+    twice = {key for key, times in keys.items() if times > 1} | samples.find_repeated_keys()
     for key in sorted(twice):
         yield Problem(tar, f"holds the sample {key!r}, or a member of it, more than once", wanted.get(key))
     missing = [key for key in wanted if key not in keys]
-    errors = samples.reading_errors()
+    errors = samples.find_reading_errors()
     if errors:
         what = f"WebDataset stops after {keys.total()} of {len(wanted)} samples: {_describe_error(errors[0])}"
         yield Problem(tar, what, wanted[missing[0]] if missing else None)
@@ -134,6 +134,7 @@ def _compare_keys(tar: str, samples: TarSamples, keys: Counter[str], wanted: dic
 
 
 def _describe_error(error: Exception) -> str:
-    """Returns the error's type and first line, without the stream that WebDataset names after it."""
-    text = str(error.args[0]) if error.args else ""
+    """Describe an error by its type and first line, without the stream that WebDataset names after it."""
+    first = error.args[0] if error.args else ""
+    text = str(getattr(error, "strerror", None) or first)
     return f"{type(error).__name__}: {text.partition(' @ <')[0].partition(chr(10))[0]}"

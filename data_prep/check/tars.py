@@ -13,8 +13,8 @@ from data_prep.check.problem import Problem
 from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS, SlideRecord, sample_key
 
 
-def member_suffixes(record: SlideRecord) -> dict[str, str]:
-    """Returns member -> its name in the tar after the sample's key and a dot, in the order of MEMBERS."""
+def map_suffixes(record: SlideRecord) -> dict[str, str]:
+    """Map each member, in the order of MEMBERS, to its name in the tar after the sample's key and a dot."""
     images = {"spot": f"spot.{record.spot_format}", "niche": f"niche.{record.niche_format}", "meta": "meta.json"}
     return {member: images.get(member, f"{member}.npy") for member in MEMBERS}
 
@@ -24,7 +24,7 @@ def check_headers(folder: Path, record: SlideRecord, index: np.ndarray) -> Itera
     order = np.argsort(index[:, INDEX_COLUMN["rank"]])
     for part, name in enumerate(record.tars):
         spots = order[index[order, INDEX_COLUMN["part"]] == part]
-        suffixes = member_suffixes(record)
+        suffixes = map_suffixes(record)
         wanted = [(spot, member) for spot in spots.tolist() for member in MEMBERS]
         found = 0
         try:

@@ -160,3 +160,10 @@ def test_members_come_undecoded(tiny_shards: Path) -> None:
     samples = list(TarSamples(tiny_shards / "tiny_2.tar"))
     assert len(samples) == 64
     assert all(type(payload) is bytes for _, members in samples for payload in members.values())
+
+
+def test_a_tar_that_cannot_be_opened_is_a_problem(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WDS_CACHE", str(spoiled / "no_such_folder"))
+    problems = list(check(spoiled, deep=True))
+    assert [problem.file for problem in problems] == ["tiny_1.tar", "tiny_2.tar", "tiny_3.tar"]
+    assert all("stops after 0 of 64 samples: ValueError: cache directory" in problem.what for problem in problems)
