@@ -16,7 +16,12 @@ GOLDEN, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111
 
 
 def start(seed: int, *parts: int) -> int:
-    """Where the draws of a seed and of `parts` (epoch, stream; 0 or more) begin: 0 to 2^64 - 1."""
+    """Return where the draws of a seed begin: 0 to 2^64 - 1.
+
+    Args:
+        seed: any whole number.
+        parts: epoch and stream, or the like; each 0 or more.
+    """
     state = np.array([seed % 2**64], np.uint64)
     for part in parts:
         state = mix(state + np.uint64(GOLDEN * (part + 1) % 2**64))
@@ -24,7 +29,7 @@ def start(seed: int, *parts: int) -> int:
 
 
 def mix(value: np.ndarray) -> np.ndarray:
-    """uint64 of any shape -> uint64; arithmetic is modulo 2^64."""
+    """Mix the bits of uint64 values of any shape; arithmetic is modulo 2^64."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(FIRST)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(SECOND)
     return value ^ (value >> np.uint64(31))
@@ -34,7 +39,19 @@ _STEP = np.uint64(GOLDEN)
 
 
 def uniform(seed: int, epoch: int, slide: np.ndarray, spot: np.ndarray, stream: int, draws: int) -> np.ndarray:
-    """Uniform numbers in [0, 1), float32 [B, draws], one row a (slide [B], spot [B])."""
+    """Draw uniform numbers in [0, 1).
+
+    Args:
+        seed: any whole number.
+        epoch: 0 or more.
+        slide: [B], numbers of slides.
+        spot: [B], indices of spots.
+        stream: a number for each use, so that two uses draw unrelated numbers.
+        draws: numbers a row.
+
+    Returns:
+        float32 [B, draws], one row a (slide, spot).
+    """
     state = np.full(len(slide), start(seed, epoch, stream), dtype=np.uint64)
     for column in (slide, spot):
         state = mix(state + _STEP * (np.asarray(column).astype(np.uint64) + np.uint64(1)))
@@ -48,4 +65,5 @@ Draws = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 
 
 def no_draws(epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
+    """Draw nothing, as `Draws`: float32 [B, 0]."""
     return np.zeros((len(slide), 0), np.float32)

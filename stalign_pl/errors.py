@@ -24,14 +24,22 @@ SHOWN = 8
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names for a message: the first few, and how many more."""
+    """Join names for a message: the first few, and how many more."""
     names = list(names)
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def check_sizes(part: str, **sizes: int) -> None:
-    """Raises ConfigError for a size below 1, with the part's name, the argument's and its value."""
+    """Refuse sizes below 1.
+
+    Args:
+        part: what has the sizes, for the message.
+        sizes: argument -> its value.
+
+    Raises:
+        ConfigError: one is below 1.
+    """
     for name, value in sizes.items():
         if value < 1:
             raise ConfigError(f"{part}: {name} is {value}; at least 1 is wanted")

@@ -38,6 +38,7 @@ def sweep(folder: Path, *names: str) -> None:
     """Remove what killed writers of these files left: temporary files of `replacing`. For the files' only writer.
 
     Args:
+        folder: where the files are.
         names: file names; `*` stands for any text, as in `<stem>-part*.tar`.
     """
     for name in names:
@@ -45,19 +46,19 @@ def sweep(folder: Path, *names: str) -> None:
             left.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write JSON atomically, keys in the order given, one trailing newline."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def content_sha256(content: Mapping[str, Any]) -> str:
-    """SHA-256 of a JSON content whatever the order of its keys; a file that people may edit carries it."""
+    """Return the SHA-256 of a JSON content whatever the order of its keys; a file that people may edit carries it."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def output_file(text: str) -> Path:
-    """For `type=` of an argparse option; makes the file's folder.
+    """Read an argparse option, as its `type=`, that names a file to write; makes the file's folder.
 
     Raises:
         argparse.ArgumentTypeError: a folder, or in a folder that cannot be made.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -11,15 +12,18 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from stalign_pl.errors import ConfigError
 
 PLAIN = (bool, int, float, str, NoneType)
+WRONG = object()
+"""What a reader returns for a value that is not of its type."""
 
 
 def typed_arguments(
     made: Callable[..., Any], values: Mapping[str, Any], where: str, given: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """The arguments of `made`, each as the type that its signature names.
+    """Read the arguments of `made`, each as the type that its signature names.
 
     Args:
         made: a class or function with typed arguments.
+        values: argument -> its JSON value.
         where: for messages.
         given: names of arguments that come from elsewhere.
 
@@ -35,25 +39,42 @@ def typed_arguments(
     return {name: typed(value, hints[name], f"{where}.{name}") for name, value in values.items()}
 
 
-def typed(value: Any, hint: Any, where: str) -> Any:
-    """`value`, read from JSON, as `hint`: plain types, lists, tuples, dictionaries, literals, unions, dataclasses.
+def typed(value: object, hint: object, where: str) -> object:
+    """Read a JSON value as a type: plain types, lists, tuples, dictionaries, literals, unions, dataclasses.
+
+    Args:
+        value: as JSON has it.
+        hint: the type.
+        where: for messages.
 
     Raises:
         ConfigError: it is not of that type.
     """
-    kind, of = get_origin(hint), get_args(hint)
-    wrong = ConfigError(f"{where} is {value!r}; {_named(hint)} is wanted")
+    kind = get_origin(hint)
     if hint is Any:
         return value
     if kind in (Union, UnionType):
-        for option in of:
-            try:
-                return typed(value, option, where)
-            except ConfigError:  # not this one; if none, the union's own message
-                continue
-        raise wrong
-    if is_dataclass(hint) and isinstance(value, dict):
-        return hint(**typed_arguments(hint, value, where))
+        made = _read_union(value, hint, where)
+    elif kind in (tuple, list, dict):
+        made = _read_container(value, hint, where)
+    elif isinstance(hint, type) and is_dataclass(hint):
+        made = hint(**typed_arguments(hint, value, where)) if isinstance(value, dict) else WRONG
+    else:
+        made = _read_plain(value, hint)
+    if made is WRONG:
+        raise ConfigError(f"{where} is {value!r}; {_name_type(hint)} is wanted")
+    return made
+
+
+def _read_union(value: object, hint: object, where: str) -> object:
+    for option in get_args(hint):
+        with suppress(ConfigError):  # not this one; if none, the union's own message
+            return typed(value, option, where)
+    return WRONG
+
+
+def _read_container(value: object, hint: object, where: str) -> object:
+    kind, of = get_origin(hint), get_args(hint)
     if kind is tuple and isinstance(value, list):
         hints = of[:1] * len(value) if of[1:] == (...,) else of
         if len(hints) == len(value):
@@ -62,14 +83,16 @@ def typed(value: Any, hint: Any, where: str) -> Any:
         return [typed(each, of[0], where) for each in value]
     if kind is dict and isinstance(value, dict):
         return {typed(key, of[0], where): typed(each, of[1], where) for key, each in value.items()}
-    if kind is Literal and value in of:
+    return WRONG
+
+
+def _read_plain(value: object, hint: object) -> object:
+    if get_origin(hint) is Literal and value in get_args(hint):
         return value
-    if hint is float and type(value) is int:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint in PLAIN and type(value) is hint:
-        return value
-    raise wrong
+    return value if hint in PLAIN and type(value) is hint else WRONG
 
 
-def _named(hint: Any) -> str:
+def _name_type(hint: object) -> str:
     return hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "").replace("stalign_pl.", "")

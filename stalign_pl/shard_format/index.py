@@ -32,12 +32,12 @@ BOX_MEMBERS = 18
 
 
 def sample_key(slide_number: int, spot: int) -> str:
-    """The WebDataset key. No dot and no free text: WebDataset cuts a key at its first dot and merges silently."""
+    """Return the WebDataset key. No dot, no free text: WebDataset cuts a key at its first dot and merges silently."""
     return f"{slide_number:05d}_{spot:06d}"
 
 
 def file_stem(slide_name: str) -> str:
-    """A file name for a slide of any name: unsafe characters become `_`, and then a hash keeps two names apart."""
+    """Make a file name for a slide of any name: unsafe characters become `_`, and then a hash keeps two names apart."""
     safe = re.sub(r"[^A-Za-z0-9_-]+", "_", slide_name).strip("_") or "slide"
     if safe == slide_name:
         return safe
@@ -45,7 +45,7 @@ def file_stem(slide_name: str) -> str:
 
 
 def tar_name(stem: str, part: int, parts: int) -> str:
-    """`<stem>.tar`, or `<stem>-part000.tar`, ... where a slide is large enough to be cut."""
+    """Return `<stem>.tar`, or `<stem>-part000.tar`, ... where a slide is large enough to be cut."""
     return f"{stem}.tar" if parts == 1 else f"{stem}-part{part:03d}.tar"
 
 

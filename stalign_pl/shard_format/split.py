@@ -40,13 +40,14 @@ class ListedSlide(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """Slides of one part of a fold and their patients, both sorted."""
+    """Slides of one part of a fold and their patients, both sorted by name."""
 
     slides: tuple[str, ...] = ()
     patients: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, slides: Iterable[ListedSlide]) -> Part:
+        """Make the part that holds these slides."""
         slides = list(slides)
         return cls(tuple(sorted(slide.name for slide in slides)), tuple(sorted({slide.patient for slide in slides})))
 
@@ -61,6 +62,7 @@ class Fold:
 
     @property
     def parts(self) -> dict[str, Part]:
+        """Name -> part, in the order of PARTS."""
         return {name: getattr(self, name) for name in PARTS}
 
 
@@ -69,8 +71,14 @@ class Split:
     """A split file's content; the attributes are the file's keys.
 
     Attributes:
+        scheme: how the slides were divided.
+        seed: of the division.
         unit: what is never torn apart: "patient" or "study"; "slide" for the paper's.
-        slides, digest: number of slides it was made from, and `slide_list_digest` of them.
+        options: of the scheme.
+        marks: caveats that stand under any table made from it.
+        slides: number of slides it was made from.
+        digest: `slide_list_digest` of them.
+        folds: name -> fold.
     """
 
     scheme: str
@@ -83,7 +91,7 @@ class Split:
     folds: Mapping[str, Fold]
 
     def content(self) -> dict[str, Any]:
-        """The file's keys and values, but for its own hash."""
+        """Return the file's keys and values, but for its own hash."""
         return {
             "format_version": SPLIT_FORMAT,
             "scheme": self.scheme,
@@ -101,28 +109,37 @@ class Split:
         }
 
     def sha256(self) -> str:
-        """The split's own hash: every table and gene list made with it names it."""
+        """Return the split's own hash: every table and gene list made with it names it."""
         return content_sha256(self.content())
 
     def write(self, path: Path) -> None:
+        """Write the file; its folder is made."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {**self.content(), "sha256": self.sha256()})
 
     def fold(self, name: str | None) -> tuple[str, Fold]:
-        """The fold of a name, or the only one.
+        """Return the fold of a name, or the only one, and its name.
+
+        Args:
+            name: None where there is only one.
 
         Raises:
             ConfigError: no such fold, or no name and several folds.
         """
         if name is None and len(self.folds) == 1:
             name = next(iter(self.folds))
-        if name not in self.folds:
+        if name is None or name not in self.folds:
             what = "data.fold names none" if name is None else f"there is no fold {name!r}"
             raise ConfigError(f"the split has {len(self.folds)} folds and {what}; folds: {listed(self.folds)}")
         return name, self.folds[name]
 
     def refuse_other_set(self, slides: Sequence[ListedSlide], path: Path, folder: Path) -> None:
         """Check that the split was made from these slides with these patients.
+
+        Args:
+            slides: of the set.
+            path: the split file, for errors.
+            folder: the set, for errors.
 
         Raises:
             ConfigError: it was not; names the slides that the set lacks, those that the split does not know, or those
@@ -204,13 +221,13 @@ def read_split(path: Path) -> Split:
 
 
 def slide_list_digest(slides: Iterable[ListedSlide], unit: str) -> str:
-    """SHA-256 of the names and patients (and studies where they are the unit), in the order of the names."""
+    """Return a SHA-256 of the names and patients (and studies where they are the unit), in the order of the names."""
     lines = sorted((slide.name, slide.patient, slide.study if unit == "study" else "") for slide in slides)
     return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
 
 def patient_marks(slides: Sequence[ListedSlide]) -> list[str]:
-    """What stands for a patient where none is named, in words for a table."""
+    """Say in words for a table what stands for a patient where none is named."""
     marks = []
     for who, text in (("slide", "a slide stands for a patient"), ("study", "the study stands for the patient")):
         count = sum(slide.patient_from == who for slide in slides)

@@ -26,11 +26,11 @@ class TarBytes:
         self._block, self._used = 0, 0
 
     def forget(self) -> None:
-        """All that was read may be written over."""
+        """Let what was read be written over."""
         self._block, self._used = 0, 0
 
     def _space(self, length: int) -> memoryview:
-        """The next free `length` bytes."""
+        """Take the next free `length` bytes."""
         while self._used + length > len(self._blocks[self._block]):
             self._block, self._used = self._block + 1, 0
             if self._block == len(self._blocks):
@@ -39,13 +39,17 @@ class TarBytes:
         return memoryview(self._blocks[self._block])[start : self._used]
 
     def read(self, path: Path, ranges: Iterable[tuple[int, int]]) -> memoryview:
-        """The bytes at some (offset, length) of a tar, one after another, valid until `forget`.
+        """Read the bytes at some places of a tar, one after another; valid until `forget`.
+
+        Args:
+            path: the tar.
+            ranges: (offset, length) of each.
 
         Raises:
             ShardError: the file ends early.
         """
         ranges = list(ranges)
-        descriptor, data, at = self._opened(path), self._space(sum(length for _, length in ranges)), 0
+        descriptor, data, at = self._open_tar(path), self._space(sum(length for _, length in ranges)), 0
         for offset, length in ranges:
             if os.preadv(descriptor, [data[at : at + length]], offset) != length:
                 size = os.fstat(descriptor).st_size
@@ -56,8 +60,8 @@ class TarBytes:
             at += length
         return data
 
-    def _opened(self, path: Path) -> int:
-        """Its file descriptor."""
+    def _open_tar(self, path: Path) -> int:
+        """Return the tar's file descriptor; at most OPEN_TARS are open."""
         descriptor = self._open.pop(path, None)
         if descriptor is None:
             descriptor = os.open(path, os.O_RDONLY)
@@ -67,5 +71,6 @@ class TarBytes:
         return descriptor
 
     def close(self) -> None:
+        """Close all files."""
         while self._open:
             os.close(self._open.popitem()[1])
