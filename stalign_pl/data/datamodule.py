@@ -28,8 +28,8 @@ from stalign_pl.data.pictures.augmentation import Augmentation
 from stalign_pl.data.pictures.resize import Interpolation, PictureForm
 from stalign_pl.data.reading.loader import BatchLoader
 from stalign_pl.data.reading.reader import BatchReader
-from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
-from stalign_pl.data.shards.staging import Staging
+from stalign_pl.data.shards.shard_set import SlideShard
+from stalign_pl.data.shards.staging import Staging, open_shards
 from stalign_pl.data.slide_tables import SlideTables, read_slide_tables
 from stalign_pl.data.transform import BatchTransform
 from stalign_pl.draws import Draws, no_draws
@@ -41,7 +41,8 @@ class STAlignData(LightningDataModule):
     """A shard set split by patient.
 
     Args:
-        shards: folder of the shard set.
+        shards: folder of the shard set; or a remote one's http(s) URL, or a `pipe:` command that prints the file `{}`,
+            such as `pipe:aws s3 cp s3://bucket/set/{} -`; these need `stage_to`.
         spot_size, niche_size: sides of the pictures that the encoders take, px.
         spot_interpolation, niche_interpolation: how the stored pictures are resized to that, antialiased: bilinear or
             bicubic, as the weights of a pretrained encoder were trained with.
@@ -65,7 +66,7 @@ class STAlignData(LightningDataModule):
             1.0); null is 0.1 % of them, at most 1,000. Held-out slides must be whole.
         verify: compare every sample read with its checksum.
         stage_to: a folder on the node's own disk that the slides are copied to before reading; null reads them where
-            they are. One process a node copies, into a folder named by the set.
+            they are. One process a node copies, into a folder named by the set; a remote set is fetched there.
         stage_keep: leave the copy for the next run; false removes it when the last process that reads it is done.
 
     Raises:
@@ -100,7 +101,8 @@ class STAlignData(LightningDataModule):
         features: str | None = None,
     ) -> None:
         super().__init__()
-        self.shard_set = ShardSet(shards)
+        self.staging = None if stage_to is None else Staging(Path(stage_to), stage_keep)
+        self.shard_set = open_shards(shards, self.staging)
         self.composition, self.niche, self.augmentation = composition, niche, augmentation
         self.selection, self.stain, self.fit_spots = genes, stain, fit_spots
         self.pictures = {
@@ -121,7 +123,6 @@ class STAlignData(LightningDataModule):
         self.test_slides = self.division.test
         niche.excluded_width([slide.record.ring_members for slide in self.used_slides.values()])  # refuses k, rings
         self.allowed_damage = allowed(bad_samples, sum(len(slide) for slide in self.train_slides.values()))
-        self.staging = None if stage_to is None else Staging(Path(stage_to), stage_keep)
         self.clusters: ClusterTable | None = None
         if clusters is not None:
             self.clusters = read_clusters(Path(clusters))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from stalign_pl.errors import ConfigError, ShardError
 from stalign_pl.files import write_json
+from stalign_pl.shard_format.address import is_remote, show_address
 
 FORMAT_VERSION = 2
 
@@ -65,7 +67,16 @@ class SlideRecord:
         return f"{self.stem}.index.npy"
 
     @classmethod
-    def from_json(cls, value: dict[str, Any], origin: Path) -> SlideRecord:
+    def from_json(cls, value: dict[str, Any], origin: str | Path) -> SlideRecord:
+        """Make a record of its JSON.
+
+        Args:
+            value: keys and values.
+            origin: the file that they are from, for errors.
+
+        Raises:
+            ShardError: keys that are missing or not known.
+        """
         known = {item.name for item in fields(cls)}
         missing, extra = sorted(known - value.keys()), sorted(value.keys() - known)
         if missing or extra:
@@ -76,6 +87,7 @@ class SlideRecord:
         return cls(**{**value, **lists})
 
     def to_json(self) -> dict[str, Any]:
+        """Return the record's JSON."""
         return asdict(self)
 
 
@@ -89,7 +101,13 @@ class Manifest:
     slides: tuple[SlideRecord, ...]  # by number
     format_version: int = FORMAT_VERSION
 
+    def digest(self) -> str:
+        """Return a SHA-256 that names the data: it changes with any file of any slide."""
+        sums = [file["sha256"] for record in self.slides for file in record.files.values()]
+        return hashlib.sha256("".join([self.gene_table, *sums]).encode()).hexdigest()
+
     def write(self, folder: Path) -> None:
+        """Write `<folder>/manifest.json`."""
         write_json(folder / "manifest.json", {**asdict(self), "slides": [slide.to_json() for slide in self.slides]})
 
     @classmethod
@@ -97,29 +115,50 @@ class Manifest:
         """Read a set's manifest.
 
         Raises:
-            ConfigError: no such folder.
+            ConfigError: no such folder, or no folder but the address of a set elsewhere.
             ShardError: no manifest, not JSON, or written by another format version.
         """
+        if is_remote(folder):
+            raise ConfigError(
+                f"the shard set {show_address(folder)} is not on this machine, and a folder is wanted here: copy the "
+                f"set to one (only what takes data.stage_to, such as `fit`, can fetch a set itself)"
+            )
         path = folder / "manifest.json"
         if not path.is_file():
-            if not folder.is_dir():
-                raise ConfigError(f"there is no folder {folder}")
-            if (folder / "plan.json").is_file():
-                raise ShardError(
-                    f"{folder} has no manifest.json: its build is still running, or was stopped. Give the build's "
-                    f"command again (without --task)"
-                )
+            cls._refuse_without_manifest(folder)
+        return cls.parse(path.read_text(), folder, path)
+
+    @staticmethod
+    def _refuse_without_manifest(folder: Path) -> NoReturn:
+        if not folder.is_dir():
+            raise ConfigError(f"there is no folder {folder}")
+        if (folder / "plan.json").is_file():
             raise ShardError(
-                f"{folder} is not a shard set: it has no manifest.json. Build one: python -m data_prep build"
+                f"{folder} has no manifest.json: its build is still running, or was stopped. Give the build's "
+                f"command again (without --task)"
             )
+        raise ShardError(f"{folder} is not a shard set: it has no manifest.json. Build one: python -m data_prep build")
+
+    @classmethod
+    def parse(cls, text: str, place: str | Path, path: str | Path) -> Manifest:
+        """Make a manifest of its file's text.
+
+        Args:
+            text: JSON.
+            place: where the set is, for errors.
+            path: the file, for errors.
+
+        Raises:
+            ShardError: not JSON, or written by another format version.
+        """
         try:
-            value = json.loads(path.read_text())
+            value = json.loads(text)
         except json.JSONDecodeError as error:
             raise ShardError(f"{path} is not JSON: {error}") from error
         version = value.get("format_version")
         if version != FORMAT_VERSION:
             raise ShardError(
-                f"{folder} has shard format version {version!r}, this program reads version {FORMAT_VERSION}. "
+                f"{place} has shard format version {version!r}, this program reads version {FORMAT_VERSION}. "
                 f"Build the set again with this version's data_prep, or install the version that wrote it."
             )
         slides = tuple(SlideRecord.from_json(slide, path) for slide in value.pop("slides"))

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from stalign_pl.cli.main import main
+from tests.support.paths import TINY
 from tests.support.runs import QUICK, arguments, run_here
 
 Fails = Callable[..., str]
@@ -50,6 +51,8 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fails:
         (["--data.composition.slides", "0"], ["composition.slides is 0", "at least 1"]),
         (["--config", "nowhere.yaml"], ["nowhere.yaml"]),
         (["--data.shards", "nowhere"], ["there is no folder nowhere"]),
+        (["--data.shards", "https://ann:SECRET@host/set?sig=SECRET"], ["https://host/set", "data.stage_to is null"]),
+        (["--data.shards", "pipe:cat set/{}"], ["data.shards is pipe:cat ... set/{}", "data.stage_to is null"]),
         (["--data.val_patients", "[P9]"], ["data.val_patients", "'P9'", "P1, P2, P3"]),
         (["--data.val_patients", "[P2,P3]"], ["patient P3", "data.val_patients", "data.test_patients"]),
         (["--data.spot_size", "-3"], ["data.spot_size is -3"]),
@@ -260,3 +263,25 @@ def test_the_plan_follows_the_one_seed(tiny_shards: Path, tmp_path: Path) -> Non
         more = ("--trainer.max_steps", "1", "--run.name", f"seed{seed}")
         assert run_here(*arguments("fit", tiny_shards, tmp_path, *QUICK, *given, *more)) == 0
         assert f"  seed: {seed}\n" in (tmp_path / f"seed{seed}" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["plan", "--shards"],
+        ["genes", "--split", "split.json", "--out", "genes.tsv"],
+        ["clusters", "--out", "clusters.json"],
+        ["cache-features", "--config", str(TINY), "--out", "features", "--data.shards"],
+        ["test", "--config", str(TINY), "--ckpt_path", "any.ckpt", "--data.shards"],
+    ],
+    ids=lambda given: given[0],
+)
+def test_a_remote_set_is_refused_where_there_is_no_place_to_fetch_it_to(
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("any.ckpt").touch()
+    assert run_here(*given, "https://ann:SECRET@host/set?sig=SECRET") == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert all(text in line for text in ("https://host/set", "not on this machine", "data.stage_to", "folder"))
+    assert "SECRET" not in line

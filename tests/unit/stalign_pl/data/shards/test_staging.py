@@ -62,7 +62,7 @@ def test_a_cut_off_copy_goes_on_where_it_was(
     left.write_bytes(b"half")
     copied, copy = [], staging_module._copy
     monkeypatch.setattr(
-        staging_module, "_copy", lambda source, *rest: copied.append(source.name) or copy(source, *rest)
+        staging_module, "_copy", lambda source, name, *rest: copied.append(name) or copy(source, name, *rest)
     )
     before = counts.stat().st_mtime_ns
     staging.copy(here, here.slides)
@@ -121,7 +121,7 @@ from pathlib import Path
 from stalign_pl.data.shards import staging
 from stalign_pl.data.shards.shard_set import ShardSet
 copy = staging._copy
-staging._copy = lambda source, *rest: print(source.name, flush=True) or copy(source, *rest)
+staging._copy = lambda source, name, *rest: print(name, flush=True) or copy(source, name, *rest)
 shards = ShardSet(sys.argv[1])
 there = staging.Staging(Path(sys.argv[2]), keep=False)
 there.copy(shards, shards.slides)
