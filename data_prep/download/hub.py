@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.console import byte_text
-from data_prep.download.errors import DownloadError, explained
+from data_prep.download.errors import DownloadError, explain_errors
 from stalign_pl.errors import ConfigError
 
 STREAMS = 4
@@ -59,13 +59,13 @@ def list_repository(repo: str, endpoint: str) -> Listing:
     """List a dataset repository as it is now.
 
     Raises:
-        DownloadError: see `explained`; or an endpoint whose answer is not a Hub's.
+        DownloadError: see `explain_errors`; or an endpoint whose answer is not a Hub's.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
     api = HfApi(endpoint=endpoint)
-    with explained(repo, endpoint):
+    with explain_errors(repo, endpoint):
         try:
             commit = api.dataset_info(repo).sha
             tree = api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset")
@@ -113,7 +113,7 @@ def fetch(listing: Listing, files: Sequence[RemoteFile], out: Path, progress: bo
         progress: show bars of files and bytes on stderr.
 
     Raises:
-        DownloadError: see `explained`; or a file that is not there, or cut off, after all.
+        DownloadError: see `explain_errors`; or a file that is not there, or cut off, after all.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import tqdm
@@ -123,7 +123,7 @@ def fetch(listing: Listing, files: Sequence[RemoteFile], out: Path, progress: bo
             super().__init__(*args, **{**options, "disable": True})
 
     out.mkdir(parents=True, exist_ok=True)
-    with explained(listing.repo, listing.endpoint):
+    with explain_errors(listing.repo, listing.endpoint):
         snapshot_download(
             listing.repo,
             repo_type="dataset",
