@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from stalign_pl.distributed import all_gather
 from stalign_pl.objectives.pairs import Pairs
@@ -19,7 +18,8 @@ class Contrast:
     Attributes:
         loss: scalar, whose mean over ranks is the global loss, and whose gradients' mean over ranks is the gradient of
             the global loss.
-        a, b: [b, D], the local embeddings, L2-normalised, detached; zero where not valid.
+        a: [b, D], the local embeddings of one side, L2-normalised, detached; zero where not valid.
+        b: [b, D], those of the other side.
     """
 
     loss: Tensor
@@ -32,7 +32,9 @@ class UnitVectors:
     """L2-normalised embeddings, float32 or float64; zero where not valid.
 
     Attributes:
-        a, b: [b, D], local. all_b: [N, D], of all ranks, with gradient.
+        a: [b, D], local, of one side.
+        b: [b, D], local, of the other side.
+        all_b: [N, D], b of all ranks, with gradient.
     """
 
     a: Tensor
@@ -41,18 +43,25 @@ class UnitVectors:
 
     @classmethod
     def of(cls, a: Tensor, b: Tensor, pairs: Pairs) -> UnitVectors:
-        """Normalise, and gather b: one collective, and one more in backward. a, b: [b, D], the same on every rank."""
+        """Normalise, and gather b: one collective, and one more in backward.
+
+        Args:
+            a: [b, D], the same shape on every rank.
+            b: [b, D].
+            pairs: which rows are valid.
+        """
         a, b = _unit(a, pairs.valid), _unit(b, pairs.valid)
         return cls(a, b, all_gather(b, pairs.world))
 
     def contrast(self, loss: Tensor) -> Contrast:
+        """The contrast of these vectors, whose loss is given."""
         return Contrast(loss, self.a.detach(), self.b.detach())
 
 
 def _unit(embedding: Tensor, valid: Tensor) -> Tensor:
     """L2-normalised rows in float32 or float64; rows not valid are 0, so that even a NaN there reaches nobody."""
     embedding = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
-    return F.normalize(torch.where(valid[:, None], embedding, 0), dim=1)
+    return nn.functional.normalize(torch.where(valid[:, None], embedding, 0), dim=1)
 
 
 def own_similarity(similarity: Tensor, positive: Tensor) -> Tensor:

@@ -64,7 +64,10 @@ def paired_shares(negatives: PairedNegatives, pairs: Pairs) -> Shares:
 
 
 def ratios(shares: Shares, world: World) -> dict[str, Tensor]:
-    """The global figures, the same on every rank; one collective. 0 where there was nothing to count."""
+    """The global figures, the same on every rank; one collective. 0 where there was nothing to count.
+
+    Not by torchmetrics: its metrics sum a state over ranks in three collectives, and wait for the device each time.
+    """
     packed = world.summed(torch.stack([torch.stack(share) for share in shares.values()]))
     values = packed[:, 0] / packed[:, 1].clamp(min=1)
     return dict(zip(shares, values.unbind(), strict=True))

@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import BackwardCFunction, once_differentiable
 
 from stalign_pl.distributed import all_gather
 from stalign_pl.objectives.contrastive import Contrast, UnitVectors, own_similarity
@@ -32,7 +32,8 @@ def symmetric_info_nce(
     backward.
 
     Args:
-        a, b: [b, D], not normalised, the same shape on every rank.
+        a: [b, D], not normalised, the same shape on every rank.
+        b: [b, D], likewise.
         log_scale: scalar, log(1 / temperature).
         pairs: who is contrasted with whom.
         retrieval: sees every similarity, for diagnostics.
@@ -51,7 +52,7 @@ class _SymmetricInfoNCE(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: BackwardCFunction,
         a: Tensor,
         all_b: Tensor,
         log_scale: Tensor,
@@ -61,6 +62,7 @@ class _SymmetricInfoNCE(torch.autograd.Function):
     ) -> Tensor:
         scaled = log_scale.exp() * a
         own, of_rows, of_columns = a.new_empty(len(a)), a.new_empty(len(a)), a.new_full((len(all_b),), -torch.inf)
+        logits: Tensor | None = None
         for rows in pairs.chunks:
             logits = masks = None  # those of the chunk before, freed before there are new ones
             logits, masks = scaled[rows] @ all_b.T, pairs.masks(rows)
@@ -81,14 +83,23 @@ class _SymmetricInfoNCE(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: BackwardCFunction, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]  (the decorator's type)
         return (*(gradient * part for part in ctx.saved_tensors), None, None, None)
 
 
 def _gradients(
     all_b: Tensor, scaled: Tensor, of_rows: Tensor, of_columns: Tensor, pairs: Pairs, logits: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Of scaled [b, D] and all_b [N, D]. `logits`: those of the only chunk, weighed; None computes them again."""
+    """The gradients of scaled [b, D] and of all_b [N, D].
+
+    Args:
+        all_b: [N, D].
+        scaled: [b, D], a times the scale.
+        of_rows: [b], log of each row's normaliser.
+        of_columns: [N], log of each column's.
+        pairs: who is contrasted with whom.
+        logits: those of the only chunk, weighed; None computes them again.
+    """
     to_scaled, to_b = torch.empty_like(scaled), torch.zeros_like(all_b)
     for rows in pairs.chunks:
         masks = pairs.masks(rows)

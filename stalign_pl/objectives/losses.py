@@ -98,4 +98,5 @@ class ThreeLevelPairedLoss(ThreeLevelObjective):
     def contrast(
         self, level: int, a: Tensor, b: Tensor, pairs: Pairs, negatives: PairedNegatives | None, retrieval: Retrieval
     ) -> Contrast:
-        return paired_info_nce(a, b, self.log_scale[level], pairs, negatives, retrieval)
+        chosen = self.drawn(pairs) if negatives is None else negatives
+        return paired_info_nce(a, b, self.log_scale[level], pairs, chosen, retrieval)

@@ -42,22 +42,33 @@ class PairedNegatives:
         Raises:
             ConfigError: the ids have no clusters or no draws.
         """
-        ids, cluster = pairs.ids, pairs.everyone.cluster
-        if cluster is None or ids.draws is None:
+        own, draws, cluster = pairs.ids.cluster, pairs.ids.draws, pairs.everyone.cluster
+        if own is None or cluster is None or draws is None:
             raise ConfigError(
                 "paired negatives need the spots' clusters: set data.clusters to a file of "
                 "`python -m stalign_pl clusters SHARDS --out FILE`"
             )
         by_cluster = cluster.argsort(stable=True)
-        clusters = torch.arange(ids.draws.shape[1] + 1, device=cluster.device)
+        clusters = torch.arange(draws.shape[1] + 1, device=cluster.device)
         starts = torch.searchsorted(cluster[by_cluster], clusters)  # [C + 1]
-        parts = [_drawn(pairs, rows, by_cluster, starts) for rows in pairs.chunks]
+        parts = [_draw(pairs, rows, own[rows], draws[rows], by_cluster, starts) for rows in pairs.chunks]
         return cls(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _drawn(pairs: Pairs, rows: slice, by_cluster: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`PairedNegatives` of a chunk of rows. by_cluster [N]: the columns by cluster, of which k begins at starts[k]."""
-    masks, own, draws = pairs.masks(rows), pairs.ids.cluster[rows], pairs.ids.draws[rows]
+def _draw(
+    pairs: Pairs, rows: slice, own: Tensor, draws: Tensor, by_cluster: Tensor, starts: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw the fields of `PairedNegatives` for a chunk of rows.
+
+    Args:
+        pairs: of the batch.
+        rows: the chunk, c rows.
+        own: [c], their clusters.
+        draws: [c, C], their draws.
+        by_cluster: [N], the columns by cluster.
+        starts: [C + 1], where each cluster begins in them.
+    """
+    masks = pairs.masks(rows)
     candidate = (masks.contrasted & masks.same_slide)[:, by_cluster]
     upto = candidate.cumsum(1, dtype=torch.int32)  # candidates up to and with each column
     before = torch.cat((upto.new_zeros(len(upto), 1), upto), dim=1)[:, starts].long()  # [c, C + 1]
@@ -104,8 +115,11 @@ def paired_info_nce(
     Memory: [b, C, D]. Two collectives: a gather, and an all-reduce in backward.
 
     Args:
-        a, b: [b, D], not normalised, the same shape on every rank.
+        a: [b, D], not normalised, the same shape on every rank.
+        b: [b, D], likewise.
         log_scale: scalar, log(1 / temperature).
+        pairs: who is contrasted with whom.
+        negatives: which columns each row is contrasted with.
         retrieval: is shown every similarity, for diagnostics, which this loss itself does not need.
     """
     with torch.autocast(a.device.type, enabled=False):

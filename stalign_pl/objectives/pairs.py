@@ -21,8 +21,9 @@ class Masks:
     Attributes:
         contrasted: bool [c, N]; the row's positive, and its negatives: valid, none of its excluded spots, not
             excluding it either, and of its own slide where `Pairs.other_slides` is 0.
-        same_slide, other_slide: bool [c, N]; valid columns but the row itself, neighbours included, of the row's slide
-            and of the others. Nothing for a row of padding.
+        same_slide: bool [c, N]; valid columns of the row's slide but the row itself, neighbours included. Nothing for
+            a row of padding.
+        other_slide: bool [c, N]; valid columns of other slides. Nothing for a row of padding.
         positive: int64 [c]; the row's own column.
     """
 
@@ -39,6 +40,7 @@ class Pairs:
 
     Args:
         ids: this rank's rows.
+        world: the ranks, and which one this is.
         other_slides: weight of negatives of other slides, 0 to 1: each counts as so many in a loss's sum over
             negatives. 1 contrasts with all slides, 0 with the row's own alone.
         chunk: rows of which masks and logits are held at once.

@@ -85,6 +85,9 @@ class GeneRegression(nn.Module):
         ConfigError: a weight above 0 for a regression from embeddings that the model has not.
     """
 
+    mean: Tensor
+    sd: Tensor
+
     def __init__(self, config: RegressionConfig, genes: GenePanel, widths: dict[str, int]) -> None:
         super().__init__()
         self.config = config
@@ -114,7 +117,8 @@ class GeneRegression(nn.Module):
 
         Args:
             terms: of the contrasts, whose `total` this rank's backward pass starts from.
-            embeddings, targets: this rank's rows.
+            embeddings: of this rank's rows.
+            targets: their expression.
             valid: bool [b]; rows that are not count for nothing, whatever they hold.
         """
         if not self.heads:
@@ -125,22 +129,28 @@ class GeneRegression(nn.Module):
             sums = [self._squared_error(name, embeddings, targets, valid) for name in self.heads]
             local = world.size * torch.stack(sums) / rows
         losses = world.summed(local) / world.size
-        weights = [self.config.weights[name] for name in self.heads]
-        share, value = (sum(w * x for w, x in zip(weights, of.unbind(), strict=True)) for of in (local, losses))
+        share, value = self._weighted(local), self._weighted(losses)
         named = {f"loss_{name}": loss for name, loss in zip(self.heads, losses.unbind(), strict=True)}
         return replace(
             terms, total=terms.total + share + (value - share).detach(), diagnostics={**terms.diagnostics, **named}
         )
 
+    def _weighted(self, losses: Tensor) -> Tensor:
+        """Scalar from [heads]."""
+        terms = (self.config.weights[name] * loss for name, loss in zip(self.heads, losses.unbind(), strict=True))
+        return sum(terms, losses.new_zeros(()))
+
     def _squared_error(self, name: str, embeddings: Embeddings, targets: GeneTargets, valid: Tensor) -> Tensor:
         """Scalar: the sum over valid rows of the mean over measured genes."""
         head, wanted = self.heads[name], self._scaled(getattr(targets, self.config.target(name)))
-        given = torch.cat([getattr(embeddings, field) for field in self.sources[name]], dim=1).to(head.weight.dtype)
+        given = torch.cat([getattr(embeddings, field) for field in self.sources[name]], dim=1)
+        given = given.to(next(head.parameters()).dtype)
         seen = targets.measured & valid[:, None]
         # The embedding is put to 0, too: a NaN times a gradient of 0 would reach the head's weights.
         apart = torch.where(seen, head(torch.where(valid[:, None], given, 0)) - wanted, 0)
         return (apart.square().sum(1) / seen.sum(1).clamp(min=1)).sum()
 
     def _scaled(self, expression: Tensor) -> Tensor:
+        """[b, G]: centred, and by the config divided by each gene's sd."""
         centred = expression - self.mean
         return centred if self.config.scale == "none" else (centred / self.sd).clamp(-CLAMP, CLAMP)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction, once_differentiable
 
 from stalign_pl.objectives.contrastive import Contrast, UnitVectors, own_similarity
 from stalign_pl.objectives.pairs import Masks, Pairs
@@ -25,8 +24,10 @@ def pairwise_sigmoid(
     The gradient is worked out in the forward pass, so no logits are kept for it or computed again.
 
     Args:
-        a, b: [b, D], not normalised, the same shape on every rank.
-        log_scale, bias: scalars.
+        a: [b, D], not normalised, the same shape on every rank.
+        b: [b, D], likewise.
+        log_scale: scalar, log(1 / temperature).
+        bias: scalar, added to every logit.
         pairs: who is contrasted with whom.
         retrieval: sees every similarity, for diagnostics.
     """
@@ -43,7 +44,7 @@ class _PairwiseSigmoid(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: BackwardCFunction,
         a: Tensor,
         all_b: Tensor,
         log_scale: Tensor,
@@ -60,9 +61,9 @@ class _PairwiseSigmoid(torch.autograd.Function):
             if retrieval is not None:
                 retrieval.see(rows, logits, masks)
             own, valid = own_similarity(logits, masks.positive), pairs.valid[rows]
-            total += torch.where(valid, F.softplus(-own), 0).sum()
+            total += torch.where(valid, nn.functional.softplus(-own), 0).sum()
             _keep_negatives(logits, masks)
-            total += _weighed(F.softplus(logits), masks, pairs.other_slides).sum()
+            total += _weighed(nn.functional.softplus(logits), masks, pairs.other_slides).sum()
             if not wanted:
                 continue
             push = _weighed(logits.sigmoid_(), masks, pairs.other_slides)
@@ -77,7 +78,7 @@ class _PairwiseSigmoid(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: BackwardCFunction, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]  (the decorator's type)
         return (*(gradient * part for part in ctx.saved_tensors), None, None, None)
 
 

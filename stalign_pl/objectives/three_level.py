@@ -41,7 +41,9 @@ class LossTerms:
     Attributes:
         total: with gradient. Its value is the loss of the global batch; its gradient is this rank's part, such that
             DDP's mean over ranks is the gradient of the global loss.
-        spot, niche, cross: detached; the levels' global losses, before weighting. None where the weight is 0.
+        spot: detached; the global loss of the spot level, before weighting. None where its weight is 0.
+        niche: likewise, of the niche level.
+        cross: likewise, across the two scales.
         diagnostics: name -> detached, global, the same on every rank: `temperature_<level>` (1 / scale) and what else
             is learned, `accuracy_<level>`, `accuracy_in_slide_<level>`, `accuracy_across_slides_<level>`,
             `alignment_<level>`, `uniformity_<field of Embeddings>`, `masked_pairs`, and of gene regression
@@ -61,7 +63,8 @@ class ThreeLevelObjective(nn.Module, ABC):
     A level whose weight is 0 is not computed, needs no embeddings and is not logged.
 
     Args:
-        spot_weight, niche_weight: l1 and l2 of the paper, in [0, 1] and at most 1 together.
+        spot_weight: l1 of the paper, in [0, 1].
+        niche_weight: l2 of the paper, in [0, 1]; with `spot_weight` at most 1.
         temperature: at the start, of every level; the scale is its inverse.
         learn_temperature: one log(scale) a level is a parameter.
         max_scale: upper bound of the scale.
@@ -174,7 +177,8 @@ class ThreeLevelObjective(nn.Module, ABC):
     def _weighted(self, losses: Tensor) -> Tensor:
         """Scalar from [levels]; the weights stay Python numbers, which no device has to be sent."""
         weights = (self.weights[number] for number in self.levels.values())
-        return sum(weight * loss for weight, loss in zip(weights, losses.unbind(), strict=True))
+        terms = (weight * loss for weight, loss in zip(weights, losses.unbind(), strict=True))
+        return sum(terms, losses.new_zeros(()))
 
     @torch.no_grad()
     def _figures(self, shares: Shares, world: World) -> dict[str, Tensor]:
