@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stalign_pl.errors import ConfigError
 
@@ -77,38 +76,35 @@ TRAINER_DECIDES = (
 """Of the trainer's own keys, those that decide. `max_epochs` and `max_steps` are the length of the schedules."""
 
 
-ADDED = {"data.niche.even_depth": False}
-"""Keys that earlier versions did not have, and what they all did: a run of theirs goes on as it began."""
-
-
 @dataclass(frozen=True)
 class Change:
     """A setting that decides the result, and is not what the run began with.
 
     Attributes:
         key: dotted.
-        old, new: null where it is not set.
+        old: what it was; null where it was not set.
+        new: what it is; null where it is not set.
     """
 
     key: str
-    old: Any
-    new: Any
+    old: object
+    new: object
 
     def __str__(self) -> str:
         return f"{self.key} was {self.old!r}, is {self.new!r}"
 
 
-def deciding_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+def deciding_changes(old: Mapping[str, object], new: Mapping[str, object]) -> list[Change]:
     """What differs between two resolved configurations of `fit` and decides a run's numbers, by key.
 
-    A key that is absent and one that is null are the same, but for those that `old` could not have.
+    A key that is absent and one that is null are the same.
     """
-    before, after = ADDED | dict(_leaves(old)), ADDED | dict(_leaves(new))
+    before, after = dict(_leaves(old)), dict(_leaves(new))
     changed = [Change(key, before.get(key), after.get(key)) for key in sorted(before.keys() | after.keys())]
     return [change for change in changed if change.old != change.new and _decides(change.key)]
 
 
-def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(config: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
     """Dotted keys and values; a list is a value, and so is an empty mapping, which is null."""
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -118,6 +114,7 @@ def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
 
 
 def _decides(key: str) -> bool:
+    """Whether a setting decides a run's numbers."""
     if key.startswith("trainer."):
         return key.split(".")[1] in TRAINER_DECIDES
     return not any(key == free or key.startswith(f"{free}.") for free in FREE)

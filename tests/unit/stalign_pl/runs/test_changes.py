@@ -71,14 +71,6 @@ def test_absent_and_null_are_the_same_and_a_name_is_no_prefix() -> None:
     assert changed("data.shards_order", 1, 2) == ["data.shards_order"]
 
 
-@pytest.mark.parametrize(
-    ("even_depth", "changes"), [(False, []), (True, [Change("data.niche.even_depth", False, True)])]
-)
-def test_a_run_of_before_a_setting_was_there_goes_on(even_depth: bool, changes: list[Change]) -> None:
-    old, new = {"data": {"niche": {"k": 3}}}, {"data": {"niche": {"k": 3, "even_depth": even_depth}}}
-    assert deciding_changes(old, new) == changes
-
-
 def test_a_changed_class_names_its_arguments_too() -> None:
     old = {"model": {"objective": {"class_path": "A", "init_args": {"scale": 1}}}}
     new = {"model": {"objective": {"class_path": "B", "init_args": {"chunk": 2}}}}
