@@ -2,57 +2,77 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from lightning import LightningModule
 from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
+from stalign_pl.distributed import World, gather_parts
 from stalign_pl.training.evaluation_step import Evaluated
 
 
-@dataclass
-class Collected:
-    """Gathers chosen fields of `Evaluated` batches. One instance a pass.
+class Collected(Metric):
+    """Chosen fields of `Evaluated` batches: a torchmetrics state a field, on the host, joined over ranks at the end.
 
-    Attributes:
+    On its module's device (`.to(device)`), over which ranks exchange rows. One instance a pass.
+
+    Args:
         names: fields of Evaluated to keep, those that are not None.
     """
 
-    names: tuple[str, ...]
-    _parts: list[dict[str, Tensor]] = field(default_factory=list)
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(compute_on_cpu=True, compute_with_cache=False, dist_sync_fn=self._gather_over_ranks)
+        self.names = ("slide", "spot", "valid", *names)
+        for name in self.names:
+            self.add_state(name, [], dist_reduce_fx="cat")
 
-    def add(self, output: Evaluated) -> None:
-        kept = {name: getattr(output, name) for name in ("slide", "spot", "valid", *self.names)}
-        self._parts.append({name: tensor.detach().cpu() for name, tensor in kept.items() if tensor is not None})
+    def update(self, output: Evaluated) -> None:
+        """Keep a batch's rows."""
+        for name in self.names:
+            tensor = getattr(output, name)
+            if tensor is not None:
+                getattr(self, name).append(tensor.detach())
 
-    def gather(self, module: LightningModule) -> Table | None:
-        """All ranks' valid rows; a collective, called by every rank. Batches have one shape, so nothing is padded.
+    def compute(self) -> dict[str, np.ndarray]:
+        """Return all rows that are kept, by field; padding too."""
+        states = {name: getattr(self, name) for name in self.names}
+        return {name: dim_zero_cat(state).numpy() for name, state in states.items() if len(state)}
+
+    def gather(self) -> Table | None:
+        """All ranks' valid rows, which are then forgotten; a collective, called by every rank.
 
         None where the pass had nothing of this kind, on every rank alike.
         """
-        if not self._parts:
+        if not self.update_called:
             return None
-        columns = {}
-        for name in self._parts[0]:
-            tensor = torch.cat([part[name] for part in self._parts])
-            gathered = module.all_gather(tensor.to(module.device)).cpu()
-            columns[name] = gathered.reshape(-1, *tensor.shape[1:]).numpy()
-        self._parts.clear()
+        columns = self.compute()
+        self.reset()
         keep = columns.pop("valid")
         columns = {name: column[keep] for name, column in columns.items()}
         order = np.lexsort((columns["spot"], columns["slide"]))
         return Table({name: column[order] for name, column in columns.items()})
 
+    def _gather_over_ranks(self, tensor: Tensor, group: object = None) -> list[Tensor]:
+        """Each rank's rows. Batches have one shape, so nothing is padded, and no rank asks another for its sizes."""
+        if not len(tensor):  # a field that the model has not
+            return [tensor]
+        return [part.cpu() for part in gather_parts(tensor.to(self.device), World.current())]
+
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of all spots of a pass, sorted by slide and spot."""
+    """Rows of all spots of a pass, sorted by slide and spot.
+
+    Attributes:
+        columns: field of `Evaluated` -> [N, ...], `slide` and `spot` among them.
+    """
 
     columns: dict[str, np.ndarray]
 
     def spots(self, slide: int) -> np.ndarray:
+        """int64 [n], ascending: the spots of a slide."""
         return self.columns["spot"][self.columns["slide"] == slide]
 
     def has(self, name: str) -> bool:
@@ -60,5 +80,5 @@ class Table:
         return name in self.columns
 
     def of(self, slide: int, name: str) -> np.ndarray:
-        """[N, D] in spot order."""
+        """[n, D]: the embedding of that name of a slide's spots, in spot order."""
         return self.columns[name][self.columns["slide"] == slide]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
 
 from stalign_pl.batch.damage import Damaged, too_many
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.reading.loader import BatchLoader
+from stalign_pl.distributed import World, gather_objects
+from stalign_pl.runs.trainer import get_data, get_loader
 
 EVERY = 10
 """Batches between two looks of several ranks at each other: to read a sum off the device makes the host wait for it."""
@@ -28,37 +28,57 @@ class DamagedSamples(Callback):
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], Damaged] = {}
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         self._look(trainer, trainer.train_dataloader, batch_idx, trainer.num_training_batches)
         pl_module.log("train/bad_samples", float(len(self._known)))
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         total = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
         self._look(trainer, trainer.val_dataloaders, batch_idx, total[dataloader_idx])
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self._look(trainer, trainer.test_dataloaders, batch_idx, trainer.num_test_batches[dataloader_idx])
 
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self._look(trainer, trainer.predict_dataloaders, batch_idx, trainer.num_predict_batches[dataloader_idx])
 
-    def _look(self, trainer: Trainer, loader: BatchLoader, batch: int, batches: int) -> None:
+    def _look(self, trainer: Trainer, loader: object, batch: int, batches: float) -> None:
         """Alone: after every batch. With others: after every `EVERY` and after the last, on every rank alike."""
         if trainer.world_size > 1 and batch % EVERY and batch + 1 < batches:
             return
-        new = {key: sample for key, sample in loader.damaged.items() if key not in self._known}
-        for sample in _of_all_ranks(trainer, list(new.values())):
+        new = {key: sample for key, sample in get_loader(loader).damaged.items() if key not in self._known}
+        for sample in _gather(trainer, list(new.values())):
             if sample.key not in self._known:
                 self._known[sample.key] = sample
                 if trainer.is_global_zero:
                     print(f"left out a damaged sample: {sample}", flush=True)
-        self._stop_at_limit(trainer.datamodule)
+        self._stop_at_limit(get_data(trainer))
 
     def _stop_at_limit(self, data: STAlignData) -> None:
         held_out = [sample for sample in self._known.values() if sample.slide not in data.train_slides]
@@ -70,14 +90,9 @@ class DamagedSamples(Callback):
             raise too_many(list(self._known.values()), allows)
 
 
-def _of_all_ranks(trainer: Trainer, own: list[Damaged]) -> list[Damaged]:
+def _gather(trainer: Trainer, own: list[Damaged]) -> list[Damaged]:
     """Every rank's, in rank order, on every rank; one small sum where there is nothing new."""
-    if trainer.world_size == 1:
-        return own
-    count = torch.tensor(len(own), device=trainer.strategy.root_device)
-    dist.all_reduce(count)
-    if not count.item():
+    world = World.current()
+    if world.size > 1 and not world.summed(torch.tensor(len(own), device=trainer.strategy.root_device)).item():
         return []
-    gathered: list[list[Damaged]] = [[] for _ in range(trainer.world_size)]
-    dist.all_gather_object(gathered, own)
-    return [sample for part in gathered for sample in part]
+    return [sample for part in gather_objects(own, world) for sample in part]

@@ -35,9 +35,12 @@ class Targets:
     """What is predicted on one slide.
 
     Attributes:
-        genes: [T] gene indices. names: [T].
-        fit_slides: training slides that the ridge is fitted on. fit_spots: of each, the spots.
-        fit: [F, T] and measured: [N, T], log1p(CP10K over the panel that these slides and this one share).
+        genes: [T] gene indices.
+        names: [T] gene names.
+        fit_slides: training slides that the ridge is fitted on.
+        fit_spots: of each of them, the spots.
+        fit: [F, T] of these spots, log1p(CP10K over the panel that these slides and this one share).
+        measured: [N, T] of the slide's spots, in the same units.
     """
 
     genes: np.ndarray

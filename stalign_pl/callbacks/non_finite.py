@@ -14,6 +14,7 @@ from stalign_pl.batch.features import Features
 from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.distributed import World, all_gather
 from stalign_pl.errors import ConfigError, TrainingError
+from stalign_pl.runs.trainer import get_data
 
 SLIDES, SPOTS = 3, 4
 """How many slides of a batch a message names, and how many spots of each."""
@@ -108,14 +109,13 @@ class NonFiniteSteps(Callback):
         slides: dict[int, list[int]] = {}
         for slide, spot, *_ in damaged or rows:
             slides.setdefault(slide, []).append(spot)
-        named = [
-            f"{trainer.datamodule.train_slides[slide].record.name}: spots {_listed(spots, SPOTS)}"
-            for slide, spots in slides.items()
-        ]
+        train_slides = get_data(trainer).train_slides
+        named = [f"{train_slides[slide].record.name}: spots {_list(spots, SPOTS)}" for slide, spots in slides.items()]
         kind = "inputs that are not finite" if damaged else "finite inputs"
         return f"{kind} in {'; '.join(named[:SLIDES])}{' and other slides' if len(named) > SLIDES else ''}"
 
 
-def _listed(numbers: list[int], most: int) -> str:
+def _list(numbers: list[int], most: int) -> str:
+    """The first numbers, and how many more there are."""
     more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
     return ", ".join(map(str, numbers[:most])) + more

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 
 from stalign_pl.callbacks.collected import Collected, Table
 from stalign_pl.callbacks.gene_prediction import find_targets, ridge_prediction
@@ -17,8 +17,8 @@ from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.domains import DomainResult, spatial_domains
 from stalign_pl.files import replacing
 from stalign_pl.runs.results import provenance
+from stalign_pl.runs.trainer import get_data
 from stalign_pl.training.evaluation_step import Evaluated
-from stalign_pl.training.module import STAlignModule
 
 
 class PredictionWriter(Callback):
@@ -41,19 +41,29 @@ class PredictionWriter(Callback):
             raise ConfigError(f"predictions.domains is {domains}; at least 2 are needed")
         self.domains, self.label, self.coverage = domains, label, coverage
 
-    def on_predict_epoch_start(self, trainer: Trainer, pl_module: STAlignModule) -> None:
-        self._collected = Collected(("niche", "spot_fused", "image"))
+    def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._collected = Collected(("niche", "spot_fused", "image")).to(pl_module.device)
 
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: STAlignModule, outputs: Evaluated, batch, batch_idx, dataloader_idx=0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        self._collected.add(outputs)
+        if not isinstance(outputs, Evaluated):
+            raise TypeError(f"the prediction step gave {type(outputs).__name__}; Evaluated is wanted")
+        self._collected.update(outputs)
 
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: STAlignModule) -> None:
-        table = self._collected.gather(pl_module)
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        table = self._collected.gather()
+        if table is None:
+            raise ConfigError("predict read no batch, so there is nothing to write; see trainer.limit_predict_batches")
         folder = Path(trainer.default_root_dir) / "predictions"
         folder.mkdir(parents=True, exist_ok=True)
-        data: STAlignData = trainer.datamodule
+        data = get_data(trainer)
         source = provenance(data, Path(trainer.default_root_dir)) | {"checkpoint": str(trainer.ckpt_path)}
         # As text: HDF5 has no name for a slide's with a slash, and no empty list of texts.
         source = {key: value if isinstance(value, str) else json.dumps(value) for key, value in source.items()}

@@ -24,9 +24,13 @@ from stalign_pl.evaluation.domains import DomainResult, Readout, spatial_domains
 from stalign_pl.evaluation.figures import domains_figure
 from stalign_pl.evaluation.oracle import read_oracle
 from stalign_pl.evaluation.results import Row, Split
+from stalign_pl.runs.trainer import get_data
 
 PAIRS = ("spot_pair", "niche_pair")
 """Fields of `Evaluated` that are clustered in `test` alone, as `stalign_<field>`."""
+
+TRAINED_ROWS = {"spot_fused": "stalign_spot", **{name: f"stalign_{name}" for name in PAIRS}, "niche": "stalign"}
+"""Field of `Evaluated` -> the row of the trained model's embedding."""
 
 TRAIN_PCA_ROUNDS = {"train_pca": 2, "train_niche_pca": 1}
 """Row -> most rounds of smoothing. A niche is a mean over neighbours as it is."""
@@ -75,12 +79,13 @@ class SpatialDomainCallback(EvaluationCallback):
         if not 0 <= coverage <= 1:
             raise ConfigError(f"spatial_domains.coverage is {coverage}; 0 to 1")
         self.label, self.seeds, self.smooth, self.oracle = label, seeds, smooth, oracle
-        self.coverage, self.secondary = coverage, ["kmeans"] if secondary is None else secondary
+        self.coverage = coverage
+        self.secondary: list[Readout] = ["kmeans"] if secondary is None else secondary
         self._train_pca: tuple[SharedGenes, dict[str, TrainingPCA]] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raises ShardError where a slide that will be scored has labels and none of that name."""
-        data: STAlignData = trainer.datamodule
+        data = get_data(trainer)
         held_out = data.val_slides if stage in ("fit", "validate") else {**data.val_slides, **data.test_slides}
         for slide in held_out.values():
             check_label(slide.record, self.label)
@@ -90,35 +95,38 @@ class SpatialDomainCallback(EvaluationCallback):
     ) -> SlideReport:
         shard, split = data.shard_set.slides[slide], data.split_of(slide)
         section = read_section(shard, self.label)
-        if section.labels is None:
-            return SlideReport()
+        labels = section.labels
         report = SlideReport()
-        if trained is not None and trained.has("spot_fused"):
-            spot = self._score(trained.of(slide, "spot_fused"), section)
-            report.rows += _rows(split, section.name, "stalign_spot", "tied_gmm", spot)
-        for name in (name for name in PAIRS if trained is not None and trained.has(name)):
-            pair = self._score(trained.of(slide, name), section)
-            report.rows += _rows(split, section.name, f"stalign_{name}", "tied_gmm", pair)
-        if trained is not None and trained.has("niche"):
-            result = self._score(trained.of(slide, "niche"), section)
-            report.rows += _rows(split, section.name, "stalign", "tied_gmm", result)
-            report.figures.append(self._draw(section, shard, result, figures, when, data.division.marks))
-        if untrained is not None:
-            for name, features in self._floors(data, shard, section, untrained):
-                for readout in ("tied_gmm", *self.secondary):
-                    result = self._score(features, section, readout)
-                    report.rows += _rows(split, section.name, name, readout, result)
-        if trained is not None and untrained is not None and trained.has("niche"):
-            for readout in self.secondary:
-                result = self._score(trained.of(slide, "niche"), section, readout)
-                report.rows += _rows(split, section.name, "stalign", readout, result)
+        if labels is None:
+            return report
+        column = self.label or "first label column"
+        for row, features, readout in self._embeddings(data, shard, section, trained, untrained):
+            result = spatial_domains(features, labels, None, self.seeds, readout, section.name, column)
+            report.rows += _rows(split, section.name, row, readout, result)
+            if row == "stalign" and not report.figures:
+                picture = self._draw(section, labels, shard, result, figures, when, data.division.marks)
+                report.figures.append(picture)
         return report
 
-    def _score(self, features: np.ndarray, section: Section, readout: Readout = "tied_gmm") -> DomainResult:
-        column = self.label or "first label column"
-        return spatial_domains(features, section.labels, None, self.seeds, readout, section.name, column)
+    def _embeddings(
+        self, data: STAlignData, shard: SlideShard, section: Section, trained: Table | None, untrained: Table | None
+    ) -> Iterator[tuple[str, np.ndarray, Readout]]:
+        """(row name, [N, D], read-out) of the model, first by the primary read-out, and of all beside it."""
+        slide = shard.record.number
+        for field, row in TRAINED_ROWS.items():
+            if trained is not None and trained.has(field):
+                yield row, trained.of(slide, field), "tied_gmm"
+        if untrained is None:
+            return
+        for row, features in self._baselines(data, shard, section, untrained):
+            yield row, features, "tied_gmm"
+            for readout in self.secondary:
+                yield row, features, readout
+        if trained is not None and trained.has("niche"):
+            for readout in self.secondary:
+                yield "stalign", trained.of(slide, "niche"), readout
 
-    def _floors(
+    def _baselines(
         self, data: STAlignData, shard: SlideShard, section: Section, untrained: Table
     ) -> Iterator[tuple[str, np.ndarray]]:
         """(row name, [N, D]) of everything that stands beside the model."""
@@ -127,7 +135,7 @@ class SpatialDomainCallback(EvaluationCallback):
                 yield name, untrained.of(shard.record.number, field)
         counts = shard.csr(len(data.shard_set.genes))
         for rounds in range(self.smooth + 1):
-            yield _smoothed("pca", rounds), smoothed_pca(counts, section.neighbours, rounds)
+            yield _name_after("pca", rounds), smoothed_pca(counts, section.neighbours, rounds)
         fitted = self._fitted(data, shard)
         if fitted:
             panel = fitted["train_niche_pca"].panel
@@ -135,7 +143,7 @@ class SpatialDomainCallback(EvaluationCallback):
             read = {"train_pca": counts, "train_niche_pca": niches}
             for name, pca in fitted.items():
                 for rounds in range(TRAIN_PCA_ROUNDS[name] + 1):
-                    yield _smoothed(name, rounds), pca.scores(read[name], section.neighbours, rounds)
+                    yield _name_after(name, rounds), pca.scores(read[name], section.neighbours, rounds)
         yield "pixels", raw_image_features(niche_pictures(shard))
         yield "coordinates", coordinates(section.xy_um)
         if self.oracle is not None:
@@ -159,11 +167,17 @@ class SpatialDomainCallback(EvaluationCallback):
 
     @staticmethod
     def _draw(
-        section: Section, shard: SlideShard, result: DomainResult, figures: Path, when: str, marks: Sequence[str]
+        section: Section,
+        labels: np.ndarray,
+        shard: SlideShard,
+        result: DomainResult,
+        figures: Path,
+        when: str,
+        marks: Sequence[str],
     ) -> Path:
         figure = domains_figure(
             section.xy_um,
-            section.labels,
+            labels,
             result.predicted,
             section.thumbnail,
             section.extent_um,
@@ -187,8 +201,8 @@ def niche_pictures(shard: SlideShard) -> np.ndarray:
     return pictures
 
 
-def _smoothed(name: str, rounds: int) -> str:
-    """The row's name after that many rounds."""
+def _name_after(name: str, rounds: int) -> str:
+    """The row's name after that many rounds of smoothing."""
     return f"{name}_smooth{rounds}" if rounds else name
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
-from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.epoch.figures import plan_figures
 from stalign_pl.data.epoch.plan import PADDING
 from stalign_pl.data.genes.vocabulary import few_measured
 from stalign_pl.errors import listed
 from stalign_pl.models import ScGPT
+from stalign_pl.runs.trainer import get_data, get_loader
 
 
 class DataRecord(Callback):
@@ -24,7 +24,7 @@ class DataRecord(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        data: STAlignData = trainer.datamodule
+        data = get_data(trainer)
         table, vocabulary = data.shard_set.genes, data.vocabulary
         path = Path(trainer.default_root_dir) / "genes.tsv"
         vocabulary.write(path, table, data.division.split_sha256)
@@ -34,7 +34,7 @@ class DataRecord(Callback):
         print(f"genes: {len(vocabulary):,} of {len(table):,}, selection {vocabulary.digest()[:12]}, in {path}")
         for line in few_measured(vocabulary, data.used_slides.values(), table):
             print(line)
-        for name, stream in pl_module.model.named_children():
+        for name, stream in pl_module.get_submodule("model").named_children():
             if isinstance(stream, ScGPT):
                 known, absent = len(vocabulary) - len(stream.left_out), listed(stream.left_out)
                 print(f"{name}: scGPT knows {known:,} of {len(vocabulary):,} genes; not: {absent or 'none'}")
@@ -51,12 +51,12 @@ class PlanRecord(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Not at `on_fit_start`: a run that goes on knows its epoch only from here."""
         if trainer.is_global_zero:
-            data, epoch = trainer.datamodule, trainer.current_epoch
+            data, epoch = get_data(trainer), trainer.current_epoch
             lines = plan_figures(data.training_plan(epoch), epoch, data.train_slides).described()
             print("the plan: " + "; ".join(f"{name}: {value}" for name, value in lines), flush=True)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch, batch_idx: int) -> None:
-        slides = trainer.datamodule.training_plan(trainer.train_dataloader.epoch).slide[batch_idx]
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        slides = get_data(trainer).training_plan(get_loader(trainer.train_dataloader).epoch).slide[batch_idx]
         valid = slides != PADDING
         pl_module.log("train/slides", float(len(np.unique(slides[valid]))))
         pl_module.log("train/padding", float(1 - valid.mean()))

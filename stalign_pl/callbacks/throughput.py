@@ -6,6 +6,9 @@ import time
 
 from lightning import Callback, LightningModule, Trainer
 
+from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.runs.trainer import get_loader
+
 EVERY = 5
 
 
@@ -23,14 +26,17 @@ class Throughput(Callback):
             self._restart(trainer)
 
     def _restart(self, trainer: Trainer) -> None:
-        self._started, self._waited, self._spots = time.perf_counter(), trainer.train_dataloader.waited, 0
+        waited = get_loader(trainer.train_dataloader).waited
+        self._started, self._waited, self._spots = time.perf_counter(), waited, 0
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: ModelInputs, batch_idx: int
+    ) -> None:
         self._spots += len(batch.ids) * trainer.world_size
         if (batch_idx + 1) % EVERY:
             return
         elapsed = time.perf_counter() - self._started
-        waited = trainer.train_dataloader.waited - self._waited
+        waited = get_loader(trainer.train_dataloader).waited - self._waited
         pl_module.log("spots/s", round(self._spots / elapsed, 1), prog_bar=True)
         pl_module.log("data_wait_%", round(100 * waited / elapsed, 1), prog_bar=True)
         self._restart(trainer)

@@ -7,7 +7,8 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stalign_pl.errors import ConfigError
 
@@ -65,20 +66,27 @@ class WeightAverage(WeightAveraging):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The model is on its device only now; a resumed run's weights are in both."""
-        self._average_model.to(pl_module.device)
-        self._average_model.n_averaged = self._average_model.n_averaged.cpu()  # looked at each step, without a wait
-        for average, current in zip(self._average_model.module.parameters(), pl_module.parameters(), strict=True):
+        average_model = self._get_average()
+        average_model.to(pl_module.device)
+        average_model.n_averaged = average_model.n_averaged.cpu()  # looked at each step, without a wait
+        for average, current in zip(average_model.module.parameters(), pl_module.parameters(), strict=True):
             if not current.requires_grad:
                 average.data = current.data
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: object, batch_idx: int
     ) -> None:
         if trainer.global_step <= self.start:
-            self._average_model.n_averaged.zero_()  # then the average is set, not moved
+            self._get_average().n_averaged.zero_()  # then the average is set, not moved
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Outside `fit` there is nothing to do: the checkpoint's `state_dict` is the average."""
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+    def _get_average(self) -> AveragedModel:
+        """The average, which Lightning makes in `setup` of `fit`."""
+        if self._average_model is None:
+            raise RuntimeError("the average of the weights is asked for before `setup` has made it")
+        return self._average_model

@@ -104,7 +104,7 @@ def expression_figure(
     predicted: np.ndarray,
     genes: Sequence[str],
     title: str = "",
-    scores: Sequence[float] | None = None,
+    scores: np.ndarray | Sequence[float] | None = None,
     note: str = "",
 ) -> Figure:
     """Each gene measured and predicted, side by side on one colour scale.
@@ -114,7 +114,8 @@ def expression_figure(
 
     Args:
         xy_um: [N, 2], spot centres in micrometres, y down.
-        measured, predicted: [N, g], log1p(CP10K).
+        measured: [N, g], log1p(CP10K).
+        predicted: [N, g], in the same units.
         genes: [g] names, 1 to 12 a figure.
         title: e.g. slide and row.
         scores: [g] Pearson r, printed over the predictions; '-' where NaN.

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any
 
-Handler = Any  # what signal.getsignal returns: a function, SIG_DFL or SIG_IGN
+Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
+"""What signal.getsignal returns: a function, SIG_DFL, SIG_IGN, or None for a handler that Python did not install."""
+
 STATUS = os.EX_TEMPFAIL
 """75, of sysexits.h: not now; the same command will do later."""
 
@@ -61,14 +62,10 @@ def leave(stop: Preempted) -> int:
     Of several processes one reports, and it leaves last: `srun --kill-on-bad-exit` kills what is left when the first
     ends with another status than 0, and would report the kill; so does Lightning's launcher with its children.
     """
-    import torch.distributed as dist
+    from stalign_pl.distributed import close_group
 
-    if stop.together and dist.is_initialized():
-        rank = dist.get_rank()
-        dist.barrier()
-        dist.destroy_process_group()
-        if rank != 0:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
+    if stop.together and close_group().rank != 0:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return STATUS
