@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -27,10 +28,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def __init__(self, writer: RunWriter | None = None) -> None:
         self._writer = writer
 
-    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Raises ConfigError for a file that is damaged or no checkpoint of this program."""
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Callable | None = lambda storage, location: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a checkpoint, tensors onto the host unless `map_location` says otherwise.
+
+        Raises:
+            ConfigError: the file is damaged, or no checkpoint of this program.
+        """
         try:
-            checkpoint = super().load_checkpoint(path, *args, **kwargs)
+            checkpoint = super().load_checkpoint(path, map_location, weights_only)
         except (RuntimeError, KeyError, EOFError, UnpicklingError) as error:
             what = str(error).strip().splitlines()[0]
             raise ConfigError(f"{path} cannot be read as a checkpoint, or is cut off ({what})") from error
@@ -38,7 +48,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise ConfigError(f"{path} is no checkpoint of `fit`; wanted one of <run>/checkpoints/")
         return checkpoint
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+        """Write a checkpoint whole, or leave what is there."""
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO writes local files, it has no storage_options")
         path = Path(path)

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
-from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
-from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.files import replacing, write_json
 from stalign_pl.runs.changes import Change, refuse_changes
+from stalign_pl.runs.trainer import get_data
 
 
 class RunConfigFile(SaveConfigCallback):
@@ -25,6 +26,9 @@ class RunConfigFile(SaveConfigCallback):
     `changes`, each with `key`, `old` and `new`.
 
     Args:
+        parser: of the command.
+        config: its resolved configuration.
+        save_to_log_dir: whether Lightning writes the file beside its logs, too.
         goes_on: with a run of this folder, whose data have to be the same.
         changes: of its settings, allowed.
         allowed: whether the data may have changed too.
@@ -34,9 +38,15 @@ class RunConfigFile(SaveConfigCallback):
     """
 
     def __init__(
-        self, *args: Any, goes_on: bool = False, changes: Sequence[Change] = (), allowed: bool = False, **kwargs: Any
+        self,
+        parser: LightningArgumentParser,
+        config: Namespace,
+        save_to_log_dir: bool = True,
+        goes_on: bool = False,
+        changes: Sequence[Change] = (),
+        allowed: bool = False,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(parser, config, save_to_log_dir=save_to_log_dir)
         self._goes_on, self._changes, self._allowed = goes_on, list(changes), allowed
         self._step = 0
 
@@ -45,13 +55,12 @@ class RunConfigFile(SaveConfigCallback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._step = checkpoint["global_step"]
-        data: STAlignData = trainer.datamodule
+        data = get_data(trainer)
         saved = checkpoint[type(data).__qualname__]
-        trained_on, views = saved.get("content"), saved.get("views", data.views)
-        if self._goes_on and trained_on not in (None, data.content):
-            change = Change("the content of data.shards or data.clusters", trained_on[:12], data.content[:12])
-            if views != data.views:
-                change = Change("cached views in place of augmentation (data.features)", views, data.views)
+        if self._goes_on and saved["content"] != data.content:
+            change = Change("the content of data.shards or data.clusters", saved["content"][:12], data.content[:12])
+            if saved["views"] != data.views:
+                change = Change("cached views in place of augmentation (data.features)", saved["views"], data.views)
             refuse_changes([change], self._allowed, Path(trainer.default_root_dir))
             self._changes.append(change)
 
@@ -60,6 +69,7 @@ class RunConfigFile(SaveConfigCallback):
             self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the file, and what has changed."""
         run = Path(trainer.default_root_dir)
         if self._changes:
             self._record(run / "changes.json")

@@ -1,4 +1,4 @@
-"""LastCheckpoint: checkpoints/last.ckpt, where a stopped run goes on; and how a checkpoint is put on disk."""
+"""LastCheckpoint: checkpoints/last.ckpt, where a stopped run goes on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from stalign_pl.errors import ConfigError
 from stalign_pl.runs.loggers import MetricsCSV
+from stalign_pl.runs.trainer import is_fast_dev_run
 
 
 class LastCheckpoint(Checkpoint):
@@ -41,7 +42,9 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved = time.monotonic()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         # After the last batch the epoch's evaluation comes first: a checkpoint before it would resume past it.
         if not trainer.is_last_batch and self._due(trainer):
             self._save(trainer)
@@ -66,7 +69,7 @@ class LastCheckpoint(Checkpoint):
         return trainer.strategy.broadcast(late)  # saving is a collective: rank 0's clock decides
 
     def _save(self, trainer: Trainer) -> None:
-        if trainer.fast_dev_run:
+        if is_fast_dev_run(trainer):
             return
         trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt", weights_only=False)
         self._saved = time.monotonic()

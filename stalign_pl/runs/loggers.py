@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import os
 import secrets
+from collections.abc import Mapping
 from netrc import netrc
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from stalign_pl.errors import ConfigError
 from stalign_pl.files import replacing
@@ -20,12 +23,12 @@ from stalign_pl.runs.writer import RunWriter
 WandbMode = Literal["auto", "online", "offline", "off"]
 
 
-class MetricsCSV(Logger):
+class MetricsCSV(CSVLogger):
     """`<run>/metrics.csv`: a row a logging call, columns `step` and the metrics, in order of first appearance.
 
-    Every row is on disk when `log_metrics` returns. A resumed run goes on in the same file, less the rows of the steps
-    that it takes again. (Lightning logs a step just after it saves one: a run killed in the milliseconds between has
-    the checkpoint and not that row.)
+    Lightning's CSVLogger, without version folders and hyper-parameters. Every row is on disk when `log_metrics`
+    returns. A resumed run goes on in the same file, less the rows of the steps that it takes again. (Lightning logs a
+    step just after it saves one: a run killed in the milliseconds between has the checkpoint and not that row.)
 
     Args:
         run: the run's folder.
@@ -33,60 +36,64 @@ class MetricsCSV(Logger):
     """
 
     def __init__(self, run: Path, writer: RunWriter | None = None) -> None:
-        super().__init__()
+        super().__init__(run, name=None, version="", flush_logs_every_n_steps=1)
         self._writer = writer
-        self._run, self._path = run, run / "metrics.csv"
-        self._rows = self._read()
-        self._columns = list(dict.fromkeys(["step", *(name for row in self._rows for name in row)]))
-
-    def _read(self) -> list[dict[str, str]]:
-        if not self._path.exists():
-            return []
-        with self._path.open(newline="") as file:
-            return [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
-
-    @property
-    def name(self) -> str:
-        return self._run.name
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    @property
-    def save_dir(self) -> str:
-        return str(self._run)
+        self._experiment = self._file = _MetricsFile(str(run))
 
     @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: object = None) -> None:
         """Nothing: config.yaml holds them all."""
 
     @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, Tensor | float], step: int | None = None) -> None:
         if self._writer is not None:
             self._writer.check()
-        row = {"step": str(step), **{name: repr(float(value)) for name, value in metrics.items()}}
-        new = [name for name in row if name not in self._columns]
-        self._columns += new
-        self._rows.append(row)
-        if new or not self._path.exists():
-            self._rewrite()
-        else:
-            with self._path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
+        super().log_metrics({name: float(value) for name, value in metrics.items()}, step)
 
     @rank_zero_only
     def forget_from(self, step: int) -> None:
         """Drop the rows of this and all later steps."""
-        self._rows = [row for row in self._rows if int(row["step"]) < step]
-        self._rewrite()
+        self._file.forget_from(step)
 
-    def _rewrite(self) -> None:
-        self._run.mkdir(parents=True, exist_ok=True)
-        with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
+
+class _MetricsFile(ExperimentWriter):
+    """Lightning's writer, which goes on in the file that is there, adds columns at the end, and replaces it whole.
+
+    Its own deletes the file, sorts the columns, and writes a file of more columns over the old one in place: a run
+    that is killed in that would lose all rows.
+    """
+
+    def _check_log_dir_exists(self) -> None:
+        """Take the columns of the file that is there."""
+        path = Path(self.metrics_file_path)
+        if path.exists():
+            with path.open(newline="") as file:
+                self.metrics_keys = next(csv.reader(file), [])
+
+    def _record_new_keys(self) -> set[str]:
+        names = dict.fromkeys(["step", *(name for row in self.metrics for name in row)])
+        new = [name for name in names if name not in self.metrics_keys]
+        self.metrics_keys += new
+        return set(new)
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self._replace(self._read(), fieldnames)
+
+    def forget_from(self, step: int) -> None:
+        """Drop the rows of this and all later steps."""
+        path = Path(self.metrics_file_path)
+        if path.exists():
+            self._replace([row for row in self._read() if int(row["step"]) < step], self.metrics_keys)
+
+    def _read(self) -> list[dict[str, str]]:
+        with Path(self.metrics_file_path).open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _replace(self, rows: list[dict[str, str]], columns: list[str]) -> None:
+        with replacing(Path(self.metrics_file_path)) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
-            writer.writerows(self._rows)
+            writer.writerows(rows)
 
 
 def refuse_wandb(mode: WandbMode) -> None:
@@ -95,9 +102,13 @@ def refuse_wandb(mode: WandbMode) -> None:
         raise ConfigError("run.wandb is online, but you are not logged in: `wandb login`, or run.wandb: auto")
 
 
+@rank_zero_only
 def wandb_logger(run: Path, mode: WandbMode, project: str) -> Logger | None:
-    """A WandbLogger whose run id lives in the run's folder, so that a resumed run goes on in the same wandb run."""
-    if mode == "off" or rank_zero_only.rank != 0:
+    """A WandbLogger whose run id lives in the run's folder, so that a resumed run goes on in the same wandb run.
+
+    None where it is off, and on every rank but the first.
+    """
+    if mode == "off":
         return None
     from lightning.pytorch.loggers import WandbLogger
 
@@ -124,4 +135,4 @@ def _logged_in() -> bool:
         return True
     path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     host = urlsplit(settings.base_url).hostname
-    return path.is_file() and netrc(path).authenticators(host) is not None
+    return host is not None and path.is_file() and netrc(path).authenticators(host) is not None

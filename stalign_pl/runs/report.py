@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from stalign_pl.evaluation.results import ALL, Row, read_results
 from stalign_pl.evaluation.tables import LOWER_IS_BETTER, table
 from stalign_pl.files import replacing
+from stalign_pl.runs.trainer import get_data
 
 
 class RunReport(Callback):
@@ -21,12 +22,15 @@ class RunReport(Callback):
             return
         rows = [row for row in read_results(path) if row.split == "val" and row.slide == ALL]
         if trainer.sanity_checking:
-            print(f"\nbefore training  {_summary(rows, 'untrained')}\n    floors       {_floors(rows)}", flush=True)
+            print(
+                f"\nbefore training  {_summarise(rows, 'untrained')}\n    floors       {_summarise_baselines(rows)}",
+                flush=True,
+            )
         else:
             loss = trainer.callback_metrics.get("train/loss")
             shown = "" if loss is None else f"loss {float(loss):.3f}  "
             when = "validate" if trainer.state.fn == TrainerFn.VALIDATING else f"epoch {trainer.current_epoch:3d}"
-            print(f"\n{when}  {shown}{_summary(rows, 'stalign')}", flush=True)
+            print(f"\n{when}  {shown}{_summarise(rows, 'stalign')}", flush=True)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         from rich.console import Console
@@ -37,23 +41,26 @@ class RunReport(Callback):
             return
         rows = read_results(path)
         console = Console(record=True, width=170)
-        shards = trainer.datamodule.shard_set.folder
+        data = get_data(trainer)
+        shards = data.shard_set.folder
         console.print(f"run {run}, shards {shards}, checkpoint {trainer.ckpt_path}", soft_wrap=True)
         for split in ("val", "test"):
             if any(row.split == split for row in rows):
-                console.print(table(rows, split, trainer.datamodule.division.marks))
+                console.print(table(rows, split, data.division.marks))
         with replacing(run / "table.txt") as temporary:
             temporary.write_text(console.export_text())
         console.print(f"results: {path}   figures: {run / 'figures'}")
 
 
 def _find(rows: list[Row], name: str, metric: str) -> float | None:
+    """A row's figure by the metric's primary read-out."""
     readouts = ("tied_gmm", "ridge", "mean", "formula")
     found = [row for row in rows if row.row == name and row.metric == metric and row.readout in readouts]
     return found[0].mean if found else None
 
 
-def _summary(rows: list[Row], name: str) -> str:
+def _summarise(rows: list[Row], name: str) -> str:
+    """A row's figures, those that there are."""
     parts = []
     for metric, title in (("ari", "val/ari"), ("mse", "val/gene_mse"), ("pearson", "val/gene_pearson")):
         value = _find(rows, name, metric)
@@ -62,14 +69,14 @@ def _summary(rows: list[Row], name: str) -> str:
     return "  ".join(parts)
 
 
-def _floors(rows: list[Row]) -> str:
+def _summarise_baselines(rows: list[Row]) -> str:
     """The strongest training-free row of each figure: what the model has to beat."""
     floors = {row.row for row in rows if not row.row.startswith("stalign")} - {"oracle", "untrained"}
     parts = []
     for metric in ("ari", "mse"):
-        values = {name: _find(rows, name, metric) for name in sorted(floors)}
-        values = {name: value for name, value in values.items() if value is not None}
+        found = [(name, _find(rows, name, metric)) for name in sorted(floors)]
+        values = [(value, name) for name, value in found if value is not None]
         if values:
-            name = (min if metric in LOWER_IS_BETTER else max)(values, key=values.get)
-            parts.append(f"val/{'gene_' if metric == 'mse' else ''}{metric} {values[name]:.3f} ({name})")
+            value, name = (min if metric in LOWER_IS_BETTER else max)(values, key=lambda pair: pair[0])
+            parts.append(f"val/{'gene_' if metric == 'mse' else ''}{metric} {value:.3f} ({name})")
     return "  ".join(parts)

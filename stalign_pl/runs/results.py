@@ -19,6 +19,9 @@ def merge_results(path: Path, rows: Iterable[Row], provenance: dict[str, Any], s
     """Put rows into a results file (created if need be), renew the means over slides, write atomically.
 
     Args:
+        path: of results.json.
+        rows: to be put in; a row of the same name is replaced.
+        provenance: what the rows came from.
         step: of training, which the model's rows are of; the provenance names it for each split (`steps`).
     """
     rows = list(rows)
@@ -35,7 +38,7 @@ def merge_results(path: Path, rows: Iterable[Row], provenance: dict[str, Any], s
 def result_steps(path: Path) -> dict[str, int]:
     """Split -> step of training of the weights that a results file's rows of it are of."""
     beside = path.with_name("provenance.json")
-    return json.loads(beside.read_text()).get("steps", {}) if path.exists() and beside.exists() else {}
+    return json.loads(beside.read_text())["steps"] if path.exists() and beside.exists() else {}
 
 
 def provenance(data: STAlignData, run: Path) -> dict[str, Any]:

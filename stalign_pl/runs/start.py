@@ -51,13 +51,13 @@ class MovedRun(Callback):
         here = str((Path(trainer.default_root_dir) / "checkpoints").resolve())
         for key, state in checkpoint["callbacks"].items():
             if isinstance(state, dict) and state.get("dirpath"):
-                checkpoint["callbacks"][key] = _moved(state, state["dirpath"], here)
+                checkpoint["callbacks"][key] = _move(state, state["dirpath"], here)
 
 
-def _moved(value: Any, old: str, new: str) -> Any:
+def _move(value: object, old: str, new: str) -> object:
     """The same with every path below `old` below `new`."""
     if isinstance(value, dict):
-        return {_moved(key, old, new): _moved(item, old, new) for key, item in value.items()}
+        return {_move(key, old, new): _move(item, old, new) for key, item in value.items()}
     if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
         return new + value.removeprefix(old)
     return value

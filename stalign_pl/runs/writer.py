@@ -25,8 +25,10 @@ class Writer:
 
     Attributes:
         token: drawn at random; tells any two apart, even of one job.
-        host, pid: where it runs.
-        job, restart: Slurm's job, and how often that was requeued; null and 0 outside Slurm.
+        host: the machine it runs on.
+        pid: its process there.
+        job: Slurm's job; null outside Slurm.
+        restart: how often that was requeued; 0 outside Slurm.
         since: when it took the folder, UTC.
     """
 
@@ -39,6 +41,7 @@ class Writer:
 
     @classmethod
     def this_process(cls) -> Writer:
+        """A writer of this process, from now on."""
         return cls(
             token=secrets.token_hex(8),
             host=socket.gethostname(),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from lightning import Trainer
 from omegaconf import OmegaConf
 
+from stalign_pl.runs.changes import FREE, TRAINER_DECIDES
 from tests.support.probes import probe
 from tests.support.runs import arguments, logged, run_here
 from tests.support.uninterrupted import OPTIONS, STEPS_AN_EPOCH, Uninterrupted, assert_same_end, weights
@@ -83,3 +86,14 @@ def test_a_run_that_another_process_took_over_writes_nothing_more(
     assert [row["step"] for row in logged(run) if "train/loss" in row] == ["0", "1"]
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
     assert weights(run)
+
+
+def test_the_names_are_those_of_a_real_configuration(uninterrupted: Uninterrupted) -> None:
+    """A key that was renamed would be free, or refused, without anybody noticing."""
+    assert set(TRAINER_DECIDES) <= inspect.signature(Trainer.__init__).parameters.keys()
+    config = OmegaConf.to_object(OmegaConf.load(uninterrupted.run / "config.yaml"))
+    for key in FREE:
+        place = config
+        for part in key.split("."):
+            assert part in place, key
+            place = place[part]

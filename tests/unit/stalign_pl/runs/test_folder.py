@@ -57,6 +57,15 @@ def test_a_resumed_run_forgets_what_it_takes_again(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_that_was_cut_off_before_its_first_row_gets_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").touch()
+    logger = MetricsCSV(tmp_path)
+    logger.forget_from(0)
+    logger.log_metrics({"loss": 1.0}, 0)
+    logger.log_metrics({"ari": 0.5}, 1)
+    assert rows(tmp_path) == [{"step": "0", "loss": "1.0", "ari": ""}, {"step": "1", "loss": "", "ari": "0.5"}]
+
+
 def test_words_and_paths_of_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no checkpoint best or last"):
         find_checkpoint(None, tmp_path)
