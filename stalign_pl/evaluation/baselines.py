@@ -10,6 +10,7 @@ from scipy import sparse
 
 from stalign_pl.evaluation.checks import EvaluationError, finite_matrix
 from stalign_pl.evaluation.components import Components, fit_components
+from stalign_pl.evaluation.normalise import find_median_library, log_normalise, sum_counts
 
 COMPONENTS = 30
 MOST_VARIABLE = 2000
@@ -40,9 +41,8 @@ def smoothed_pca(
     Raises:
         EvaluationError: rounds outside 0..6, or a graph of another size.
     """
-    counts = sparse.csr_matrix(counts, dtype=np.float64)
-    logged = _log_normalised(counts, _median_library(counts) if target_sum is None else target_sum)
-    expression = _smoothed(logged[:, _most_variable(logged)].toarray(), neighbours, rounds)
+    logged = log_normalise(counts, target_sum)
+    expression = _smooth(logged[:, _most_variable(logged)].toarray(), neighbours, rounds)
     return fit_components(expression, COMPONENTS, standardise=False).scores(expression)
 
 
@@ -55,7 +55,8 @@ class TrainingPCA:
     projected. Fitted on smoothed slides they give the same (development cohorts 1 and 2: ARI within .03 either way).
 
     Attributes:
-        panel: int [P], gene indices that make up the library. genes: int [g], positions in it.
+        panel: int [P], gene indices that make up the library.
+        genes: int [g], positions in it.
         target_sum: counts a spot after normalising.
         components: of the log-normalised genes, centred, not standardised.
     """
@@ -75,17 +76,19 @@ class TrainingPCA:
             target_sum: their median library where None. Sums over niches want that of spots: log1p of a niche's tens
                 of thousands of counts is another curve.
         """
-        spots = sparse.vstack([sparse.csr_matrix(part, dtype=np.float64)[:, panel] for part in counts], format="csr")
-        spots = spots[np.asarray(spots.sum(axis=1)).ravel() > 0]
-        target_sum = _median_library(spots) if target_sum is None else target_sum
-        logged = _log_normalised(spots, target_sum)
+        parts = [sparse.csr_matrix(part, dtype=np.float64)[:, panel] for part in counts]
+        spots = sparse.csr_matrix(sparse.vstack(parts, format="csr"))
+        library = sum_counts(spots)
+        spots = spots[library > 0]
+        target_sum = find_median_library(library) if target_sum is None else target_sum
+        logged = log_normalise(spots, target_sum)
         genes = _most_variable(logged)
         return cls(panel, genes, target_sum, fit_components(logged[:, genes].toarray(), COMPONENTS, standardise=False))
 
     def scores(self, counts: sparse.spmatrix, neighbours: sparse.spmatrix, rounds: int) -> np.ndarray:
         """[N, C] float64 of a held-out slide; arguments and errors as of `smoothed_pca`."""
-        logged = _log_normalised(sparse.csr_matrix(counts, dtype=np.float64)[:, self.panel], self.target_sum)
-        return self.components.scores(_smoothed(logged[:, self.genes].toarray(), neighbours, rounds))
+        logged = log_normalise(sparse.csr_matrix(counts)[:, self.panel], self.target_sum)
+        return self.components.scores(_smooth(logged[:, self.genes].toarray(), neighbours, rounds))
 
 
 def coordinates(xy: np.ndarray) -> np.ndarray:
@@ -135,22 +138,6 @@ def raw_image_features(niche_images: np.ndarray, side: int = MAX_SIDE) -> np.nda
     return np.concatenate([flat, (mean - centre) / spread, sd / spread], axis=1).astype(np.float32)
 
 
-def _median_library(counts: sparse.csr_matrix) -> float:
-    """The median sum of counts of the spots that have any."""
-    library = np.asarray(counts.sum(axis=1)).ravel()
-    if not library.any():
-        raise EvaluationError("the slide has no counts")
-    return float(np.median(library[library > 0]))
-
-
-def _log_normalised(counts: sparse.csr_matrix, target_sum: float) -> sparse.csr_matrix:
-    """[N, G] float64: log1p of the counts, each spot's scaled to `target_sum`."""
-    library = np.asarray(counts.sum(axis=1)).ravel()
-    if not library.any():
-        raise EvaluationError("the slide has no counts")
-    return sparse.csr_matrix(sparse.diags(target_sum / np.where(library > 0, library, 1.0)) @ counts).log1p()
-
-
 def _most_variable(logged: sparse.csr_matrix) -> np.ndarray:
     """The 2,000 genes (or all, where there are fewer) of the largest variance, in gene order."""
     mean = np.asarray(logged.mean(axis=0)).ravel()
@@ -158,7 +145,7 @@ def _most_variable(logged: sparse.csr_matrix) -> np.ndarray:
     return np.sort(np.argsort(-variance, kind="stable")[:MOST_VARIABLE])
 
 
-def _smoothed(expression: np.ndarray, neighbours: sparse.spmatrix, rounds: int) -> np.ndarray:
+def _smooth(expression: np.ndarray, neighbours: sparse.spmatrix, rounds: int) -> np.ndarray:
     """[N, g]: the mean over a spot and its neighbours, `rounds` times."""
     if not 0 <= rounds <= MAX_ROUNDS:
         raise EvaluationError(f"{rounds} rounds of smoothing asked for; choose 0 to {MAX_ROUNDS}")
@@ -181,7 +168,7 @@ def _mean_over_ring(neighbours: sparse.spmatrix) -> sparse.csr_matrix:
     graph.data[:] = 1.0
     graph.setdiag(0.0)
     graph.eliminate_zeros()
-    ring = sparse.csr_matrix(graph + sparse.identity(graph.shape[0], format="csr"))
+    ring = sparse.csr_matrix(graph + sparse.identity(graph.get_shape()[0], format="csr"))
     return sparse.csr_matrix(sparse.diags(1.0 / np.asarray(ring.sum(axis=1)).ravel()) @ ring)
 
 

@@ -36,10 +36,10 @@ def spot_positions(xy_um: np.ndarray, slide: str = "") -> tuple[np.ndarray, floa
     Raises:
         EvaluationError: not a finite [N, 2] array of two spots or more, or all spots in one place.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     xy = finite_matrix(xy_um, "the positions", slide, columns=2).astype(np.float64)
-    pitch = float(np.median(cKDTree(xy).query(xy, k=2)[0][:, 1])) if len(xy) > 1 else 0.0
+    pitch = float(np.median(KDTree(xy).query(xy, k=2)[0][:, 1])) if len(xy) > 1 else 0.0
     if pitch <= 0:
         raise EvaluationError("a picture needs two spots or more, at different places", slide)
     return xy, pitch

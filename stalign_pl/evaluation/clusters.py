@@ -14,6 +14,8 @@ def cluster_spots(counts: sparse.spmatrix, clusters: int, seed: int) -> np.ndarr
 
     Args:
         counts: [N, G] raw counts.
+        clusters: how many.
+        seed: of KMeans.
 
     Returns:
         int64 [N], 0 to clusters - 1.
@@ -27,8 +29,10 @@ def cluster_spots(counts: sparse.spmatrix, clusters: int, seed: int) -> np.ndarr
     from stalign_pl.evaluation.baselines import smoothed_pca
 
     with threadpool_limits(1):
-        scores = smoothed_pca(counts, sparse.identity(counts.shape[0], format="csr"), rounds=0)
+        alone = sparse.csr_matrix(sparse.identity(counts.shape[0], format="csr"))
+        scores = smoothed_pca(counts, alone, rounds=0)
         distinct = len(np.unique(scores, axis=0)) if scores.shape[1] else 1
         if distinct == 1:
             return np.zeros(len(scores), np.int64)
-        return KMeans(min(clusters, distinct), n_init=10, random_state=seed).fit_predict(scores).astype(np.int64)
+        kmeans = KMeans(min(clusters, distinct), n_init=10, random_state=seed)  # pyright: ignore[reportArgumentType]
+        return kmeans.fit_predict(scores).astype(np.int64)

@@ -20,7 +20,8 @@ class Components:
     """A fitted projection: (x - mean) / scale, then onto `axes`.
 
     Attributes:
-        mean, scale: [D] float64; scale is 1 for a constant column, and everywhere without standardising.
+        mean: [D] float64.
+        scale: [D] float64; 1 for a constant column, and everywhere without standardising.
         axes: [D, C] float64, orthonormal; each one's largest entry is positive. C may be smaller than was asked for.
         variance: [C] float64, descending: variance (divided by N) of the fitting rows along each axis.
     """
@@ -80,7 +81,7 @@ def _leading(centred: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     if size <= DENSE_LIMIT or wanted > size // 8:
         values, vectors = eigh(left.T @ left, subset_by_index=(size - wanted, size - 1))
     else:  # a thin set of a large matrix: Lanczos, from a fixed start
-        gram = LinearOperator((size, size), matvec=lambda v: left.T @ (left @ v), dtype=np.float64)
+        gram = LinearOperator((size, size), matvec=lambda v: left.T @ (left @ v), dtype=np.float64)  # pyright: ignore[reportCallIssue]
         values, vectors = eigsh(gram, k=wanted, v0=np.random.default_rng(0).standard_normal(size))
     order = np.argsort(-values, kind="stable")
     values, vectors = np.maximum(values[order], 0.0), vectors[:, order]

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from stalign_pl.evaluation.checks import EvaluationError, finite_matrix, same_rows
 from stalign_pl.evaluation.components import FLOAT32
+from stalign_pl.evaluation.normalise import log_normalise, sum_counts
 
 CP10K = 1e4
 
@@ -22,8 +23,9 @@ class GeneScores:
         mse: mean over genes of the mean squared error, in squared units of the targets.
         pearson: mean over the genes whose measured values vary; NaN where none does.
         names: [T] gene names.
-        gene_mse, gene_pearson: [T] float64. Pearson r is NaN for a gene whose measured value is constant, and 0 for a
-            varying gene whose prediction is constant (left out, a model could raise its mean by giving up on a gene).
+        gene_mse: [T] float64, mean squared errors.
+        gene_pearson: [T] float64, Pearson r: NaN for a gene whose measured value is constant, and 0 for a varying gene
+            whose prediction is constant (left out, a model could raise its mean by giving up on a gene).
         constant: number of genes with constant measured values, left out of `pearson` and counted in `mse`.
     """
 
@@ -69,15 +71,14 @@ def log_cp10k(counts: sparse.spmatrix, panel: np.ndarray, genes: np.ndarray | No
     """
     panel = np.asarray(panel)
     counts = sparse.csr_matrix(counts)
-    if len(panel) == 0 or panel.min() < 0 or panel.max() >= counts.shape[1] or len(np.unique(panel)) < len(panel):
-        raise EvaluationError(f"the panel should be gene indices 0 to {counts.shape[1] - 1}, each once, at least one")
+    measured = counts.get_shape()[1]
+    if len(panel) == 0 or panel.min() < 0 or panel.max() >= measured or len(np.unique(panel)) < len(panel):
+        raise EvaluationError(f"the panel should be gene indices 0 to {measured - 1}, each once, at least one")
     genes = panel if genes is None else np.asarray(genes)
     outside = np.setdiff1d(genes, panel)
     if len(outside):
         raise EvaluationError(f"gene indices {outside[:5].tolist()} are not in the panel of {len(panel)} genes")
-    library = np.asarray(counts[:, panel].sum(axis=1, dtype=np.float64)).ravel()
-    chosen = np.asarray(counts[:, genes].todense(), dtype=np.float64)
-    return np.log1p(chosen * (CP10K / np.where(library > 0, library, 1.0))[:, None]).astype(np.float32)
+    return log_normalise(counts[:, genes], CP10K, sum_counts(counts[:, panel])).toarray().astype(np.float32)
 
 
 def constant_prediction(fit_targets: np.ndarray) -> np.ndarray:

@@ -171,8 +171,10 @@ def _draw_gene(
     figure: Figure, pair: np.ndarray, xy: np.ndarray, pitch: float, measured: np.ndarray, predicted: np.ndarray
 ) -> None:
     top = float(np.percentile(measured, 99)) or float(measured.max()) or 1.0  # a gene in few spots; a gene in none
-    for axes, values in zip(pair, (measured, predicted), strict=True):
-        spots = draw_spots(axes, xy, pitch, array=values, cmap="viridis", clim=(0.0, top))
+    style = {"cmap": "viridis", "clim": (0.0, top)}
+    draw_spots(pair[0], xy, pitch, array=measured, **style)
+    spots = draw_spots(pair[1], xy, pitch, array=predicted, **style)
+    for axes in pair:
         frame(axes, xy, pitch)
     below, above = min(measured.min(), predicted.min()) < 0, max(measured.max(), predicted.max()) > top
     ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}

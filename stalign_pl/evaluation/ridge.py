@@ -78,7 +78,9 @@ def _choose_alpha(projected: np.ndarray, energy: np.ndarray, total: np.ndarray, 
     """The grid's penalty of least generalised cross-validation error, the larger one of equals.
 
     Args:
-        projected: [C, T] Z'Y. energy: [C] diagonal of Z'Z. total: [T] sums of squares of the centred targets.
+        projected: [C, T] Z'Y.
+        energy: [C], the diagonal of Z'Z.
+        total: [T], sums of squares of the centred targets.
         spots: N.
     """
     if len(energy) == 0:

@@ -30,6 +30,8 @@ def log_normalised(counts: Tensor, target: Tensor, measured: Tensor) -> Tensor:
 
     Returns:
         float32 [B, G].
+
+    On arrays, for baselines and read-outs: `stalign_pl.evaluation.normalise`, which a test holds to the same numbers.
     """
     library = counts.sum(dim=1, keepdim=True).clamp(min=1)
     return torch.log1p(counts * (target[:, None] / library)).where(measured, 0)

@@ -12,6 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from stalign_pl.distributed import World, all_gather, gather_objects, gather_parts
 from tests.support.loss_reference import part
 from tests.support.towers import LOCAL, Towers, global_batch, outcome
 
@@ -27,12 +28,34 @@ Case = tuple[Sequence[int], str, Mapping[str, float]]
 def run_rank(rank: int, size: int, folder: str, cases: Sequence[Case]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    check_gathers(rank, size)
     run_cases(rank, size, folder, cases)
     # DDP holds the group. While it does, gloo's threads outlive `destroy_process_group`, and one that drops a tensor
     # while the interpreter goes down ends the process ("terminate called without an active exception").
     gc.collect()
     dist.barrier()
     dist.destroy_process_group()
+
+
+def check_gathers(rank: int, size: int) -> None:
+    """Each rank's own, in rank order; a failure ends the process with a status that the test looks at."""
+    world = World.current()
+    assert world == World(rank, size)
+    assert gather_objects(["rank", rank], world) == [["rank", other] for other in range(size)]
+    for dtype in (torch.float32, torch.int64, torch.bool):
+        given = [torch.tensor([[other, 1], [0, other]]).T.to(dtype) for other in range(size)]
+        parts = gather_parts(given[rank], world)
+        assert {part.dtype for part in parts} == {dtype}
+        assert all(torch.equal(part, expected) for part, expected in zip(parts, given, strict=True))
+
+
+def test_a_process_alone_gathers_what_it_has() -> None:
+    own, rows = ["only"], torch.ones(2, requires_grad=True)
+    assert gather_objects(own, World()) == [own]
+    (part,) = gather_parts(rows, World())
+    assert part.tolist() == [1.0, 1.0]
+    assert not part.requires_grad
+    assert all_gather(rows, World()) is rows
 
 
 def run_cases(rank: int, size: int, folder: str, cases: Sequence[Case]) -> None:
