@@ -124,7 +124,7 @@ class EvaluationCallback(Callback):
         if trainer.is_global_zero:
             for note in (note for report in reports for note in report.notes):
                 print(note)
-            merge_results(run / "results.json", rows, provenance(data, run), _step_of_weights(module))
+            merge_results(run / "results.json", rows, provenance(data, run), _get_step_of_weights(module))
             self._show(trainer, [path for report in reports for path in report.figures])
         self._log(module, rows)
 
@@ -154,7 +154,7 @@ class EvaluationCallback(Callback):
                     logger.log_image(f"figures/{path.stem.rsplit('-', 1)[0]}", [str(path)])
 
 
-def _step_of_weights(module: LightningModule) -> int:
+def _get_step_of_weights(module: LightningModule) -> int:
     if not isinstance(module, STAlignModule):
         raise TypeError(f"the trainer's module is {type(module).__name__}; STAlignModule is wanted")
     return module.step_of_weights

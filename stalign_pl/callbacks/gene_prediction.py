@@ -94,7 +94,7 @@ class GenePredictionCallback(EvaluationCallback):
         if targets is None:
             return SlideReport(notes=[f"{shard.record.name}: no training slide measured its genes; no gene prediction"])
         report = SlideReport()
-        for name, prediction in self._predictions(data, slide, targets, trained, untrained):
+        for name, prediction in self._predict(data, slide, targets, trained, untrained):
             scores = score_genes(prediction, targets.measured, targets.names, shard.record.name)
             readout = "mean" if name == "constant" else "formula" if name == "oracle" else "ridge"
             for metric, value in (("mse", scores.mse), ("pearson", scores.pearson)):
@@ -108,7 +108,7 @@ class GenePredictionCallback(EvaluationCallback):
                 )
         return report
 
-    def _predictions(
+    def _predict(
         self, data: STAlignData, slide: int, targets: Targets, trained: Table | None, untrained: Table | None
     ) -> Iterator[tuple[str, np.ndarray]]:
         """(row name, [N, T] or [T]) of the model and of everything beside it."""

@@ -85,7 +85,7 @@ class NonFiniteSteps(Callback):
         self.skipped += 1
         self.in_a_row += 1
         if self.in_a_row == 1:
-            self.first = f"step {trainer.global_step}, epoch {trainer.current_epoch}, with {self._rows(trainer)}"
+            self.first = f"step {trainer.global_step}, epoch {trainer.current_epoch}, with {self._name_rows(trainer)}"
             if trainer.is_global_zero:
                 print(f"\nskipped: loss or gradient not finite at {self.first}", flush=True)
         if self.limit is not None and self.in_a_row >= self.limit:
@@ -95,7 +95,7 @@ class NonFiniteSteps(Callback):
                 f"take trainer.precision 32-true"
             )
 
-    def _rows(self, trainer: Trainer) -> str:
+    def _name_rows(self, trainer: Trainer) -> str:
         """Some rows of the global batch by slide name and spot; where inputs are not finite, of those alone."""
         ids, batch = self._batch.ids, self._batch
         inputs = [

@@ -82,7 +82,7 @@ class PredictionWriter(Callback):
             if table.has(name):
                 section.obsm[key] = table.of(slide, name)
         if table.has("niche"):
-            domains = self._domains(table.of(slide, "niche"), shard)
+            domains = self._find_domains(table.of(slide, "niche"), shard)
             section.obs["stalign_domain"] = [f"domain{number + 1}" for number in domains.predicted]
             section.obs["stalign_domain"] = section.obs["stalign_domain"].astype("category")
             found["domains"] = domains.k
@@ -97,7 +97,7 @@ class PredictionWriter(Callback):
         with replacing(path) as temporary:
             section.write_h5ad(temporary, compression="gzip")
 
-    def _domains(self, niche: np.ndarray, shard: SlideShard) -> DomainResult:
+    def _find_domains(self, niche: np.ndarray, shard: SlideShard) -> DomainResult:
         """niche: [N, D]."""
         labels = read_section(shard, self.label).labels
         classes = 0 if labels is None else len(set(labels) - {""})

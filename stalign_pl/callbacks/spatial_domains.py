@@ -100,15 +100,15 @@ class SpatialDomainCallback(EvaluationCallback):
         if labels is None:
             return report
         column = self.label or "first label column"
-        for row, features, readout in self._embeddings(data, shard, section, trained, untrained):
+        for row, features, readout in self._list_embeddings(data, shard, section, trained, untrained):
             result = spatial_domains(features, labels, None, self.seeds, readout, section.name, column)
-            report.rows += _rows(split, section.name, row, readout, result)
+            report.rows += _make_rows(split, section.name, row, readout, result)
             if row == "stalign" and not report.figures:
                 picture = self._draw(section, labels, shard, result, figures, when, data.division.marks)
                 report.figures.append(picture)
         return report
 
-    def _embeddings(
+    def _list_embeddings(
         self, data: STAlignData, shard: SlideShard, section: Section, trained: Table | None, untrained: Table | None
     ) -> Iterator[tuple[str, np.ndarray, Readout]]:
         """(row name, [N, D], read-out) of the model, first by the primary read-out, and of all beside it."""
@@ -118,7 +118,7 @@ class SpatialDomainCallback(EvaluationCallback):
                 yield row, trained.of(slide, field), "tied_gmm"
         if untrained is None:
             return
-        for row, features in self._baselines(data, shard, section, untrained):
+        for row, features in self._compute_baselines(data, shard, section, untrained):
             yield row, features, "tied_gmm"
             for readout in self.secondary:
                 yield row, features, readout
@@ -126,7 +126,7 @@ class SpatialDomainCallback(EvaluationCallback):
             for readout in self.secondary:
                 yield "stalign", trained.of(slide, "niche"), readout
 
-    def _baselines(
+    def _compute_baselines(
         self, data: STAlignData, shard: SlideShard, section: Section, untrained: Table
     ) -> Iterator[tuple[str, np.ndarray]]:
         """(row name, [N, D]) of everything that stands beside the model."""
@@ -135,15 +135,15 @@ class SpatialDomainCallback(EvaluationCallback):
                 yield name, untrained.of(shard.record.number, field)
         counts = shard.csr(len(data.shard_set.genes))
         for rounds in range(self.smooth + 1):
-            yield _name_after("pca", rounds), smoothed_pca(counts, section.neighbours, rounds)
-        fitted = self._fitted(data, shard)
+            yield _name_row("pca", rounds), smoothed_pca(counts, section.neighbours, rounds)
+        fitted = self._fit(data, shard)
         if fitted:
             panel = fitted["train_niche_pca"].panel
             niches = niche_sums(shard, data.niche, len(data.shard_set.genes), panel)
             read = {"train_pca": counts, "train_niche_pca": niches}
             for name, pca in fitted.items():
                 for rounds in range(TRAIN_PCA_ROUNDS[name] + 1):
-                    yield _name_after(name, rounds), pca.scores(read[name], section.neighbours, rounds)
+                    yield _name_row(name, rounds), pca.scores(read[name], section.neighbours, rounds)
         yield "pixels", raw_image_features(niche_pictures(shard))
         yield "coordinates", coordinates(section.xy_um)
         if self.oracle is not None:
@@ -153,7 +153,7 @@ class SpatialDomainCallback(EvaluationCallback):
                 read_oracle(self.oracle, section.name, section.barcodes, none, data.shard_set.genes).noise_free,
             )
 
-    def _fitted(self, data: STAlignData, shard: SlideShard) -> dict[str, TrainingPCA]:
+    def _fit(self, data: STAlignData, shard: SlideShard) -> dict[str, TrainingPCA]:
         """Fitted once for all slides that share panel and training slides; the genes are the vocabulary's."""
         shared = shared_genes(data, shard, self.coverage)
         if shared is None:
@@ -201,12 +201,12 @@ def niche_pictures(shard: SlideShard) -> np.ndarray:
     return pictures
 
 
-def _name_after(name: str, rounds: int) -> str:
+def _name_row(name: str, rounds: int) -> str:
     """The row's name after that many rounds of smoothing."""
     return f"{name}_smooth{rounds}" if rounds else name
 
 
-def _rows(split: Split, slide: str, name: str, readout: Readout, result: DomainResult) -> list[Row]:
+def _make_rows(split: Split, slide: str, name: str, readout: Readout, result: DomainResult) -> list[Row]:
     seeds = len(result.ari)
     return [
         Row("spatial_domains", split, slide, name, readout, "ari", result.mean, result.sd, seeds),

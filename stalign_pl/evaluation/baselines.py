@@ -42,7 +42,7 @@ def smoothed_pca(
         EvaluationError: rounds outside 0..6, or a graph of another size.
     """
     logged = log_normalise(counts, target_sum)
-    expression = _smooth(logged[:, _most_variable(logged)].toarray(), neighbours, rounds)
+    expression = _smooth(logged[:, _find_most_variable(logged)].toarray(), neighbours, rounds)
     return fit_components(expression, COMPONENTS, standardise=False).scores(expression)
 
 
@@ -82,7 +82,7 @@ class TrainingPCA:
         spots = spots[library > 0]
         target_sum = find_median_library(library) if target_sum is None else target_sum
         logged = log_normalise(spots, target_sum)
-        genes = _most_variable(logged)
+        genes = _find_most_variable(logged)
         return cls(panel, genes, target_sum, fit_components(logged[:, genes].toarray(), COMPONENTS, standardise=False))
 
     def scores(self, counts: sparse.spmatrix, neighbours: sparse.spmatrix, rounds: int) -> np.ndarray:
@@ -123,7 +123,7 @@ def raw_image_features(niche_images: np.ndarray, side: int = MAX_SIDE) -> np.nda
         raise EvaluationError(f"side is {side}; choose 1 to {MAX_SIDE}")
     side = min(side, images.shape[1], images.shape[2])
     density = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
-    rows, columns = _area_weights(images.shape[1], side), _area_weights(images.shape[2], side)
+    rows, columns = _weigh_area(images.shape[1], side), _weigh_area(images.shape[2], side)
     small, mean, square = [], [], []
     for start in range(0, len(images), CHUNK):
         chunk = density[images[start : start + CHUNK]]  # [n, H, W, 3]
@@ -138,7 +138,7 @@ def raw_image_features(niche_images: np.ndarray, side: int = MAX_SIDE) -> np.nda
     return np.concatenate([flat, (mean - centre) / spread, sd / spread], axis=1).astype(np.float32)
 
 
-def _most_variable(logged: sparse.csr_matrix) -> np.ndarray:
+def _find_most_variable(logged: sparse.csr_matrix) -> np.ndarray:
     """The 2,000 genes (or all, where there are fewer) of the largest variance, in gene order."""
     mean = np.asarray(logged.mean(axis=0)).ravel()
     variance = np.asarray(logged.multiply(logged).mean(axis=0)).ravel() - mean**2
@@ -153,13 +153,13 @@ def _smooth(expression: np.ndarray, neighbours: sparse.spmatrix, rounds: int) ->
         raise EvaluationError(
             f"the neighbour graph has shape {neighbours.shape}, the slide has {len(expression)} spots"
         )
-    mean = _mean_over_ring(neighbours)
+    mean = _average_over_ring(neighbours)
     for _ in range(rounds):
         expression = mean @ expression
     return expression
 
 
-def _mean_over_ring(neighbours: sparse.spmatrix) -> sparse.csr_matrix:
+def _average_over_ring(neighbours: sparse.spmatrix) -> sparse.csr_matrix:
     """[N, N] row-stochastic: the mean over a spot and its neighbours."""
     graph = sparse.csr_matrix(neighbours, dtype=np.float64, copy=True)
     graph.eliminate_zeros()
@@ -172,7 +172,7 @@ def _mean_over_ring(neighbours: sparse.spmatrix) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags(1.0 / np.asarray(ring.sum(axis=1)).ravel()) @ ring)
 
 
-def _area_weights(pixels: int, side: int) -> np.ndarray:
+def _weigh_area(pixels: int, side: int) -> np.ndarray:
     """[side, pixels] float32: the share of each pixel in each of `side` equal stretches; rows sum to 1."""
     edges = np.linspace(0, pixels, side + 1)
     start, stop = np.arange(pixels), np.arange(pixels) + 1

@@ -63,14 +63,14 @@ def fit_components(matrix: np.ndarray, count: int, standardise: bool = True) -> 
     wanted = min(count, matrix.shape[1], len(matrix) - 1)
     if wanted < 1 or not centred.any():
         return Components(mean, scale, np.zeros((matrix.shape[1], 0)), np.zeros(0))
-    values, axes = _leading(centred, wanted)
+    values, axes = _find_leading(centred, wanted)
     keep = np.sqrt(values) > max(matrix.shape) * FLOAT32 * np.sqrt(values[0])
     axes = axes[:, keep]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     return Components(mean, scale, axes, values[keep] / len(matrix))
 
 
-def _leading(centred: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+def _find_leading(centred: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """Squared singular values [C], descending, and right singular vectors [D, C] of a centred [N, D] matrix."""
     from scipy.linalg import eigh
     from scipy.sparse.linalg import LinearOperator, eigsh

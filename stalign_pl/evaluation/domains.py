@@ -49,7 +49,7 @@ class DomainResult:
     @property
     def sd(self) -> float:
         """Sample standard deviation of the ARI over the seeds; NaN with one seed."""
-        return _sample_sd(self.ari)
+        return _compute_sample_sd(self.ari)
 
     @property
     def nmi_mean(self) -> float:
@@ -59,7 +59,7 @@ class DomainResult:
     @property
     def nmi_sd(self) -> float:
         """Sample standard deviation of the NMI over the seeds; NaN with one seed."""
-        return _sample_sd(self.nmi)
+        return _compute_sample_sd(self.nmi)
 
 
 def spatial_domains(
@@ -97,7 +97,7 @@ def spatial_domains(
     labels = np.asarray(labels).astype(str)
     same_rows(slide, embedding=embedding, **{column: labels})
     labelled = labels != ""
-    k = _domain_count(labels[labelled], len(labels), k, slide, column)
+    k = _count_domains(labels[labelled], len(labels), k, slide, column)
     if readout not in get_args(Readout):
         raise EvaluationError(f"read-out {readout!r} is not known; choose from {list(get_args(Readout))}", slide)
     if seeds < 1:
@@ -150,7 +150,7 @@ def match_colours(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return permutation
 
 
-def _domain_count(truth: np.ndarray, spots: int, k: int | None, slide: str, column: str) -> int:
+def _count_domains(truth: np.ndarray, spots: int, k: int | None, slide: str, column: str) -> int:
     classes = np.unique(truth)
     if len(classes) < 2:
         held = f"the one class {str(classes[0])!r}" if len(classes) else "no label at all"
@@ -176,5 +176,5 @@ def _cluster(scores: np.ndarray, k: int, seed: int, readout: Readout) -> np.ndar
     return mixture.fit_predict(scores).astype(np.int64)
 
 
-def _sample_sd(values: tuple[float, ...]) -> float:
+def _compute_sample_sd(values: tuple[float, ...]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")

@@ -106,7 +106,7 @@ def score_genes(predicted: np.ndarray, measured: np.ndarray, names: Sequence[str
     same_rows(slide, predicted=predicted, measured=measured)
     gene_mse = ((predicted - measured) ** 2).mean(axis=0)
     flat = np.ptp(measured, axis=0) == 0
-    gene_pearson = np.where(flat, np.nan, _pearson(predicted, measured))
+    gene_pearson = np.where(flat, np.nan, _correlate(predicted, measured))
     return GeneScores(
         mse=float(gene_mse.mean()),
         pearson=float("nan") if flat.all() else float(gene_pearson[~flat].mean()),
@@ -117,7 +117,7 @@ def score_genes(predicted: np.ndarray, measured: np.ndarray, names: Sequence[str
     )
 
 
-def _pearson(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
+def _correlate(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """[T] Pearson r of the columns; 0 where either column does not vary beyond float32 rounding."""
     varies = (np.ptp(predicted, axis=0) > FLOAT32 * np.abs(predicted).max(axis=0)) & (np.ptp(measured, axis=0) > 0)
     a, b = predicted - predicted.mean(axis=0), measured - measured.mean(axis=0)

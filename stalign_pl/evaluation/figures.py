@@ -75,11 +75,11 @@ def domains_figure(
         )
     panels = 2 if image is None else 3
     width, height = panel_size(xy, 4.2)
-    entries = _legend_entries(classes, int(colours.max()) + 1, bool((truth == "").any()))
+    entries = _list_legend_entries(classes, int(colours.max()) + 1, bool((truth == "").any()))
     columns = -(-len(entries) // max(10, int(height / LEGEND_LINE)))
     aside = columns * (0.6 + 0.075 * max(len(name) for name, _ in entries))
     tall = max(height + 1.2, LEGEND_LINE * -(-len(entries) // columns) + 0.3)
-    figure = _figure(panels * width + 0.7 + aside, tall)
+    figure = _make_figure(panels * width + 0.7 + aside, tall)
     grid = figure.subplots(1, panels, squeeze=False)
     if image is not None:
         _show_image(grid[0, 0], image, extent, xy, pitch)
@@ -135,7 +135,7 @@ def expression_figure(
     across = min(2, len(genes))  # pairs in a row of panels
     down = -(-len(genes) // across)
     width, height = panel_size(xy, 3.0)
-    figure = _figure(across * (2 * width + 0.9) + 0.4, down * (height + 0.5) + 0.8)
+    figure = _make_figure(across * (2 * width + 0.9) + 0.4, down * (height + 0.5) + 0.8)
     grid = figure.subplots(down, 2 * across, squeeze=False)
     for axes in grid.flat[2 * len(genes) :]:
         axes.set_axis_off()
@@ -150,7 +150,7 @@ def expression_figure(
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def _make_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, whose panels close up after their aspect is set; padded so that no label is cut."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -198,7 +198,7 @@ def _paint(numbers: np.ndarray) -> np.ndarray:
     return np.array([*PALETTE, UNLABELLED])[numbers]
 
 
-def _legend_entries(classes: np.ndarray, colours: int, unlabelled: bool) -> list[tuple[str, str]]:
+def _list_legend_entries(classes: np.ndarray, colours: int, unlabelled: bool) -> list[tuple[str, str]]:
     """(name, colour) of each class, of each predicted domain without a class, and of grey where it occurs."""
     names = [*classes, *(f"extra {number + 1}" for number in range(max(colours - len(classes), 0)))]
     entries = [(str(name), PALETTE[number]) for number, name in enumerate(names)]

@@ -60,7 +60,7 @@ def write_results(path: Path, rows: Sequence[Row], provenance: Mapping[str, Any]
     not finite becomes null.
     """
     write_json(path.with_name("provenance.json"), dict(provenance))
-    write_json(path, [{**asdict(row), "mean": _number(row.mean), "sd": _number(row.sd)} for row in rows])
+    write_json(path, [{**asdict(row), "mean": _to_json(row.mean), "sd": _to_json(row.sd)} for row in rows])
 
 
 def read_results(path: Path) -> list[Row]:
@@ -77,7 +77,7 @@ def read_results(path: Path) -> list[Row]:
         raise EvaluationError(f"{path} is not JSON: {error}") from error
     if not isinstance(entries, list):
         raise EvaluationError(f"{path} should hold a list of rows, not a {type(entries).__name__}")
-    return [_row(entry, number, path) for number, entry in enumerate(entries)]
+    return [_read_row(entry, number, path) for number, entry in enumerate(entries)]
 
 
 def mean_over_slides(rows: Iterable[Row]) -> list[Row]:
@@ -107,11 +107,11 @@ def mean_over_slides(rows: Iterable[Row]) -> list[Row]:
         missing = sorted(expected[key[:4]] - slides.keys())
         if missing:
             raise EvaluationError(f"row {key[4]!r} has no {key[1]} {key[3]} on {missing}, other rows have")
-        means.append(_mean([slides[name] for name in sorted(slides)]))
+        means.append(_average([slides[name] for name in sorted(slides)]))
     return means
 
 
-def _mean(rows: Sequence[Row]) -> Row:
+def _average(rows: Sequence[Row]) -> Row:
     count = len(rows)
     return Row(
         task=rows[0].task,
@@ -126,11 +126,11 @@ def _mean(rows: Sequence[Row]) -> Row:
     )
 
 
-def _number(value: float) -> float | None:
+def _to_json(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _row(entry: object, number: int, path: Path) -> Row:
+def _read_row(entry: object, number: int, path: Path) -> Row:
     known = {item.name for item in fields(Row)}
     if not isinstance(entry, dict) or entry.keys() != known:
         keys = sorted(entry) if isinstance(entry, dict) else type(entry).__name__

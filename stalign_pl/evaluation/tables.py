@@ -48,7 +48,7 @@ def table(rows: Sequence[Row], split: Split, marks: Sequence[str] = ()) -> Table
     from rich.markup import escape
     from rich.table import Table
 
-    grid = _grid(rows, split)
+    grid = _make_grid(rows, split)
     made = Table(title=f"{split}, mean over slides", caption="\n".join([grid.seeds, *map(escape, marks)]))
     made.add_column("row", no_wrap=True)
     for column in grid.columns:
@@ -67,7 +67,7 @@ def markdown(rows: Sequence[Row], marks: Sequence[str] = ()) -> str:
     """
     parts = []
     for split in get_args(Split):
-        grid = _grid(rows, split)
+        grid = _make_grid(rows, split)
         if not grid.lines:
             continue
         head = "| row | " + " | ".join(grid.header(column) for column in grid.columns) + " |"
@@ -80,7 +80,7 @@ def markdown(rows: Sequence[Row], marks: Sequence[str] = ()) -> str:
     return "\n".join(parts)
 
 
-def _grid(rows: Sequence[Row], split: Split) -> _Grid:
+def _make_grid(rows: Sequence[Row], split: Split) -> _Grid:
     chosen = [row for row in rows if row.split == split]
     means = [row for row in chosen if row.slide == ALL]
     given = {(row.row, row.metric, row.readout) for row in means}
@@ -88,8 +88,8 @@ def _grid(rows: Sequence[Row], split: Split) -> _Grid:
     lines = sorted(dict.fromkeys(row.row for row in means), key=_rank)
     names = [*METRICS, *(row.metric for row in means)]
     columns = sorted(dict.fromkeys((row.metric, row.readout) for row in means), key=lambda c: names.index(c[0]))
-    text = {(row.row, (row.metric, row.readout)): _cell(row) for row in means}
-    best = {(row.row, column) for column in columns for row in _best(means, column)}
+    text = {(row.row, (row.metric, row.readout)): _format_cell(row) for row in means}
+    best = {(row.row, column) for column in columns for row in _find_best(means, column)}
     counts = sorted({row.seeds for row in means if math.isfinite(row.sd)})
     seeds = " or ".join(map(str, counts))
     note = f"mean ± sd over {seeds} seeds; without ± one seed, or nothing random" if counts else "one seed"
@@ -104,7 +104,7 @@ def _rank(name: str) -> int:
     return 2
 
 
-def _best(means: Sequence[Row], column: tuple[str, str]) -> list[Row]:
+def _find_best(means: Sequence[Row], column: tuple[str, str]) -> list[Row]:
     rivals = [row for row in means if (row.metric, row.readout) == column and not row.row.startswith("oracle")]
     rivals = [row for row in rivals if math.isfinite(row.mean)]
     if not rivals:
@@ -114,7 +114,7 @@ def _best(means: Sequence[Row], column: tuple[str, str]) -> list[Row]:
     return [row for row in rivals if row.mean == top]
 
 
-def _cell(row: Row) -> str:
+def _format_cell(row: Row) -> str:
     if not math.isfinite(row.mean):
         return "-"
     return f"{row.mean:.3f} ± {row.sd:.3f}" if math.isfinite(row.sd) else f"{row.mean:.3f}"

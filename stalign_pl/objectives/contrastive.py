@@ -50,7 +50,7 @@ class UnitVectors:
             b: [b, D].
             pairs: which rows are valid.
         """
-        a, b = _unit(a, pairs.valid), _unit(b, pairs.valid)
+        a, b = _normalise(a, pairs.valid), _normalise(b, pairs.valid)
         return cls(a, b, all_gather(b, pairs.world))
 
     def contrast(self, loss: Tensor) -> Contrast:
@@ -58,7 +58,7 @@ class UnitVectors:
         return Contrast(loss, self.a.detach(), self.b.detach())
 
 
-def _unit(embedding: Tensor, valid: Tensor) -> Tensor:
+def _normalise(embedding: Tensor, valid: Tensor) -> Tensor:
     """L2-normalised rows in float32 or float64; rows not valid are 0, so that even a NaN there reaches nobody."""
     embedding = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
     return nn.functional.normalize(torch.where(valid[:, None], embedding, 0), dim=1)

@@ -77,7 +77,7 @@ class _SymmetricInfoNCE(torch.autograd.Function):
         share = torch.where(pairs.valid, (of_rows + here) / 2 - own, 0).sum() / pairs.valid_count
         if wanted:
             last = logits if len(pairs.chunks) == 1 else None
-            to_scaled, to_b = _gradients(all_b, scaled, of_rows, of_columns, pairs, last)
+            to_scaled, to_b = _compute_gradients(all_b, scaled, of_rows, of_columns, pairs, last)
             ctx.save_for_backward(to_scaled * log_scale.exp(), to_b, (to_scaled * scaled).sum())
         return share
 
@@ -87,7 +87,7 @@ class _SymmetricInfoNCE(torch.autograd.Function):
         return (*(gradient * part for part in ctx.saved_tensors), None, None, None)
 
 
-def _gradients(
+def _compute_gradients(
     all_b: Tensor, scaled: Tensor, of_rows: Tensor, of_columns: Tensor, pairs: Pairs, logits: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The gradients of scaled [b, D] and of all_b [N, D].

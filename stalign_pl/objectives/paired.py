@@ -77,8 +77,8 @@ def _draw(
     others = count.sum(1, keepdim=True)
     # The number of the pick among the row's candidates by cluster. A substitute's is among those of other clusters, so
     # the row's own, which lie between them, are stepped over.
-    pick = before[:, :-1] + _part(draws, count)
-    substitute_pick = before[:, :1] + _part(draws, others)
+    pick = before[:, :-1] + _choose(draws, count)
+    substitute_pick = before[:, :1] + _choose(draws, others)
     at_own = own.clamp(min=0)[:, None]
     step = before.gather(1, at_own + 1) - before.gather(1, at_own)
     substitute_pick += torch.where(substitute_pick >= before.gather(1, at_own), step, 0)
@@ -88,7 +88,7 @@ def _draw(
     return by_cluster[place], present, present & (count == 0)
 
 
-def _part(draws: Tensor, count: Tensor) -> Tensor:
+def _choose(draws: Tensor, count: Tensor) -> Tensor:
     """Whole numbers from 0 to count - 1 by draws in [0, 1)."""
     return (draws * count).long().minimum(count - 1).clamp(min=0)
 

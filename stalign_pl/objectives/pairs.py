@@ -65,22 +65,22 @@ class Pairs:
         found = torch.searchsorted(ordered, lists).clamp(max=len(ordered) - 1)
         self._listed = torch.where(ordered[found] == lists, found, len(ordered))  # [N, 1 + E]
         # The masks of a batch that is one chunk serve every level and both directions.
-        self._whole = self._masks(self.chunks[0]) if len(self.chunks) == 1 else None
+        self._whole = self._make_masks(self.chunks[0]) if len(self.chunks) == 1 else None
 
     def masks(self, rows: slice) -> Masks:
         """The masks of one of `chunks`."""
-        return self._masks(rows) if self._whole is None else self._whole
+        return self._make_masks(rows) if self._whole is None else self._whole
 
-    def _masks(self, rows: slice) -> Masks:
+    def _make_masks(self, rows: slice) -> Masks:
         positive = self._columns[self.world.rows(len(self.ids))][rows]
         itself = positive[:, None] == self._columns
         other = (self.ids.valid[rows, None] & self.everyone.valid) & ~itself
         same_slide = other & (self.ids.slide[rows, None] == self.everyone.slide)
         other_slide = other & ~same_slide
-        negative = (same_slide if self.other_slides == 0 else other) & ~self._near(positive)
+        negative = (same_slide if self.other_slides == 0 else other) & ~self._find_near(positive)
         return Masks(negative | itself, same_slide, other_slide, positive)
 
-    def _near(self, rows: Tensor) -> Tensor:
+    def _find_near(self, rows: Tensor) -> Tensor:
         """bool [c, N]: whether row or column lists the other, or both are one spot. rows int64 [c], as columns.
 
         The lists need not be symmetric (a spot at the rim lists fewer), the effect is: either side's word counts.

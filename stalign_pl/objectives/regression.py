@@ -126,23 +126,23 @@ class GeneRegression(nn.Module):
         world = World.current()
         rows = world.summed(valid.sum()).clamp(min=1)
         with torch.autocast(valid.device.type, enabled=False):
-            sums = [self._squared_error(name, embeddings, targets, valid) for name in self.heads]
+            sums = [self._compute_squared_error(name, embeddings, targets, valid) for name in self.heads]
             local = world.size * torch.stack(sums) / rows
         losses = world.summed(local) / world.size
-        share, value = self._weighted(local), self._weighted(losses)
+        share, value = self._weigh(local), self._weigh(losses)
         named = {f"loss_{name}": loss for name, loss in zip(self.heads, losses.unbind(), strict=True)}
         return replace(
             terms, total=terms.total + share + (value - share).detach(), diagnostics={**terms.diagnostics, **named}
         )
 
-    def _weighted(self, losses: Tensor) -> Tensor:
+    def _weigh(self, losses: Tensor) -> Tensor:
         """Scalar from [heads]."""
         terms = (self.config.weights[name] * loss for name, loss in zip(self.heads, losses.unbind(), strict=True))
         return sum(terms, losses.new_zeros(()))
 
-    def _squared_error(self, name: str, embeddings: Embeddings, targets: GeneTargets, valid: Tensor) -> Tensor:
+    def _compute_squared_error(self, name: str, embeddings: Embeddings, targets: GeneTargets, valid: Tensor) -> Tensor:
         """Scalar: the sum over valid rows of the mean over measured genes."""
-        head, wanted = self.heads[name], self._scaled(getattr(targets, self.config.target(name)))
+        head, wanted = self.heads[name], self._scale(getattr(targets, self.config.target(name)))
         given = torch.cat([getattr(embeddings, field) for field in self.sources[name]], dim=1)
         given = given.to(next(head.parameters()).dtype)
         seen = targets.measured & valid[:, None]
@@ -150,7 +150,7 @@ class GeneRegression(nn.Module):
         apart = torch.where(seen, head(torch.where(valid[:, None], given, 0)) - wanted, 0)
         return (apart.square().sum(1) / seen.sum(1).clamp(min=1)).sum()
 
-    def _scaled(self, expression: Tensor) -> Tensor:
+    def _scale(self, expression: Tensor) -> Tensor:
         """[b, G]: centred, and by the config divided by each gene's sd."""
         centred = expression - self.mean
         return centred if self.config.scale == "none" else (centred / self.sd).clamp(-CLAMP, CLAMP)

@@ -63,10 +63,10 @@ class _PairwiseSigmoid(torch.autograd.Function):
             own, valid = own_similarity(logits, masks.positive), pairs.valid[rows]
             total += torch.where(valid, nn.functional.softplus(-own), 0).sum()
             _keep_negatives(logits, masks)
-            total += _weighed(nn.functional.softplus(logits), masks, pairs.other_slides).sum()
+            total += _weigh(nn.functional.softplus(logits), masks, pairs.other_slides).sum()
             if not wanted:
                 continue
-            push = _weighed(logits.sigmoid_(), masks, pairs.other_slides)
+            push = _weigh(logits.sigmoid_(), masks, pairs.other_slides)
             push.scatter_(1, masks.positive[:, None], torch.where(valid, -torch.sigmoid(-own), 0)[:, None])
             to_scaled[rows] = push @ all_b
             to_b.addmm_(push.T, scaled[rows])
@@ -88,7 +88,7 @@ def _keep_negatives(logits: Tensor, masks: Masks) -> None:
     logits.scatter_(1, masks.positive[:, None], -torch.inf)
 
 
-def _weighed(terms: Tensor, masks: Masks, other_slides: float) -> Tensor:
+def _weigh(terms: Tensor, masks: Masks, other_slides: float) -> Tensor:
     """The terms [c, N], those of other slides times their weight, in place."""
     if 0 < other_slides < 1:
         terms.addcmul_(terms, masks.other_slide.to(terms.dtype), value=other_slides - 1)

@@ -169,19 +169,19 @@ class ThreeLevelObjective(nn.Module, ABC):
             shares[f"uniformity_{first}"], shares[f"uniformity_{second}"] = uniformity_shares(contrast, pairs)
         local = torch.stack(losses)
         world_losses = pairs.world.summed(local) / pairs.world.size
-        share, value = self._weighted(local), self._weighted(world_losses)
+        share, value = self._weigh(local), self._weigh(world_losses)
         by_level = {**dict.fromkeys(CONTRASTS), **dict(zip(self.levels, world_losses.unbind(), strict=True))}
-        figures = self._figures(shares, pairs.world)
+        figures = self._compute_figures(shares, pairs.world)
         return LossTerms(total=share + (value - share).detach(), **by_level, diagnostics=figures)
 
-    def _weighted(self, losses: Tensor) -> Tensor:
+    def _weigh(self, losses: Tensor) -> Tensor:
         """Scalar from [levels]; the weights stay Python numbers, which no device has to be sent."""
         weights = (self.weights[number] for number in self.levels.values())
         terms = (weight * loss for weight, loss in zip(weights, losses.unbind(), strict=True))
         return sum(terms, losses.new_zeros(()))
 
     @torch.no_grad()
-    def _figures(self, shares: Shares, world: World) -> dict[str, Tensor]:
+    def _compute_figures(self, shares: Shares, world: World) -> dict[str, Tensor]:
         figures = ratios(shares, world)
         for name in list(figures):
             if name.startswith("uniformity_"):

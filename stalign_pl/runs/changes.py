@@ -99,16 +99,16 @@ def deciding_changes(old: Mapping[str, object], new: Mapping[str, object]) -> li
 
     A key that is absent and one that is null are the same.
     """
-    before, after = dict(_leaves(old)), dict(_leaves(new))
+    before, after = dict(_flatten(old)), dict(_flatten(new))
     changed = [Change(key, before.get(key), after.get(key)) for key in sorted(before.keys() | after.keys())]
     return [change for change in changed if change.old != change.new and _decides(change.key)]
 
 
-def _leaves(config: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
+def _flatten(config: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
     """Dotted keys and values; a list is a value, and so is an empty mapping, which is null."""
     for name, value in config.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{name}.")
+            yield from _flatten(value, f"{above}{name}.")
         else:
             yield f"{above}{name}", value
 

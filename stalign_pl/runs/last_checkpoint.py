@@ -46,7 +46,7 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         # After the last batch the epoch's evaluation comes first: a checkpoint before it would resume past it.
-        if not trainer.is_last_batch and self._due(trainer):
+        if not trainer.is_last_batch and self._is_due(trainer):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -58,7 +58,7 @@ class LastCheckpoint(Checkpoint):
             if isinstance(logger, MetricsCSV):
                 logger.forget_from(checkpoint["global_step"])
 
-    def _due(self, trainer: Trainer) -> bool:
+    def _is_due(self, trainer: Trainer) -> bool:
         if self.wanted:
             return True
         if self.every_n_train_steps is not None and trainer.global_step % self.every_n_train_steps == 0:

@@ -98,7 +98,7 @@ class _MetricsFile(ExperimentWriter):
 
 def refuse_wandb(mode: WandbMode) -> None:
     """Raises ConfigError where what is asked of wandb cannot be had."""
-    if mode == "online" and not _logged_in():
+    if mode == "online" and not _is_logged_in():
         raise ConfigError("run.wandb is online, but you are not logged in: `wandb login`, or run.wandb: auto")
 
 
@@ -112,7 +112,7 @@ def wandb_logger(run: Path, mode: WandbMode, project: str) -> Logger | None:
         return None
     from lightning.pytorch.loggers import WandbLogger
 
-    logged_in = _logged_in()
+    logged_in = _is_logged_in()
     identity = run / "wandb_id.txt"
     if not identity.exists():
         identity.write_text(secrets.token_hex(4) + "\n")
@@ -126,7 +126,7 @@ def wandb_logger(run: Path, mode: WandbMode, project: str) -> Logger | None:
     )
 
 
-def _logged_in() -> bool:
+def _is_logged_in() -> bool:
     """Whether wandb would find a key without asking: in the environment or where `wandb login` writes it."""
     import wandb
 

@@ -76,7 +76,7 @@ class Preemption(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        self._leaving = self._last.wanted = self._asked(trainer)
+        self._leaving = self._last.wanted = self._is_asked(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._leaving = False  # what was saved does not hold this evaluation
@@ -86,12 +86,12 @@ class Preemption(Callback):
         if self._leaving:
             self._leave(trainer)
 
-    def _asked(self, trainer: Trainer) -> bool:
+    def _is_asked(self, trainer: Trainer) -> bool:
         """Whether any process was; the same on all. One small sum, beside the one of Lightning's own loop."""
         return trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False)
 
     def _leave_if_asked(self, trainer: Trainer) -> None:
-        if self._asked(trainer):
+        if self._is_asked(trainer):
             self._leave(trainer)
 
     def _leave(self, trainer: Trainer) -> None:

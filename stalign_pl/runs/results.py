@@ -11,7 +11,7 @@ from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.evaluation.results import ALL, Row, mean_over_slides, read_results, write_results
 
 
-def _identity(row: Row) -> tuple[str, ...]:
+def _identify(row: Row) -> tuple[str, ...]:
     return (row.task, row.split, row.slide, row.row, row.readout, row.metric)
 
 
@@ -27,8 +27,8 @@ def merge_results(path: Path, rows: Iterable[Row], provenance: dict[str, Any], s
     rows = list(rows)
     steps = {row.split: step for row in rows if row.row == "stalign"}
     provenance = {**provenance, "steps": {**result_steps(path), **steps}}
-    kept = {_identity(row): row for row in (read_results(path) if path.exists() else []) if row.slide != ALL}
-    kept.update({_identity(row): row for row in rows})
+    kept = {_identify(row): row for row in (read_results(path) if path.exists() else []) if row.slide != ALL}
+    kept.update({_identify(row): row for row in rows})
     merged = [*kept.values(), *mean_over_slides(kept.values())]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_results(path, merged, provenance)

@@ -89,7 +89,7 @@ class RunWriter(Callback):
             TrainingError: a later start of the same job has it, or a process of this machine that still trains. (An
                 earlier start of the same job gives way: it is what a requeued job finds after the loss of a node.)
         """
-        own, found = Writer.this_process(), self._found()
+        own, found = Writer.this_process(), self._read()
         if found is None:
             return
         same_job = found.job is not None and found.job == own.job
@@ -117,12 +117,12 @@ class RunWriter(Callback):
         """Before a write. Nothing where this process has not taken the folder: `test` and `predict` do not."""
         if self._own is None:
             return
-        found = self._found()
+        found = self._read()
         if found != self._own:
             who = "was moved away" if found is None else f"was taken over by {found}"
             raise TrainingError(f"{self.path.parent} {who}. This process ({self._own}) writes nothing more into it")
 
-    def _found(self) -> Writer | None:
+    def _read(self) -> Writer | None:
         try:
             return Writer(**json.loads(self.path.read_text()))
         except FileNotFoundError:
