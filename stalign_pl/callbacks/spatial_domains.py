@@ -40,7 +40,7 @@ class SpatialDomainCallback(EvaluationCallback):
     """ARI and NMI of clusters of the fused niche embedding, for every held-out slide that has labels.
 
     The primary figure, `val/ari`: fused niche embedding, standardise, PCA-30, tied Gaussian mixture, k = number of
-    annotated classes, mean over seeds. The floors share the read-out and are computed once.
+    annotated classes, mean over seeds. The baselines share the read-out and are computed once.
 
     Args:
         label: label column; null takes a slide's first.

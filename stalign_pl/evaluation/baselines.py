@@ -1,4 +1,4 @@
-"""Training-free floors: what clustering gets from raw counts, coordinates or pixels, by the model's own read-out."""
+"""Training-free baselines: what clustering gets from raw counts, coordinates or pixels, by the model's own read-out."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def smoothed_pca(
 
     Library size, log1p, the slide's 2,000 most variable genes, mean over a spot and its neighbours (repeated), PCA of
     the centred, not standardised, genes. The scores, not the expression, go to the read-out: standardising single
-    genes there would blow up the noise of the weakly expressed and lower the floor (on a DLPFC slice from .27 to .2).
+    genes there would blow up the noise of the weakly expressed and lower the scores (on a DLPFC slice from .27 to .2).
 
     Args:
         counts: [N, G] raw counts; all of them make up the library.
         neighbours: [N, N], non-zero where two spots are first-ring neighbours; values and diagonal are ignored.
         rounds: 0 (plain PCA) to 6.
         target_sum: counts a spot after normalising; the median library where None, as scanpy's normalize_total does.
-            1e4 is CP10K, a slightly lower floor on small gene panels, where it blows up counting noise.
+            1e4 is CP10K, a slightly lower baseline on small gene panels, where it blows up counting noise.
 
     Returns:
         [N, C] float64, C = min(30, genes, N - 1).
@@ -92,7 +92,7 @@ class TrainingPCA:
 
 
 def coordinates(xy: np.ndarray) -> np.ndarray:
-    """Positions alone, [N, 2] float64: the floor that knows no tissue.
+    """Positions alone, [N, 2] float64: the baseline that knows no tissue.
 
     Raises:
         EvaluationError: not a finite [N, 2] array.

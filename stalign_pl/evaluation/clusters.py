@@ -9,8 +9,8 @@ from scipy import sparse
 def cluster_spots(counts: sparse.spmatrix, clusters: int, seed: int) -> np.ndarray:
     """KMeans on 30 principal components of the log-normalised counts of one slide.
 
-    The components are those of the `pca` floor (`smoothed_pca`, without smoothing). One thread, so that the same counts
-    and seed give the same clusters. A slide of fewer distinct spots than `clusters` gets as many as it has.
+    The components are those of the `pca` baseline (`smoothed_pca`, without smoothing). One thread, so that the same
+    counts and seed give the same clusters. A slide of fewer distinct spots than `clusters` gets as many as it has.
 
     Args:
         counts: [N, G] raw counts.

@@ -1,4 +1,4 @@
-"""Principal components, the same deterministic ones for clustering, regression and the floors."""
+"""Principal components, the same deterministic ones for clustering, regression and the baselines."""
 
 from __future__ import annotations
 

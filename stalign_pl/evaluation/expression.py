@@ -82,7 +82,7 @@ def log_cp10k(counts: sparse.spmatrix, panel: np.ndarray, genes: np.ndarray | No
 
 
 def constant_prediction(fit_targets: np.ndarray) -> np.ndarray:
-    """The mean of the fitting spots [N, T], gene by gene: [T] float32, for all spots alike. The floor of every MSE."""
+    """The mean of the fitting spots [N, T], gene by gene: [T] float32, for all spots alike: the baseline of an MSE."""
     return finite_matrix(fit_targets, "the targets").mean(axis=0, dtype=np.float64).astype(np.float32)
 
 

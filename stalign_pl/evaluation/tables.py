@@ -1,4 +1,4 @@
-"""The table that people read: the model first, the floors under it, what a number is worth beside it."""
+"""The table that people read: the model first, the baselines under it, what a number is worth beside it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Grid:
 def table(rows: Sequence[Row], split: Split, marks: Sequence[str] = ()) -> Table:
     """Means over the slides of one split, for a terminal.
 
-    Rows run from the model over its untrained self and the floors to the oracle; columns are ARI, NMI, MSE and
+    Rows run from the model over its untrained self and the baselines to the oracle; columns are ARI, NMI, MSE and
     Pearson, one a read-out. The best of the rows that are not oracles is bold; '-' is a number that is not defined.
 
     Args:
@@ -97,7 +97,7 @@ def _make_grid(rows: Sequence[Row], split: Split) -> _Grid:
 
 
 def _rank(name: str) -> int:
-    """Model, untrained model, floors, oracle; in order of appearance within each."""
+    """Model, untrained model, baselines, oracle; in order of appearance within each."""
     for rank, start in enumerate(("stalign", "untrained", "", "oracle")):
         if start and name.startswith(start):
             return rank

@@ -71,10 +71,10 @@ def _summarise(rows: list[Row], name: str) -> str:
 
 def _summarise_baselines(rows: list[Row]) -> str:
     """The strongest training-free row of each figure: what the model has to beat."""
-    floors = {row.row for row in rows if not row.row.startswith("stalign")} - {"oracle", "untrained"}
+    baselines = {row.row for row in rows if not row.row.startswith("stalign")} - {"oracle", "untrained"}
     parts = []
     for metric in ("ari", "mse"):
-        found = [(name, _find(rows, name, metric)) for name in sorted(floors)]
+        found = [(name, _find(rows, name, metric)) for name in sorted(baselines)]
         values = [(value, name) for name, value in found if value is not None]
         if values:
             value, name = (min if metric in LOWER_IS_BETTER else max)(values, key=lambda pair: pair[0])
