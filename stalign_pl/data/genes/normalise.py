@@ -1,4 +1,7 @@
-"""Raw counts over a model's genes -> log-normalised expression. Pure functions."""
+"""Raw counts over a model's genes -> log-normalised expression, as tensors. Pure functions.
+
+The same numbers of sparse matrices on the host: `stalign_pl.batch.expression`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from torch import Tensor
 def measured_share(share: np.ndarray, measured: np.ndarray) -> float:
     """The part of a spot's counts that the measured genes make up, 0 to 1.
 
-    A slide's counts over a smaller panel are scaled to this part of what a whole panel's are scaled to: CP10K on 100
-    genes is not CP10K on 36,000, and so one gene stays on one scale.
+    Counts of a slide with a smaller panel are scaled to this part of the whole panel's target sum, so that a gene has
+    one scale on all slides: CP10K on 100 genes is not CP10K on 36,000.
 
     Args:
         share: float64 [G], a gene's mean share of the counts in the training slides.
@@ -21,7 +24,7 @@ def measured_share(share: np.ndarray, measured: np.ndarray) -> float:
 
 
 def log_normalised(counts: Tensor, target: Tensor, measured: Tensor) -> Tensor:
-    """Scale each row's counts to its target, log1p; unmeasured genes are 0.
+    """Scale each row's counts to its target, then log1p; unmeasured genes are 0.
 
     Args:
         counts: float32 [B, G], raw; 0 where not measured.

@@ -1,4 +1,4 @@
-"""The genes that a model sees, with the statistics that normalise them: from the training slides alone."""
+"""The genes that a model reads, with the statistics that normalise them: from the training slides alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stalign_pl.batch.expression import log_normalise
 from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.data.genes.normalise import measured_share
 from stalign_pl.data.genes.selection import GeneSelection, choose_genes, looked_at
@@ -20,7 +21,7 @@ from stalign_pl.shard_format import GeneTable
 CP10K = 1e4
 
 FEW = 0.9
-"""A slide that measured a smaller share of the genes is named when a run starts."""
+"""A slide that measured a smaller share of the genes is reported when a run starts."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Vocabulary:
         genes: int64 [G], sorted.
         ranked: int64 [G], the same, most variable first (`rank_genes`).
         share: float64 [G], a gene's mean share of the counts over training spots of slides that measured it.
-        mean, sd: float32 [G], of the scaled log1p over training spots of slides that measured it.
+        mean: float32 [G], of the log-normalised expression over training spots of slides that measured it.
+        sd: float32 [G], likewise; at least 0.01.
         table: digest of the gene table that the indices belong to.
         total: what the counts of a spot whose slide measured all genes are scaled to, before log1p.
     """
@@ -48,12 +50,16 @@ class Vocabulary:
         return len(self.genes)
 
     def digest(self) -> str:
-        """Of the genes and of how they are scaled."""
+        """Hash the genes and how they are scaled."""
         scale = b"" if self.total == CP10K else np.float64(self.total).tobytes()
         return hashlib.sha256(self.genes.tobytes() + self.table.encode() + scale).hexdigest()
 
     def panel(self, table: GeneTable) -> GenePanel:
-        """What a model is built for; `table` is the set's, which the indices belong to."""
+        """Names and statistics of the genes, which a model is built for.
+
+        Args:
+            table: the shard set's, which the indices belong to.
+        """
         names = ((table.symbols[gene], table.ids[gene]) for gene in self.genes)
         symbols, ids = zip(*names, strict=True)
         return GenePanel(symbols, ids, self.mean, self.sd)
@@ -63,14 +69,15 @@ class Vocabulary:
         return np.isin(self.genes, slide.panel)
 
     def target_sum(self, measured: np.ndarray) -> float:
-        """What a spot's counts over the measured genes are scaled to: the part of `total` that these genes make up."""
+        """The sum to which a spot's counts of the measured genes, bool [G], are scaled: their part of `total`."""
         return self.total * measured_share(self.share, measured)
 
     def write(self, path: Path, table: GeneTable, split: str) -> None:
         """Write `genes.tsv`: a line of hashes, a line of column names, then the genes by index.
 
         Args:
-            table: the set's, which the indices belong to.
+            path: of the file.
+            table: the shard set's, which the indices belong to.
             split: hash of the split file; "" without one.
         """
         rank = np.empty(len(self), np.int64)
@@ -87,46 +94,73 @@ class Vocabulary:
 
 
 def build_vocabulary(slides: list[SlideShard], table: GeneTable, selection: GeneSelection) -> Vocabulary:
-    """Choose genes and take their statistics, from training slides alone."""
+    """Choose genes and compute their statistics, from training slides alone.
+
+    Args:
+        slides: the training slides.
+        table: the gene table of their shard set.
+        selection: how genes are chosen and scaled, and how many spots of a slide are read.
+
+    Raises:
+        ConfigError: see `choose_genes`.
+    """
     ranked = choose_genes(slides, table, selection)
     genes = np.sort(ranked)
-    share, seen, libraries = np.zeros(len(genes)), np.zeros(len(genes)), []
-    for slide in slides:
-        counts = slide.csr(len(table), looked_at(slide, selection.spots))[:, genes]
-        measured = np.isin(genes, slide.panel)
-        library = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
-        share[measured] += np.asarray(counts.multiply(1 / library[:, None]).sum(axis=0)).ravel()[measured]
-        seen[measured] += len(library)
-        libraries.append((measured, library))
-    share /= np.maximum(seen, 1)
-    total = selection.target_sum
-    if total is None:
-        total = float(
-            np.median(np.concatenate([library / measured_share(share, measured) for measured, library in libraries]))
-        )
+    share, spots, libraries = _count_shares(slides, len(table), genes, selection.spots)
+    total = _median_library(share, libraries) if selection.target_sum is None else selection.target_sum
     nothing, ones = np.zeros(len(genes), np.float32), np.ones(len(genes), np.float32)
     draft = Vocabulary(genes, ranked, share, nothing, ones, table.digest(), total)
     summed, square = np.zeros(len(genes)), np.zeros(len(genes))
     for slide in slides:
-        measured = draft.measured(slide)
         counts = slide.csr(len(table), looked_at(slide, selection.spots))[:, genes]
-        library = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
-        log = counts.multiply(draft.target_sum(measured) / library[:, None]).tocsr().log1p()
+        log = log_normalise(counts, draft.target_sum(draft.measured(slide)))
         summed += np.asarray(log.sum(axis=0)).ravel()
         square += np.asarray(log.multiply(log).sum(axis=0)).ravel()
-    mean = summed / np.maximum(seen, 1)
-    sd = np.sqrt(np.maximum(square / np.maximum(seen, 1) - mean**2, 0))
+    mean = summed / np.maximum(spots, 1)
+    sd = np.sqrt(np.maximum(square / np.maximum(spots, 1) - mean**2, 0))
     return replace(draft, mean=mean.astype(np.float32), sd=np.maximum(sd, 1e-2).astype(np.float32))
 
 
+def _count_shares(
+    slides: list[SlideShard], table_size: int, genes: np.ndarray, most_spots: int
+) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """Average each gene's share of a spot's counts over the spots of slides that measured it.
+
+    Args:
+        slides: the training slides.
+        table_size: genes of the shard set.
+        genes: int64 [G], the chosen ones by index.
+        most_spots: of a slide that are read.
+
+    Returns:
+        Mean shares, float64 [G]; how many spots each is the mean of, float64 [G]; and of each slide, which genes it
+        measured, bool [G], with its spots' libraries, int64 [n], 1 or more.
+    """
+    share, spots, libraries = np.zeros(len(genes)), np.zeros(len(genes)), []
+    for slide in slides:
+        counts = slide.csr(table_size, looked_at(slide, most_spots))[:, genes]
+        measured = np.isin(genes, slide.panel)
+        library = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
+        share[measured] += np.asarray(counts.multiply(1 / library[:, None]).sum(axis=0)).ravel()[measured]
+        spots[measured] += len(library)
+        libraries.append((measured, library))
+    return share / np.maximum(spots, 1), spots, libraries
+
+
+def _median_library(share: np.ndarray, libraries: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """The median library, each scaled up to what it would be had its slide measured all genes; see `_count_shares`."""
+    whole = [library / measured_share(share, measured) for measured, library in libraries]
+    return float(np.median(np.concatenate(whole)))
+
+
 def measured_counts(vocabulary: Vocabulary, slides: Iterable[SlideShard]) -> dict[str, int]:
-    """Slide -> how many of the genes it measured, of those that did not measure all; by name."""
+    """Count the genes that each slide measured: slide name -> number, of slides that did not measure all, by name."""
     counts = {slide.record.name: int(vocabulary.measured(slide).sum()) for slide in slides}
     return {name: counts[name] for name in sorted(counts) if counts[name] < len(vocabulary)}
 
 
 def few_measured(vocabulary: Vocabulary, slides: Iterable[SlideShard], table: GeneTable) -> list[str]:
-    """A line for each slide that measured less than FEW of the genes: how many, and which not, most variable first."""
+    """Report slides that measured less than FEW of the genes: a line each, what they lack, most variable first."""
     lines = []
     for slide in sorted(slides, key=lambda slide: slide.record.name):
         absent = vocabulary.ranked[~np.isin(vocabulary.ranked, slide.panel)]
