@@ -1,4 +1,4 @@
-"""Which genes a model sees: decided by the training slides alone, so that no test slide has a say."""
+"""Which genes a model reads: chosen from the training slides alone, so that no test slide has a say."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ class GeneSelection:
     """How genes are chosen and scaled. What `detected` and `panel` leave is what `method` chooses from.
 
     Attributes:
-        n: how many; null takes every gene, like method "all".
+        n: how many genes; null takes every gene, like method "all".
         always: names (symbols or Ensembl ids) that are among the genes whatever their rank, detection or panel.
-        spots: at most this many spots of a slide are looked at.
+        spots: at most this many spots of a slide are sampled.
         method: "variable": the n most variable (`rank_genes`); "all": every gene, whatever n is.
         detected: share of the training slides, 0 to 1, in which a gene must be detected: counted at least once in at
-            least one looked-at spot. A slide that did not measure the gene counts as one without it.
+            least one sampled spot. A slide that did not measure the gene counts as one without it.
         panel: a file of gene names, one a line (symbols or Ensembl ids, with or without version; lines that start with
             # are comments): only these genes.
         target_sum: counts that a spot's or niche's expression is scaled to before log1p: 10,000 (CP10K) unless told
-            otherwise; null is the median of the training spots, far above which log1p spreads single counts' noise.
+            otherwise; null is the median of the training spots. Far above that median log1p amplifies the noise of
+            single counts.
     """
 
     n: int | None = 2000
@@ -59,12 +60,20 @@ class GeneSelection:
 
 
 def looked_at(slide: SlideShard, spots: int) -> np.ndarray:
-    """The first spots of the tar's seeded random order: a sample that depends on nothing but the slide."""
+    """Sample a slide's spots: the first of its tar's seeded random order, so the same whoever asks.
+
+    Args:
+        slide: any.
+        spots: at most this many.
+
+    Returns:
+        int64 [n], spot indices, sorted.
+    """
     return np.sort(slide.spot_of_rank[:spots])
 
 
-def _dispersion_rank(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Rank of each gene by variance beyond a smooth trend over the mean (0 = most variable). Seurat's idea, in bins."""
+def _rank_by_dispersion(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Rank genes by variance beyond a smooth trend over the mean, as Seurat does, in bins; 0 is the most variable."""
     expressed = mean > 0
     score = np.full(len(mean), -np.inf)
     log_ratio = np.log(np.maximum(variance, 1e-12)[expressed] / mean[expressed])
@@ -81,15 +90,22 @@ def _dispersion_rank(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
 
 
 def rank_genes(slides: list[SlideShard], table: GeneTable, selection: GeneSelection) -> np.ndarray:
-    """All genes that some slide measured, by index, most variable first.
+    """Order all genes that some slide measured, most variable first.
 
     A gene counts as variable in a slide when it is among the slide's 2,000 (or `n`) most dispersed of those it
     measured; genes variable in most slides come first, ties by the median of their ranks (batch-aware, as
     `sc.pp.highly_variable_genes(batch_key=...)` and Seurat's SelectIntegrationFeatures rank them). Dispersion beyond
     the trend, not variance: the variance of log1p(CP10K) is largest where counts are 0 or 1, and that is noise.
 
+    Args:
+        slides: the training slides.
+        table: the gene table of their shard set.
+        selection: its `n` and `spots` are used.
+
+    Returns:
+        int64, indices of the gene table.
     """
-    measured = _measured_by_any(slides, table)
+    measured = _mask_measured(slides, table)
     variable = np.zeros(len(table))
     ranks = np.full((len(slides), len(table)), np.nan)
     for number, slide in enumerate(slides):
@@ -98,7 +114,7 @@ def rank_genes(slides: list[SlideShard], table: GeneTable, selection: GeneSelect
         scaled = counts.multiply(np.median(library) / library[:, None]).tocsr()
         mean = np.asarray(scaled.mean(axis=0)).ravel()
         variance = np.asarray(scaled.multiply(scaled).mean(axis=0)).ravel() - mean**2
-        rank = _dispersion_rank(mean, variance)
+        rank = _rank_by_dispersion(mean, variance)
         ranks[number, slide.panel] = rank / len(rank)
         variable[slide.panel[rank < min(selection.n or 2000, len(rank) // 2)]] += 1
     median = np.nanmedian(np.where(measured, ranks, 1.0), axis=0)
@@ -107,22 +123,29 @@ def rank_genes(slides: list[SlideShard], table: GeneTable, selection: GeneSelect
 
 
 def choose_genes(slides: list[SlideShard], table: GeneTable, selection: GeneSelection) -> np.ndarray:
-    """The genes to keep, by index, in the order of `rank_genes`: those of `always`, then the first others.
+    """Choose the genes to keep: those of `always`, then the first others.
 
-    A gene of `always` keeps its own rank: whoever takes the first of the list takes the most variable.
+    Args:
+        slides: the training slides.
+        table: the gene table of their shard set.
+        selection: how to choose.
+
+    Returns:
+        int64 [G], indices of the gene table in the order of `rank_genes`. A gene of `always` keeps its own rank, so
+        the first of the list are the most variable.
 
     Raises:
         ConfigError: a name of `always` or of the panel that no training slide measured, more names in `always` than
             `n`, a panel that cannot be read, or no gene left.
     """
-    measured = _measured_by_any(slides, table)
+    measured = _mask_measured(slides, table)
     allowed = measured.copy()
     if selection.detected > 0:
         allowed &= detected_in(slides, table, selection.spots) >= math.ceil(selection.detected * len(slides) - 1e-9)
     if selection.panel is not None:
         names = read_panel(Path(selection.panel))
-        allowed &= _among(_indices(names, table, measured, f"data.genes.panel {selection.panel}"), table)
-    always = _among(_indices(selection.always, table, measured, "data.genes.always"), table)
+        allowed &= _mask_of(_look_up(names, table, measured, f"data.genes.panel {selection.panel}"), table)
+    always = _mask_of(_look_up(selection.always, table, measured, "data.genes.always"), table)
     ranked = rank_genes(slides, table, selection)
     named, kept = always[ranked], (allowed & ~always)[ranked]
     if selection.method == "variable" and selection.n is not None:
@@ -138,7 +161,16 @@ def choose_genes(slides: list[SlideShard], table: GeneTable, selection: GeneSele
 
 
 def detected_in(slides: list[SlideShard], table: GeneTable, spots: int) -> np.ndarray:
-    """int64 [all genes of the table]: in how many slides a gene is counted in at least one looked-at spot."""
+    """Count the slides in which each gene is detected: counted at least once in at least one sampled spot.
+
+    Args:
+        slides: any of one shard set.
+        table: its gene table.
+        spots: at most this many spots of a slide are sampled.
+
+    Returns:
+        int64 [genes of the table].
+    """
     times = np.zeros(len(table), np.int64)
     for slide in slides:
         counts = slide.csr(len(table), looked_at(slide, spots))
@@ -147,7 +179,7 @@ def detected_in(slides: list[SlideShard], table: GeneTable, spots: int) -> np.nd
 
 
 def read_panel(path: Path) -> list[str]:
-    """Gene names, one a line; empty lines and comments (#) are left out.
+    """Read gene names, one a line; empty lines and comments (#) are left out.
 
     Raises:
         ConfigError: no such file, no name, or a line of several columns.
@@ -163,7 +195,18 @@ def read_panel(path: Path) -> list[str]:
     return names
 
 
-def _indices(names: Iterable[str], table: GeneTable, measured: np.ndarray, where: str) -> list[int]:
+def _look_up(names: Iterable[str], table: GeneTable, measured: np.ndarray, where: str) -> list[int]:
+    """Indices of named genes in the gene table.
+
+    Args:
+        names: symbols or Ensembl ids.
+        table: the gene table.
+        measured: bool [genes of the table].
+        where: the option that names them, for messages.
+
+    Raises:
+        ConfigError: names that the table does not have, or genes that are not measured.
+    """
     found = {name: table.lookup(name) for name in names}
     unknown = [name for name, index in found.items() if index is None]
     unmeasured = [name for name, index in found.items() if index is not None and not measured[index]]
@@ -174,18 +217,18 @@ def _indices(names: Iterable[str], table: GeneTable, measured: np.ndarray, where
         problems.append(f"{len(unmeasured)} genes that no training slide measured: {listed(map(repr, unmeasured))}")
     if problems:
         raise ConfigError(f"{where}: {'; '.join(problems)}. Correct these names or leave them out")
-    return list(found.values())
+    return [index for index in found.values() if index is not None]
 
 
-def _among(indices: list[int], table: GeneTable) -> np.ndarray:
-    """bool [all genes of the table]."""
+def _mask_of(indices: list[int], table: GeneTable) -> np.ndarray:
+    """bool [genes of the table], True at the indices."""
     mask = np.zeros(len(table), bool)
     mask[indices] = True
     return mask
 
 
-def _measured_by_any(slides: list[SlideShard], table: GeneTable) -> np.ndarray:
-    """bool [all genes of the table]."""
+def _mask_measured(slides: list[SlideShard], table: GeneTable) -> np.ndarray:
+    """bool [genes of the table], True where at least one slide measured the gene."""
     measured = np.zeros(len(table), bool)
     for slide in slides:
         measured[slide.panel] = True
