@@ -19,22 +19,23 @@ from stalign_pl.draws import uniform
 from stalign_pl.errors import ConfigError, listed
 
 VIEW = 5
-"""Stream of `draws.uniform`: where in the views a spot begins."""
+"""Stream of `draws.uniform`: the view that a spot begins with."""
 
 AGAIN = "Make them: python -m stalign_pl cache-features --config CONFIG --out"
 
 
 class FeatureCache:
-    """The features of some slides, of every cacheable stream that the folder has.
+    """Cached features of a run's slides, of every frozen stream that the folder has.
 
     Args:
         folder: of `python -m stalign_pl cache-features`.
         settings: what the features must have been made with.
-        slides: all that a batch may name, by number.
-        trained: the numbers of those that are trained on.
+        slides: all slides that a batch may name, by number.
+        trained: the numbers of the training slides.
 
     Attributes:
-        views: stream -> augmented views of the slides that are trained on.
+        folder: as given.
+        views: stream -> augmented views of the training slides.
         widths: stream -> F, numbers a spot.
         instead: stream -> views, of the streams that training would augment anew in each step without the cache.
 
@@ -72,11 +73,12 @@ class FeatureCache:
                 f"data.features: {folder} has no features of {' or '.join(settings.encoders)}, the model's frozen "
                 f"encoders, for these slides. {AGAIN} {folder}"
             )
-        self.views = {stream: self._views_of(stream, slides, trained) for stream in self._files}
+        self.views = {stream: self._count_views(stream, trained) for stream in self._files}
         self.instead = {stream: views for stream, views in self.views.items() if settings.augments(stream)}
         self.widths = {stream: next(iter(files.values())).values.shape[2] for stream, files in self._files.items()}
 
     def _refuse_stale(self, stream: str, settings: FeatureSettings) -> None:
+        """Raise ConfigError for features of a stream that were made with other settings."""
         for number, file in self._files[stream].items():
             found = differences(file.settings, settings.of(stream, self._slides[number], file.views))
             if found:
@@ -85,10 +87,11 @@ class FeatureCache:
                     f"{AGAIN} {self.folder}, or another folder: one holds the features of one split and setting"
                 )
 
-    def _views_of(self, stream: str, slides: Mapping[int, SlideShard], trained: Collection[int]) -> int:
+    def _count_views(self, stream: str, trained: Collection[int]) -> int:
+        """Augmented views of a stream, of the training slides; raises ConfigError where they have different ones."""
         by_views: dict[int, list[str]] = {}
         for number in trained:
-            by_views.setdefault(self._files[stream][number].views, []).append(slides[number].record.name)
+            by_views.setdefault(self._files[stream][number].views, []).append(self._slides[number].record.name)
         if len(by_views) > 1:
             counts = "; ".join(f"{views} of {listed(names)}" for views, names in sorted(by_views.items()))
             raise ConfigError(
@@ -98,7 +101,7 @@ class FeatureCache:
         return next(iter(by_views), 0)
 
     def described(self) -> list[str]:
-        """A line a stream: where its features come from, and what is augmented."""
+        """Describe each stream in a line: where its features come from, and what is augmented."""
         return [
             f"{stream}: features from {self.folder}, "
             + (f"{views} augmented views while training" if views else "without augmentation: they have one view")
@@ -106,19 +109,21 @@ class FeatureCache:
         ]
 
     def file(self, stream: str, number: int) -> FeatureFile:
-        """A slide's features."""
+        """A slide's features of one stream."""
         return self._files[stream][number]
 
     def path(self, stream: str, number: int) -> Path:
+        """Path of a slide's features of one stream."""
         return feature_path(self.folder, self._slides[number], stream)
 
 
 @dataclass(frozen=True)
 class FeatureRows:
-    """What a BatchReader takes of a cache.
+    """Cached features by rows of a batch: a `FeatureSource` for BatchReader.
 
     Attributes:
-        seed: of a run that trains, and so sees augmented views; None sees the plain one.
+        cache: the features.
+        seed: of a run that trains, which reads augmented views; None reads the plain one.
         verify: compare what is read with its checksum.
     """
 
@@ -128,24 +133,36 @@ class FeatureRows:
 
     @property
     def streams(self) -> frozenset[str]:
+        """The streams whose features are cached."""
         return frozenset(self.cache.views)
 
     def whole(self, slide: int, spot: int) -> bool:
-        """False where the spot's sample was damaged when a stream's features were made."""
+        """Whether the spot's sample was undamaged when its features were made, in every stream."""
         return all(self.cache.file(stream, slide).valid[spot] for stream in self.cache.views)
 
     def read(self, epoch: int, slide: np.ndarray, spot: np.ndarray, buffers: BatchBuffers) -> CachedFeatures:
-        """The rows' features: slide [B] and spot [B], -1 in rows that are not valid, which are 0.
+        """Read the rows' features.
+
+        Args:
+            epoch: decides which augmented view a spot shows.
+            slide: int [B], slide numbers.
+            spot: int [B], spot indices, -1 in rows that are not valid, whose features are 0.
+            buffers: lends the memory of the result.
 
         Raises:
             ConfigError: features that are not what was written.
         """
-        return CachedFeatures(**{stream: self._stream(stream, epoch, slide, spot, buffers) for stream in self.streams})
+        return CachedFeatures(
+            **{stream: self._read_stream(stream, epoch, slide, spot, buffers) for stream in self.streams}
+        )
 
-    def _stream(self, stream: str, epoch: int, slide: np.ndarray, spot: np.ndarray, buffers: BatchBuffers) -> Tensor:
+    def _read_stream(
+        self, stream: str, epoch: int, slide: np.ndarray, spot: np.ndarray, buffers: BatchBuffers
+    ) -> Tensor:
+        """float32 [B, F]: one stream's features; see `read`."""
         found = buffers.lend((len(slide), self.cache.widths[stream]), torch.float32)
         found.numpy()[spot < 0] = 0
-        view = self._view(self.cache.views[stream], epoch, slide, spot)
+        view = self._choose_views(self.cache.views[stream], epoch, slide, spot)
         for number in np.unique(slide[spot >= 0]).tolist():
             rows = np.flatnonzero((slide == number) & (spot >= 0))
             file = self.cache.file(stream, number)
@@ -164,8 +181,8 @@ class FeatureRows:
                 f"{AGAIN} {self.cache.folder}"
             )
 
-    def _view(self, views: int, epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
-        """int64 [B]: a spot goes through its augmented views in turn, an epoch each, from one that is drawn."""
+    def _choose_views(self, views: int, epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
+        """int64 [B]: each spot's view. It goes through its augmented views in turn, one an epoch, from a drawn one."""
         if self.seed is None or views == 0:
             return np.zeros(len(slide), np.int64)
         start = uniform(self.seed, 0, np.maximum(slide, 0), np.maximum(spot, 0), VIEW, 1)[:, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -21,21 +21,21 @@ from stalign_pl.files import content_sha256
 FEATURES_FORMAT = 2
 
 Settings = Mapping[str, Any]
-"""JSON values by name; lists of numbers are compared within TOLERANCE, as two machines round otherwise."""
+"""JSON values by name. Lists of numbers are compared within TOLERANCE, because machines differ in rounding."""
 
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """What decides the features of a run's slides.
+    """All that the features of a run's slides depend on.
 
     Attributes:
         encoders: stream -> its encoder.
         tables: colours and scales of the slides.
-        pictures: "spot", "niche" -> how the pictures of that scale are shown.
+        pictures: "spot", "niche" -> size and resizing of that scale's pictures.
         genes: digest of the vocabulary.
-        niche: its members.
+        niche: which neighbours make a niche.
         augmentation: of augmented views.
     """
 
@@ -47,40 +47,47 @@ class FeatureSettings:
     augmentation: Augmentation
 
     def of(self, stream: str, slide: SlideShard, views: int) -> Settings:
-        """Of one stream and slide, with as many augmented views."""
+        """The settings of one stream's features of one slide.
+
+        Args:
+            stream: its name.
+            slide: any of the run's.
+            views: number of augmented views.
+        """
         encoder = self.encoders[stream]
         settings = {
             "format version": FEATURES_FORMAT,
             "encoder's architecture": encoder.architecture[:16],
             "encoder's weights": encoder.weights[:16],
-            "shards' files": _files(slide),
+            "shards' files": _hash_files(slide),
         }
         scale, kind = stream.split("_")
-        settings |= self._picture(scale, slide) if kind == "image" else self._genes(slide)
+        settings |= self._picture_settings(scale, slide) if kind == "image" else self._gene_settings(slide)
         if scale == "niche":
-            settings |= self._niche(kind)
+            settings |= self._niche_settings(kind)
         if views:
-            settings |= {f"data.augmentation.{name}": value for name, value in self._augmentation(kind).items()}
+            varied = self._augmentation_options(kind)
+            settings |= {f"data.augmentation.{name}": value for name, value in varied.items()}
         return settings
 
     def augments(self, stream: str) -> bool:
-        """Whether training varies what the stream's encoder looks at."""
-        return any(self._augmentation(stream.split("_")[1]).values())
+        """Whether training augments the input of the stream's encoder."""
+        return any(self._augmentation_options(stream.split("_")[1]).values())
 
-    def _picture(self, scale: str, slide: SlideShard) -> dict[str, Any]:
+    def _picture_settings(self, scale: str, slide: SlideShard) -> dict[str, Any]:
         form = self.pictures[scale]
         return {
             f"data.{scale}_size": form.size,
             f"data.{scale}_interpolation": form.interpolation,
-            "colours by data.stain (the slide's own, and the mean of the training slides)": _numbers(
+            "colours by data.stain (the slide's own, and the mean of the training slides)": _to_list(
                 torch.stack((self.tables.colour[slide.table], self.tables.common_colour))
             ),
         }
 
-    def _genes(self, slide: SlideShard) -> dict[str, Any]:
+    def _gene_settings(self, slide: SlideShard) -> dict[str, Any]:
         return {"genes": self.genes[:16], "genes' target sum": [float(self.tables.target[slide.table])]}
 
-    def _niche(self, kind: str) -> dict[str, Any]:
+    def _niche_settings(self, kind: str) -> dict[str, Any]:
         niche = asdict(self.niche)
         if isinstance(self.niche.weights, tuple):
             niche["weights"] = list(self.niche.weights)  # as a file's JSON has them
@@ -90,7 +97,7 @@ class FeatureSettings:
             names = ("image",) if self.niche.image == "view" else ("image", "k", "rings")
         return {f"data.niche.{name}": niche[name] for name in names}
 
-    def _augmentation(self, kind: str) -> dict[str, Any]:
+    def _augmentation_options(self, kind: str) -> dict[str, Any]:
         options = asdict(self.augmentation)
         options.pop("shuffle_pairs")  # it exchanges rows of a batch, cached or not
         hidden = options.pop("mask_genes")
@@ -98,34 +105,39 @@ class FeatureSettings:
 
 
 def differences(made: Settings, wanted: Settings) -> list[str]:
-    """What differs, in words; empty where the features are those wanted."""
+    """Describe each setting that differs; empty where the features are the wanted ones.
+
+    Args:
+        made: settings that features were made with.
+        wanted: settings that they should have been made with.
+    """
     return [
-        f"{name} was {_shown(made.get(name, 'not asked for'))}, is {_shown(wanted.get(name, 'not asked for'))}"
+        f"{name} was {_show(made.get(name, 'not asked for'))}, is {_show(wanted.get(name, 'not asked for'))}"
         for name in sorted(made.keys() | wanted.keys())
-        if not _same(made.get(name), wanted.get(name))
+        if not _agree(made.get(name), wanted.get(name))
     ]
 
 
-def _shown(value: Any) -> str:
-    """Without digits that do not count."""
+def _show(value: object) -> str:
+    """A value as text, numbers to four digits."""
     return f"[{', '.join(f'{number:.4g}' for number in value)}]" if _is_numbers(value) else str(value)
 
 
-def _is_numbers(value: Any) -> bool:
+def _is_numbers(value: object) -> TypeGuard[list[float]]:
     return isinstance(value, list) and all(isinstance(number, float) for number in value)
 
 
-def _same(made: Any, wanted: Any) -> bool:
+def _agree(made: object, wanted: object) -> bool:
     if isinstance(made, list) and isinstance(wanted, list):
         return len(made) == len(wanted) and bool(np.allclose(made, wanted, rtol=TOLERANCE, atol=TOLERANCE))
     return made == wanted
 
 
-def _files(slide: SlideShard) -> str:
-    """Hash of the checksums of a slide's files, and of its gene panel's name, which is one."""
+def _hash_files(slide: SlideShard) -> str:
+    """Hash the checksums of a slide's files, and its gene panel's name, which is a hash, too."""
     sums = {name: file["sha256"] for name, file in slide.record.files.items()}
     return content_sha256({"files": sums, "panel": slide.record.panel})[:16]
 
 
-def _numbers(tensor: Tensor) -> list[float]:
+def _to_list(tensor: Tensor) -> list[float]:
     return [float(value) for value in tensor.flatten()]

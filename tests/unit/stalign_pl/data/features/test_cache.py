@@ -149,7 +149,7 @@ def test_differences_name_what_differs_and_forgive_rounding() -> None:
 
 def test_ring_weights_are_those_that_a_file_states() -> None:
     niche = NicheConfig(None, rings=2, weights=(0.5, 0.25))
-    settings = FeatureSettings({}, None, {}, "", niche, Augmentation())._niche("gene")
+    settings = FeatureSettings({}, None, {}, "", niche, Augmentation())._niche_settings("gene")
     assert settings["data.niche.weights"] == [0.5, 0.25]
     assert differences(json.loads(json.dumps(settings)), settings) == []
 
