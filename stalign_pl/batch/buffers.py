@@ -1,4 +1,4 @@
-"""A batch's memory, used again and again: to map it anew for every batch costs as much as to fill it with counts."""
+"""Reuses the memory of batches: mapping it anew for every batch costs as much as filling it with counts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 KEPT = 4
-"""Buffers of one size that wait to be used again: batches read ahead, one being read, one in use. More may be out."""
+"""Free buffers kept of one size: for batches read ahead, one being read and one in use. More may be lent out."""
 
 
 class BatchBuffers:
-    """Lends tensors whose memory comes back by itself when nothing refers to it any more.
+    """Lends tensors whose memory returns by itself when nothing refers to it any more.
 
     In ordinary memory a loan is a numpy view of its own: torch holds it for as long as any tensor (a slice, another
     view) uses the storage, and its end returns the buffer. In pinned memory the loan is torch's own, whose host
@@ -30,7 +30,7 @@ class BatchBuffers:
         self._free: dict[int, deque[np.ndarray]] = {}
 
     def lend(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A tensor that nobody uses, with whatever the last user left in it."""
+        """Lend a tensor that nobody else uses, with whatever the last user left in it."""
         if self.pin:
             return torch.empty(shape, dtype=dtype, pin_memory=True)
         wanted = math.prod(shape) * dtype.itemsize

@@ -1,4 +1,4 @@
-"""Damaged samples: a row that its checksum or its decoder rejects is left out, named and counted, up to a limit."""
+"""Damaged samples: a row that its checksum or decoder rejects is left out, reported and counted, up to a limit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from stalign_pl.errors import ConfigError, ShardError
 
 SHARE, MOST = 0.001, 1000
-"""Where no limit is given: this share of the set's spots, and never more than this many."""
+"""The default limit: this share of a shard set's spots, and never more than this many."""
 
 LISTED = 10
+"""Samples that an error describes."""
 
 
 class DamagedSample(ShardError):
@@ -22,9 +23,11 @@ class Damaged:
     """A sample that was left out.
 
     Attributes:
-        slide: number in the set. name: its name. spot: index in the slide.
+        slide: the slide's number in the shard set.
+        name: the slide's name.
+        spot: spot index in the slide.
         file: the tar that holds it.
-        why: what is wrong with it.
+        why: the defect, in words.
     """
 
     slide: int
@@ -35,6 +38,7 @@ class Damaged:
 
     @property
     def key(self) -> tuple[int, int]:
+        """Slide number and spot index."""
         return self.slide, self.spot
 
     def __str__(self) -> str:
@@ -42,11 +46,12 @@ class Damaged:
 
 
 def allowed(bad_samples: int | float | None, spots: int) -> int:
-    """How many of a set's spots may be damaged before a run stops.
+    """The number of spots that may be damaged before a run stops.
 
     Args:
-        bad_samples: a whole number is a number of samples, a fraction from 0 to 1 a share of the set; None: `SHARE` of
-            it, at most `MOST`.
+        bad_samples: a whole number is a number of samples, a fraction from 0 to 1 a share of the spots; None: `SHARE`
+            of them, at most `MOST`.
+        spots: their number, of which a share is taken.
 
     Raises:
         ConfigError: a negative number, or a fraction above 1.
@@ -62,10 +67,11 @@ def allowed(bad_samples: int | float | None, spots: int) -> int:
 
 
 def too_many(damaged: Sequence[Damaged], what: str) -> ShardError:
-    """The error that ends a run, with the first samples.
+    """Make the error that ends a run; it describes the first samples.
 
     Args:
-        what: what the limit is, e.g. "data.bad_samples allows 3 of 5,000".
+        damaged: the samples, more than the limit.
+        what: the limit in words, e.g. "data.bad_samples allows 3 of 5,000".
     """
     first = "; ".join(str(sample) for sample in damaged[:LISTED])
     more = f"; and {len(damaged) - LISTED:,} more" if len(damaged) > LISTED else ""

@@ -1,4 +1,4 @@
-"""What the model returns for a batch."""
+"""Output of the model for a batch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What the model says of a batch of spots, not normalised: unimodal [B, dim], fused [B, out of the fusion].
+    """Embeddings of a batch of spots, not normalised.
 
-    None is what the model has no part for, what was not asked for, or what lacks its input.
+    A field is None if the model lacks that stream, it was not requested, or its input is missing.
+
+    Attributes:
+        spot_image: float [B, dim].
+        spot_gene: float [B, dim].
+        niche_image: float [B, dim].
+        niche_gene: float [B, dim].
+        spot: float [B, width of the fusion], of picture and genes.
+        niche: as `spot`, of the niche.
     """
 
     spot_image: Tensor | None

@@ -17,7 +17,7 @@ STREAMS = ("spot_image", "spot_gene", "niche_image", "niche_gene")
 
 @dataclass(frozen=True)
 class Features:
-    """The output of a stream's frozen encoder for B spots, in place of their pictures or expression.
+    """Output of a stream's frozen encoder for B spots, in place of their pictures or expression.
 
     Attributes:
         values: float32 [B, F].
@@ -29,16 +29,17 @@ class Features:
         return len(self.values)
 
     def __getitem__(self, rows: slice | Tensor) -> Features:
+        """Select rows."""
         return Features(self.values[rows])
 
     def to(self, device: torch.device | str) -> Features:
-        """The same on a device."""
+        """Copy to a device."""
         return Features(self.values.to(device))
 
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """float32 [B, F] of each stream whose encoder's outputs are read in place of the encoder's input; else None."""
+    """Cached features by stream: float32 [B, F], or None of a stream that is not cached."""
 
     spot_image: Tensor | None = None
     niche_image: Tensor | None = None
@@ -47,11 +48,11 @@ class CachedFeatures:
 
 
 class FeatureSource(Protocol):
-    """Where a reader gets cached features from."""
+    """A source of cached features for a reader of batches."""
 
     @property
     def streams(self) -> frozenset[str]:
-        """The streams whose features it has."""
+        """The streams whose features are cached."""
         ...
 
     def whole(self, slide: int, spot: int) -> bool:
@@ -59,7 +60,14 @@ class FeatureSource(Protocol):
         ...
 
     def read(self, epoch: int, slide: np.ndarray, spot: np.ndarray, buffers: BatchBuffers) -> CachedFeatures:
-        """The features of rows: slide [B] and spot [B], -1 in rows that are not valid, whose features are 0."""
+        """Read the features of a batch's rows.
+
+        Args:
+            epoch: decides which augmented view a spot shows.
+            slide: int [B], slide numbers.
+            spot: int [B], spot indices, -1 in rows that are not valid, whose features are 0.
+            buffers: lends the memory of the result.
+        """
         ...
 
 

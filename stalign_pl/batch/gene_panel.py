@@ -1,4 +1,4 @@
-"""The genes that a model sees, as the data hand them to it: names, and the statistics that standardise them."""
+"""The genes that a model reads, as the data hand them to it: names, and the statistics that standardise them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class GenePanel:
     Attributes:
         symbols: G gene symbols, "" where none is known.
         ids: G Ensembl ids without version, "" where none is known.
-        mean, sd: float32 [G], of log1p of scaled counts over training spots of slides that measured it; sd > 0.
+        mean: float32 [G], of log-normalised expression over training spots of slides that measured the gene.
+        sd: float32 [G], likewise, above 0.
 
     Raises:
         ValueError: columns of different lengths, or an sd that is not above 0.
@@ -43,7 +44,7 @@ class GenePanel:
         return hash(self.digest())
 
     def digest(self) -> str:
-        """SHA-256 of names and statistics."""
+        """Hash names and statistics; hex of SHA-256."""
         names = "".join(f"{gene}\t{symbol}\n" for gene, symbol in zip(self.ids, self.symbols, strict=True))
         statistics = np.concatenate([self.mean, self.sd]).astype("<f4")
         return hashlib.sha256(names.encode() + statistics.tobytes()).hexdigest()

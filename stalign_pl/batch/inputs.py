@@ -1,4 +1,4 @@
-"""What the model and a step of training take of a batch."""
+"""Inputs of the model, and of a step of training or evaluation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stalign_pl.batch.spot_ids import SpotIds
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """What `STAlign.forward` takes of B spots. None stands for an input that is not there.
+    """Input of `STAlign.forward` for B spots; None where there is none.
 
     Attributes:
         spot_image: float32 [B, 3, size, size] in [0, 1], or a frozen encoder's cached features.
@@ -30,15 +30,19 @@ class ModelInputs:
     measured: Tensor | None = None
 
     def __getitem__(self, rows: slice | Tensor) -> ModelInputs:
-        """The same of some rows."""
+        """Select rows."""
         return ModelInputs(**{name: None if value is None else value[rows] for name, value in vars(self).items()})
 
     def to(self, device: torch.device | str) -> ModelInputs:
-        """The same on a device."""
+        """Copy to a device."""
         return ModelInputs(**{name: None if value is None else value.to(device) for name, value in vars(self).items()})
 
     def of(self, stream: str) -> tuple[Tensor | Features | None, ...]:
-        """The arguments of one of the model's streams, by its name in `STREAMS`."""
+        """Arguments of one of the model's streams.
+
+        Args:
+            stream: its name in `STREAMS`.
+        """
         if stream.endswith("_image"):
             return (getattr(self, stream),)
         return getattr(self, f"{stream.removesuffix('_gene')}_genes"), self.measured
@@ -46,7 +50,7 @@ class ModelInputs:
 
 @dataclass(frozen=True)
 class GeneTargets:
-    """Expression as it was measured, genes that augmentation hides from the model included.
+    """Targets of gene regression: expression as measured, genes that augmentation hides from the model included.
 
     Attributes:
         spot: float [B, G], log1p of scaled counts, not standardised.
@@ -61,12 +65,12 @@ class GeneTargets:
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What a step of training or evaluation takes.
+    """Input of one step of training or evaluation.
 
     Attributes:
-        model: what the model takes.
+        model: input of the model.
         ids: which spots the rows are.
-        targets: what gene regression predicts.
+        targets: of gene regression.
     """
 
     model: ModelInputs

@@ -15,18 +15,20 @@ from stalign_pl.draws import FIRST, GOLDEN, SECOND, start
 
 GENE_MASK = 2
 DROPOUT = 16
-"""Streams: 1 is that of augmentation's pictures; dropout layers have this one and those after it."""
+"""Streams of draws: pictures' augmentation has 1; dropout layers have DROPOUT and the numbers after it."""
 
 _MODULUS = 2**64
 
 
 @dataclass(frozen=True)
 class RowKeys:
-    """Who the rows of a batch are, for drawing.
+    """Keys of a batch's rows for drawing random numbers.
 
     Attributes:
-        seed, epoch: of the run.
-        slide, spot: int64 [B], 0 or more.
+        seed: of the run.
+        epoch: 0 or more.
+        slide: int64 [B], slide numbers, 0 or more.
+        spot: int64 [B], spot indices, 0 or more.
     """
 
     seed: int
@@ -38,7 +40,16 @@ class RowKeys:
         return len(self.slide)
 
     def happens(self, chance: float, stream: int, draws: int) -> Tensor:
-        """bool [B, draws]: each True with probability `chance`, in steps of 2^-24; uniform(...) < chance."""
+        """Draw events: `draws.uniform(...) < chance`.
+
+        Args:
+            chance: probability of each, in steps of 2^-24.
+            stream: number of the stream of draws.
+            draws: numbers a row.
+
+        Returns:
+            bool [B, draws].
+        """
         return self._bits(stream, draws) < round(chance * 2**24)
 
     def _bits(self, stream: int, draws: int) -> Tensor:
@@ -47,21 +58,21 @@ class RowKeys:
         for column in (self.slide, self.spot):
             state = _mix(state + _signed(GOLDEN) * (column + 1))
         counter = torch.arange(1, draws + 1, device=state.device)
-        return _shifted(_mix(state[:, None] + _signed(GOLDEN) * counter), 40)
+        return _shift(_mix(state[:, None] + _signed(GOLDEN) * counter), 40)
 
 
 def _signed(value: int) -> int:
-    """The int64 of the same 64 bits."""
+    """The int64 with the bits of a uint64."""
     return value - _MODULUS if value >= _MODULUS // 2 else value
 
 
-def _shifted(value: Tensor, bits: int) -> Tensor:
+def _shift(value: Tensor, bits: int) -> Tensor:
     """Shift right and fill with zeros: an int64's own shift copies its sign."""
     return (value >> bits).bitwise_and_(2 ** (64 - bits) - 1)
 
 
 def _mix(value: Tensor) -> Tensor:
     """As `draws.mix`, on int64: products wrap, which is arithmetic modulo 2^64."""
-    value = _shifted(value, 30).bitwise_xor_(value).mul_(_signed(FIRST))
-    value = _shifted(value, 27).bitwise_xor_(value).mul_(_signed(SECOND))
-    return _shifted(value, 31).bitwise_xor_(value)
+    value = _shift(value, 30).bitwise_xor_(value).mul_(_signed(FIRST))
+    value = _shift(value, 27).bitwise_xor_(value).mul_(_signed(SECOND))
+    return _shift(value, 31).bitwise_xor_(value)

@@ -33,7 +33,7 @@ class SpotIds:
             paired negatives. A function of (seed, epoch, spot), see `stalign_pl.draws`.
 
     Raises:
-        ConfigError: another shape or dtype.
+        ConfigError: a column of another shape or dtype.
     """
 
     slide: Tensor
@@ -45,24 +45,24 @@ class SpotIds:
 
     def __post_init__(self) -> None:
         rows = len(self.slide)
-        for name, tensor, shape, dtype in (
-            ("slide", self.slide, f"[{rows}]", torch.int64),
-            ("spot", self.spot, f"[{rows}]", torch.int64),
-            ("excluded", self.excluded, f"[{rows}, E]", torch.int64),
-            ("valid", self.valid, f"[{rows}]", torch.bool),
-            ("cluster", self.cluster, f"[{rows}]", torch.int64),
-            ("draws", self.draws, f"[{rows}, C]", torch.float32),
-        ):
-            if tensor is None and name in ("cluster", "draws"):
-                continue
-            if tensor.ndim != 1 + shape.count(",") or len(tensor) != rows or tensor.dtype != dtype:
-                raise ConfigError(f"SpotIds.{name} is {tensor.dtype} {list(tensor.shape)}; should be {dtype} {shape}")
+        _check("slide", self.slide, torch.int64, rows)
+        _check("spot", self.spot, torch.int64, rows)
+        _check("excluded", self.excluded, torch.int64, rows, "E")
+        _check("valid", self.valid, torch.bool, rows)
+        if self.cluster is not None:
+            _check("cluster", self.cluster, torch.int64, rows)
+        if self.draws is not None:
+            _check("draws", self.draws, torch.float32, rows, "C")
 
     def __len__(self) -> int:
         return len(self.slide)
 
     def gathered(self, world: World) -> SpotIds:
-        """The ids of all ranks' rows, in rank order, without draws, which only their own rank reads; one collective."""
+        """Gather the ids of all ranks' rows, in rank order; one collective. Draws stay: only their own rank reads them.
+
+        Args:
+            world: the processes that gather.
+        """
         columns = [self.slide, self.spot, self.valid.long()] + ([] if self.cluster is None else [self.cluster])
         packed = all_gather(torch.cat((torch.stack(columns, dim=1), self.excluded), dim=1), world)
         cluster = None if self.cluster is None else packed[:, 3]
@@ -70,7 +70,7 @@ class SpotIds:
 
     @property
     def keys(self) -> Tensor:
-        """int64 [b]: one number a spot. Padding rows have keys too, of no meaning: `valid` is asked elsewhere."""
+        """int64 [b]: one number a spot. Rows that are not valid have keys without meaning; callers ask `valid`."""
         return (self.slide << SPOT_BITS) + self.spot
 
     @property
@@ -81,3 +81,10 @@ class SpotIds:
         """
         spots = torch.cat((self.spot[:, None], self.excluded), dim=1)
         return torch.where(spots >= 0, (self.slide << SPOT_BITS)[:, None] + spots, NOTHING)
+
+
+def _check(name: str, column: Tensor, dtype: torch.dtype, rows: int, axis: str = "") -> None:
+    """Raise ConfigError unless a column is [rows], or [rows, axis] where an axis is named, and of the type."""
+    shape = f"[{rows}, {axis}]" if axis else f"[{rows}]"
+    if column.ndim != 1 + bool(axis) or len(column) != rows or column.dtype != dtype:
+        raise ConfigError(f"SpotIds.{name} is {column.dtype} {list(column.shape)}; should be {dtype} {shape}")
