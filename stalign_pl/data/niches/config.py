@@ -1,4 +1,4 @@
-"""Which neighbours make a niche, and which spots are too near to be negatives: training-time choices."""
+"""Which neighbours make a niche, and which spots are too near to be negatives: choices of training, not of shards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class NicheConfig:
     """The niche of a spot.
 
     Attributes:
-        k: nearest spots in it, target not counted (the paper: 3); null takes the whole rings; 0 is the spot alone.
+        k: number of nearest spots in it, target not counted (the paper: 3); null takes the whole rings; 0 is the spot
+            alone.
         rings: the k are sought within this many rings (one pitch each, unless the shards were built with other
             bounds), so that a spot at the edge reaches no further.
         exclude_rings: spots this near are no negatives of each other; null is 2 x rings, which covers every
@@ -34,14 +35,14 @@ class NicheConfig:
         leave_target_out: sum the niche's genes without the target's own, so that cross-scale matching is not identity.
         image: "box" is the bounding box over the patches of the target and its niche (the paper's niche image),
             "view" the whole stored field of view.
-        weights: of the members in the niche's sum of genes. "uniform": all alike (the paper); "ring": 1 / (1 + ring),
-            so 1/2 in the first ring, 1/3 in the second; "distance": 1 / (1 + distance in pitches), which on a perfect
-            lattice differs from "ring" only inside the outer rings; a number between 0 and 1: each ring counts that
-            many times the one inside it; several, up to 1: each ring's own, from the inside. All of them to whole
-            sixteenths, one at least, so that sums stay exact: .33 is 5, 2, 1 sixteenths in rings 1 to 3, and what lies
-            below 1/16 is 1/16.
-        even_depth: weigh the members by depth, too (`member_counts.evened`): the sum is then of what the spots are
-            made of, and not mostly of the spot with the most molecules.
+        weights: weights of the members in the niche's sum of counts. "uniform": all alike (the paper); "ring":
+            1 / (1 + ring), so 1/2 in the first ring, 1/3 in the second; "distance": 1 / (1 + distance in pitches),
+            which on a perfect lattice differs from "ring" only inside the outer rings; a number between 0 and 1: each
+            ring counts that many times the one inside it; several, up to 1: each ring's own, from the inside. All are
+            rounded to whole sixteenths, at least one, so that sums stay exact: .33 is 5, 2, 1 sixteenths in rings 1 to
+            3.
+        even_depth: depth-normalise the members' counts (`members.evened`), so that the spot with the most molecules
+            does not dominate the sum.
     """
 
     k: int | None = 3
@@ -64,11 +65,12 @@ class NicheConfig:
             problems.append("niche.leave_target_out with niche.k = 0 leaves an empty niche")
         if self.image not in ("box", "view"):
             problems.append(f"niche.image is {self.image!r}; known: box, view")
-        problems += self._wrong_weights()
+        problems += self._find_wrong_weights()
         if problems:
             raise ConfigError("; ".join(problems))
 
-    def _wrong_weights(self) -> list[str]:
+    def _find_wrong_weights(self) -> list[str]:
+        """Describe what is wrong with `weights`; empty where nothing is."""
         if isinstance(self.weights, tuple):
             if len(self.weights) != self.rings:
                 return [f"niche.weights is {self.weights!r}, of {len(self.weights)} rings; niche.rings is {self.rings}"]
@@ -81,10 +83,14 @@ class NicheConfig:
 
     @property
     def excluded_rings(self) -> int:
+        """Rings around a spot whose spots are no negatives of it."""
         return 2 * self.rings if self.exclude_rings is None else self.exclude_rings
 
     def excluded_width(self, ring_members: list[tuple[int, ...]]) -> int:
-        """The most spots that any spot excludes, given every slide's `SlideRecord.ring_members`.
+        """The most spots that any spot excludes, at least 1.
+
+        Args:
+            ring_members: `SlideRecord.ring_members` of each slide: the most spots within each ring.
 
         Raises:
             ConfigError: rings that a slide's shard does not hold, or a k that no slide's rings reach.
@@ -99,20 +105,32 @@ class NicheConfig:
         return max((stored[self.excluded_rings - 1] for stored in ring_members if self.excluded_rings), default=1) or 1
 
     def members_width(self, ring_members: list[tuple[int, ...]]) -> int:
-        """The most spots that any niche holds, its target counted; see `excluded_width`."""
+        """The most spots that any niche holds, its target counted.
+
+        Args:
+            ring_members: as in `excluded_width`.
+        """
         within = max(stored[self.rings - 1] for stored in ring_members) if self.k is None else self.k
         return within + 1
 
     def members(self, neighbors: np.ndarray, ring_ends: list[int]) -> np.ndarray:
-        """Spot indices of the niche, target not counted, from a sample's neighbours and cumulative ring ends."""
+        """Select the members of a niche, target not counted.
+
+        Args:
+            neighbors: int32 [n], spot indices of a sample's neighbours in order of distance.
+            ring_ends: cumulative ends of the rings in it.
+
+        Returns:
+            int32 [members], spot indices.
+        """
         within = neighbors[: _ring_end(ring_ends, self.rings, "niche.rings")]
         return within if self.k is None else within[: self.k]
 
     def member_weights(self, far: np.ndarray) -> np.ndarray:
-        """Weights of the niche's members, in sixteenths; the target's own is WHOLE.
+        """Compute the weights of a niche's members, in sixteenths; the target's own is WHOLE.
 
         Args:
-            far: [members], how far from the target: in pitches for "distance", else the ring, a whole number from 1.
+            far: [members], distance from the target: in pitches for "distance", else the ring, a whole number from 1.
 
         Returns:
             int32 [members], 1 to WHOLE.
@@ -126,13 +144,14 @@ class NicheConfig:
         return np.maximum(np.rint(WHOLE * share), 1).astype(np.int32)
 
     def excluded(self, neighbors: np.ndarray, ring_ends: list[int]) -> np.ndarray:
-        """Spot indices that are no negatives of the target."""
+        """Select the spots that are no negatives of the target; as `members`."""
         if self.excluded_rings == 0:
             return neighbors[:0]
         return neighbors[: _ring_end(ring_ends, self.excluded_rings, EXCLUDED)]
 
 
 def _ring_end(ring_ends: Sequence[int], rings: int, name: str) -> int:
+    """The end of a ring; raises ConfigError, with the option's name, where the shards do not hold it."""
     if rings > len(ring_ends):
         raise ConfigError(f"{name} asks for {rings} rings; the shards hold {len(ring_ends)}")
     return ring_ends[rings - 1]

@@ -1,4 +1,4 @@
-"""Whose counts a row's sum is made of, and those counts copied out of the slides' memory-mapped arrays."""
+"""The spots whose counts a row sums, and these counts copied out of the slides' memory-mapped arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from stalign_pl.data.shards.shard_set import SlideShard
 
 @dataclass(frozen=True)
 class SlideRows:
-    """Rows of a batch that follow one another and are of one slide: start to stop."""
+    """Consecutive rows of a batch that are of one slide.
+
+    Attributes:
+        slide: the slide.
+        start: the first row.
+        stop: one past the last row.
+    """
 
     slide: SlideShard
     start: int
@@ -23,20 +29,23 @@ class SlideRows:
 
 
 EVENED = 4
-"""Depth weighs up to this, and to whole parts of as many: a near-empty spot is not blown up to a whole one."""
+"""Depth correction is capped at 4x and rounded to quarters, so near-empty spots are not inflated."""
 
 
 class Members:
     """The spots whose counts are added up in each row of a batch.
 
     Args:
-        weighted: they count differently.
-        even_depth: by their depth as well, see `evened`.
+        batch: B, rows.
+        width: the most members of a row.
+        weighted: members have weights.
+        even_depth: members are also weighted by depth, see `evened`.
 
     Attributes:
-        spots: int32 [B, width], spot indices of the row's slide, the first `used` of them.
-        used: int64 [B].
-        weights: int32 [B, width], of the spots, WHOLE until they are set; None where all count alike.
+        spots: int32 [B, width], spot indices of the row's slide; the first `used` of a row are members.
+        used: int64 [B], members of each row.
+        weights: int32 [B, width], weights of the members, WHOLE until they are set; None where all count alike.
+        even_depth: as given.
     """
 
     def __init__(self, batch: int, width: int, weighted: bool = False, even_depth: bool = False) -> None:
@@ -48,8 +57,9 @@ class Members:
     def gather(self, rows: list[SlideRows], buffers: BatchBuffers) -> CountPairs:
         """Copy the members' pairs one after another, counts times weights where there are any; the device adds up.
 
-        Whole numbers below 2^24 are exact in fp32 in any order. Weighed, that is some 270 (two rings, .33, evened) to
-        1,200 (uniform, evened) times a spot's counts of a gene, or of all genes in a library: 14,000 counts at worst.
+        Whole numbers below 2^24 add up exactly in fp32 in any order. Weighted sums reach some 270 times (two rings,
+        weights .33, depth-normalised) to 1,200 times (uniform, depth-normalised) a spot's counts of a gene, or of all
+        genes in a library. So they are exact for libraries of up to 14,000 counts at worst.
 
         Args:
             rows: all rows of the batch that are used.
@@ -77,13 +87,14 @@ class Members:
 
 
 def evened(weights: np.ndarray, depth: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Weights times the mean depth of the row's members over the member's own, at most EVENED; in parts of EVENED.
+    """Depth-normalise weights: times the mean depth of the row's members over the member's own, at most EVENED.
 
-    Members then count alike in what they are made of, however many molecules each was counted by.
+    Members of a row then contribute alike, however many molecules were counted in each. Weights are in units of
+    1 / EVENED.
 
     Args:
         weights: int32 [M], 1 or more, of the rows' members one after another.
-        depth: int64 [M], the member's counts.
+        depth: int64 [M], each member's sum of counts.
         used: int64 [B], members of each row, M together.
 
     Returns:

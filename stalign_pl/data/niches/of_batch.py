@@ -1,4 +1,4 @@
-"""The neighbourhoods of a batch's rows as their samples state them: members of the niches, boxes, excluded spots."""
+"""Neighbourhoods of a batch's rows, read from their samples: members of the niches, boxes, excluded spots."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ NEIGHBORS, META = MEMBERS.index("neighbors"), MEMBERS.index("meta")
 
 
 class Neighbourhoods:
-    """Filled in row by row; rows of which nothing is said have no members and exclude nobody.
+    """Neighbourhoods that are filled in row by row; rows that are not filled in have no members and exclude no spot.
 
     Args:
         batch: B, rows.
         niche: which neighbours make a niche.
-        excluded_width, members_width: the most that a row may have of each.
+        excluded_width: E, the most spots that a row may exclude.
+        members_width: the most members that a row's niche may have.
 
     Attributes:
-        itself: the spots themselves, as members of a sum of one.
-        members: of the niches.
+        niche: as given.
+        itself: the row's spot alone, as the one member of a sum.
+        members: of the row's niche.
         excluded: int32 [B, E], spots that are no negatives; -1 fills up.
         box: float32 [B, 4], (x0, y0, x1, y1) of what to show of the niche picture, in pixels of it.
     """
@@ -37,7 +39,15 @@ class Neighbourhoods:
         self.box[:, 2:] = 1
 
     def read(self, run: Run, number: int) -> None:
-        """Fill in the row of a run's sample. Raises DamagedSample where it cannot be read."""
+        """Fill in the row of a sample.
+
+        Args:
+            run: samples that were read together.
+            number: the sample's place in the run.
+
+        Raises:
+            DamagedSample: it cannot be read.
+        """
         niche, at, spot = self.niche, run.at + number, run.spots[number]
         neighbors, rings, boxes = small_members(
             run.payload(number, NEIGHBORS), run.payload(number, META), len(run.slide)
@@ -49,10 +59,10 @@ class Neighbourhoods:
         self.excluded[at, : len(excluded)] = excluded
         side = run.slide.record.niche_px
         self.box[at] = (0, 0, side, side) if niche.image == "view" else boxes[min(count, len(boxes) - 1)]
-        if niche.weights != "uniform":
+        if self.members.weights is not None and niche.weights != "uniform":
             far = np.searchsorted(rings, np.arange(count), side="right") + 1
             if niche.weights == "distance":
-                far = _apart(run.slide, spot, members)
+                far = _measure_distances(run.slide, spot, members)
             self.members.weights[at, :count] = niche.member_weights(far)
         if not niche.leave_target_out:
             self.members.spots[at, count] = spot
@@ -60,6 +70,6 @@ class Neighbourhoods:
         self.members.used[at] = count
 
 
-def _apart(slide: SlideShard, spot: int, members: np.ndarray) -> np.ndarray:
-    """float [members]: distances from the spot, in pitches."""
+def _measure_distances(slide: SlideShard, spot: int, members: np.ndarray) -> np.ndarray:
+    """float [members]: their distances from the spot, in pitches."""
     return np.linalg.norm(slide.xy[members] - slide.xy[spot], axis=1)

@@ -1,4 +1,4 @@
-"""The neighbourhood of one spot as its sample states it. No torch: `plan` reads it, too."""
+"""Reads the neighbourhood of one spot from its sample. No torch: `plan` reads it, too."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ import numpy as np
 from stalign_pl.batch.damage import DamagedSample
 
 _decode_json = json.JSONDecoder().raw_decode
-"""json.loads without its look at the encoding and for what follows the value."""
+"""json.loads without detecting the encoding and without checking what follows the value."""
 
 
 def small_members(
     neighbors: memoryview, meta: memoryview, spots: int
 ) -> tuple[np.ndarray, list[int], list[list[float]]]:
-    """Neighbours int32 [n] in order of distance, cumulative ring ends, niche boxes by number of members.
+    """Read the small members of a sample.
 
     Args:
-        neighbors, meta: payloads of these members of a sample.
-        spots: of the slide.
+        neighbors: bytes of the sample's .npy file of neighbours.
+        meta: bytes of the sample's JSON file.
+        spots: number of spots of the slide.
+
+    Returns:
+        Neighbours, int32 [n], in order of distance; cumulative ring ends; niche boxes by number of members.
 
     Raises:
         DamagedSample: they cannot be read, or name spots that the slide does not have.
     """
     try:
-        said = _decode_json(str(meta, "utf-8"))[0]
-        rings, boxes = said["rings"], said["boxes"]
+        content = _decode_json(str(meta, "utf-8"))[0]
+        rings, boxes = content["rings"], content["boxes"]
         near = np.frombuffer(_npy_payload(neighbors), np.int32)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedSample(f"its metadata or neighbours cannot be read: {error!r}") from error
@@ -38,5 +42,5 @@ def small_members(
 
 
 def _npy_payload(data: memoryview) -> memoryview:
-    """The values of a small little-endian .npy (version 1.0), without np.load's cost a call."""
+    """The bytes of the values of a small .npy file (version 1.0), without the overhead of np.load."""
     return data[10 + int.from_bytes(data[8:10], "little") :]
