@@ -1,4 +1,4 @@
-"""A loader whose item is one batch: reads ahead in a thread, counts the time that training waited, resumes anywhere."""
+"""A loader of whole batches: reads ahead in a thread, counts the time that training waits, resumes at any batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from stalign_pl.data.epoch.plan import Plan
 from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.errors import ConfigError
 
-_END = object()
+_Item = SpotBatch | BaseException | None
+"""Of the queue between the reading thread and training: a batch, the reading thread's error, or None at the end."""
 
 
 class BatchLoader:
@@ -25,12 +26,25 @@ class BatchLoader:
     Args:
         reader: turns rows into a batch.
         plan: epoch -> the epoch's plan.
-        process, processes: which rows of each global batch are read here.
+        process: this process's rank, which decides its rows of each global batch.
+        processes: number of processes.
         ahead: batches read ahead.
-        pin: pin the memory of what the reader has not pinned yet, for transfer to a GPU.
+        pin: pin the memory that the reader has not pinned yet, for transfer to a GPU.
 
     Attributes:
-        damaged: the samples of the batches given out so far that cannot be used, by (slide, spot); each once.
+        reader: as given.
+        plan_of: the plan by epoch, as given.
+        process: as given.
+        processes: as given.
+        ahead: as given.
+        pin: as given.
+        epoch: the current one.
+        position: batches of the epoch that were given out.
+        waited: seconds that the consumer waited for batches.
+        damaged: damaged samples of the batches given out so far, by (slide, spot); each once.
+
+    Raises:
+        ConfigError: the global batch does not divide by the number of processes.
     """
 
     def __init__(
@@ -67,10 +81,18 @@ class BatchLoader:
         return len(self._plan)
 
     def state_dict(self) -> dict[str, Any]:
+        """The position, for a checkpoint."""
         return {"epoch": self.epoch, "position": self.position, "batches": len(self)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ConfigError where the epoch has another number of batches than when the state was saved."""
+        """Go to a saved position.
+
+        Args:
+            state: of `state_dict`.
+
+        Raises:
+            ConfigError: the epoch has another number of batches than when the state was saved.
+        """
         if state["batches"] != len(self):
             raise ConfigError(
                 f"the checkpoint's epoch has {state['batches']} global batches, this configuration's has {len(self)}: "
@@ -82,7 +104,7 @@ class BatchLoader:
         plan = self._plan = self.plan_of(self.epoch)
         rows = plan.rows_of(self.process, self.processes)
         first = self.position if self.position < len(plan) else 0
-        ready: queue.Queue = queue.Queue(self.ahead)
+        ready: queue.Queue[_Item] = queue.Queue(self.ahead)
         stop = threading.Event()
 
         def read_ahead() -> None:
@@ -92,8 +114,8 @@ class BatchLoader:
                     if not _put(ready, batch.pin_memory() if self.pin else batch, stop):
                         return
                     del batch  # or its buffers would be held while the next one is read
-                _put(ready, _END, stop)
-            except BaseException as error:  # handed to the thread that waits, which raises it
+                _put(ready, None, stop)
+            except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
                 _put(ready, error, stop)
 
         thread = threading.Thread(target=read_ahead, name="read-ahead", daemon=True)
@@ -104,7 +126,7 @@ class BatchLoader:
                 started = time.perf_counter()
                 item = ready.get()
                 self.waited += time.perf_counter() - started
-                if item is _END:
+                if item is None:
                     return
                 if isinstance(item, BaseException):
                     raise item
@@ -117,8 +139,8 @@ class BatchLoader:
             thread.join()
 
 
-def _put(ready: queue.Queue, item: Any, stop: threading.Event) -> bool:
-    """Put an item unless the consumer has left; True when it was put."""
+def _put(ready: queue.Queue[_Item], item: _Item, stop: threading.Event) -> bool:
+    """Put an item unless the consumer has left; return whether it was put."""
     while not stop.is_set():
         try:
             ready.put(item, timeout=0.1)

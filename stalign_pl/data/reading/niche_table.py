@@ -1,4 +1,4 @@
-"""The niche counts of a shard's spots as a table: what the niche's gene encoder reads, for floors that read it too."""
+"""Niche counts of a slide's spots as a table: the input of the niche's gene encoder, for baselines that use it, too."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 ROWS = 256
-"""Read together: the members' counts lie side by side before they are added up, 600 kB a spot of two rings that count
-4,000 genes each."""
+"""Spots read together. The members' counts lie side by side before they are added up: 600 kB a spot, of two rings with
+4,000 detected genes each."""
 
 
 def niche_sums(
     shard: SlideShard, niche: NicheConfig, genes: int, panel: np.ndarray, ranks: np.ndarray | None = None
 ) -> sparse.csr_matrix:
-    """Each spot's counts summed over its niche, weighted as `niche` says, by the reader that training uses.
+    """Sum the counts over each spot's niche, weighted as `niche` says, by the reader that training uses.
 
     Args:
-        genes: G, of the set.
-        panel: int [P], the genes that are kept. All say how deep a spot is.
-        ranks: places in the tar order, all by default.
+        shard: the slide.
+        niche: which neighbours make a niche.
+        genes: G, genes of the shard set.
+        panel: int [P], the genes that are kept. A spot's depth is the sum over all genes.
+        ranks: int [n], places in the tar order; all by default.
 
     Returns:
         CSR [n, G] int32, in the order of the spots' indices. A damaged sample's row is empty.
@@ -49,6 +51,6 @@ def niche_sums(
         of_panel = kept[gene]
         row, count = pairs.row.numpy()[of_panel], pairs.count.numpy()[of_panel]
         table = sparse.coo_matrix((count.astype(np.int32), (row, gene[of_panel])), (len(some), genes))
-        parts.append(table.tocsr())  # of one gene, counts are added up
+        parts.append(sparse.csr_matrix(table))  # which adds up the counts of one gene
     reader.close()
-    return sparse.vstack(parts, format="csr")[np.argsort(shard.spot_of_rank[ranks])]
+    return sparse.csr_matrix(sparse.vstack(parts, format="csr"))[np.argsort(shard.spot_of_rank[ranks])]

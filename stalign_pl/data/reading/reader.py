@@ -1,10 +1,11 @@
-"""Rows of a plan -> a SpotBatch: bytes read in runs, images decoded by a thread pool, niches gathered by reference."""
+"""Reads rows of a plan into a SpotBatch: bytes in runs, pictures decoded by threads, niches gathered by reference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import imagecodecs
@@ -28,7 +29,7 @@ PICTURES = ("spot", "niche")
 """The members of a sample that are pictures."""
 
 DECODED_TOGETHER = 32
-"""Rows a decoding job: handing a job over costs 0.2 ms, the decoding of half a pair of 224 px (measured)."""
+"""Rows a decoding job: submitting a job costs 0.2 ms, as much as decoding half a pair of 224 px pictures."""
 
 
 class BatchReader:
@@ -36,14 +37,17 @@ class BatchReader:
 
     Args:
         slides: slide number -> slide, all that a plan may name.
-        niche: which neighbours make the niche.
+        niche: which neighbours make a niche.
         draws: the rows' random numbers.
         threads: decoding threads.
         verify: compare every sample's bytes with the checksum of the index.
         pin: pictures in pinned memory, for transfer to a GPU.
-        features: read in place of what their streams look at. A picture that nothing looks at is neither read nor
-            decoded, and without it a sample has no checksum: it was verified when its features were made.
-        decoded: pictures of other members are read, for the checksum, and left as bytes.
+        features: cached features, read in place of the input of their streams. A picture that no stream uses is neither
+            read nor decoded, and then the sample's checksum is not compared: that was done when its features were made.
+        decoded: the pictures that are decoded; others are read for the checksum alone.
+
+    Raises:
+        ConfigError: rings that the shards do not hold.
     """
 
     def __init__(
@@ -59,9 +63,9 @@ class BatchReader:
     ) -> None:
         self.slides, self.niche, self.draws = slides, niche, draws
         self.features, cached = features, frozenset() if features is None else features.streams
-        looked_at = tuple(member for member in PICTURES if f"{member}_image" not in cached)
-        self.members = MEMBERS if looked_at == PICTURES else (*looked_at, "neighbors", "meta")
-        self.decoded = frozenset(decoded).intersection(looked_at)
+        used = tuple(member for member in PICTURES if f"{member}_image" not in cached)
+        self.members = MEMBERS if used == PICTURES else (*used, "neighbors", "meta")
+        self.decoded = frozenset(decoded).intersection(used)
         self.verify = verify and self.members == MEMBERS
         records = [slide.record for slide in slides.values()]
         self.spot_side = max(record.spot_px for record in records) if "spot" in self.decoded else 0
@@ -73,13 +77,19 @@ class BatchReader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def close(self) -> None:
+        """Stop the threads and close the tars."""
         self._pool.shutdown()
         self._tars.close()
 
     def read(self, slide: np.ndarray, rank: np.ndarray, epoch: int) -> SpotBatch:
-        """Read B rows: slide numbers [B] and places in the tar order [B], -1 in padding.
+        """Read B rows.
 
-        A sample that its checksum or a decoder rejects becomes a row that is not valid and is named in `damaged`.
+        A sample that its checksum or a decoder rejects becomes a row that is not valid and is listed in `damaged`.
+
+        Args:
+            slide: int [B], slide numbers, -1 in padding.
+            rank: int [B], places in the slide's tar order, -1 in padding.
+            epoch: decides the random numbers of the rows.
 
         Raises:
             ShardError: a truncated tar, by file.
@@ -95,7 +105,7 @@ class BatchReader:
         near = Neighbourhoods(batch, self.niche, self.excluded_width, self.members_width)
         for run in runs:
             spots[run.at : run.at + len(run.spots)] = run.spots
-        damaged |= _failures(runs, near.read, damaged)
+        damaged |= _find_damaged(runs, near.read, damaged)
         table, spot_px, niche_px = np.zeros(batch, np.int64), np.ones(batch, np.float32), np.ones(batch, np.float32)
         for of in rows:
             here, record = slice(of.start, of.stop), of.slide.record
@@ -108,7 +118,7 @@ class BatchReader:
         lost = sorted(damaged)
         if lost:
             spots[lost], near.excluded[lost] = -1, -1
-            spot_counts, niche_counts = (_without(pairs, lost) for pairs in (spot_counts, niche_counts))
+            spot_counts, niche_counts = (_remove_rows(pairs, lost) for pairs in (spot_counts, niche_counts))
         valid = spots >= 0
         draws = self.draws(epoch, np.where(valid, slide, 0), np.where(valid, spots, 0))
         features = CachedFeatures()
@@ -138,17 +148,22 @@ class BatchReader:
 
     def _begin(
         self, slide: np.ndarray, rank: np.ndarray, pictures: _Pictures
-    ) -> tuple[list[SlideRows], list[Run], list[Future], dict[int, Damaged]]:
+    ) -> tuple[list[SlideRows], list[Run], list[Future[dict[int, Damaged]]], dict[int, Damaged]]:
         """Read the bytes, compare them with their checksums, and have the pictures decoded.
 
         Slide by slide, so that bytes are decoded while they are in the processor's cache.
 
+        Args:
+            slide: as in `read`.
+            rank: as in `read`.
+            pictures: where the pictures go.
+
         Returns:
-            The rows by slide, their bytes, the decoding under way, and the rows whose bytes are not right.
+            The rows by slide, their bytes, the decoding jobs under way, and the damaged rows.
         """
         rows: list[SlideRows] = []
         runs: list[Run] = []
-        jobs: list[Future] = []
+        jobs: list[Future[dict[int, Damaged]]] = []
         damaged: dict[int, Damaged] = {}
         begun = 0
         starts = np.flatnonzero(np.diff(slide, prepend=-2))
@@ -160,27 +175,22 @@ class BatchReader:
             rows.append(SlideRows(shard, start, stop))
             runs += fetched
             if self.features is not None:
-                damaged |= _failures(fetched, self._was_whole)
+                damaged |= _find_damaged(fetched, partial(_refuse_damaged_before, self.features))
             if self.verify:
-                damaged |= _failures(fetched, _verify, damaged)
+                damaged |= _find_damaged(fetched, _verify, damaged)
             if sum(len(run.spots) for run in runs[begun:]) >= DECODED_TOGETHER:
                 jobs += self._decode(runs[begun:], pictures, damaged)
                 begun = len(runs)
         return rows, runs, jobs + self._decode(runs[begun:], pictures, damaged), damaged
 
-    def _was_whole(self, run: Run, number: int) -> None:
-        """Raises DamagedSample where the sample's features say nothing."""
-        if not self.features.whole(run.slide.record.number, run.spots[number]):
-            raise DamagedSample("it was damaged when its features were made")
-
-    def _decode(self, runs: list[Run], pictures: _Pictures, but: Iterable[int]) -> list[Future]:
+    def _decode(self, runs: list[Run], pictures: _Pictures, but: Iterable[int]) -> list[Future[dict[int, Damaged]]]:
         """Have the runs' pictures decoded, `but` those of some rows."""
         but = frozenset(but)
-        return [self._pool.submit(_failures, some, pictures.read, but) for some in _jobs(runs)]
+        return [self._pool.submit(_find_damaged, some, pictures.read, but) for some in _divide(runs)]
 
 
-def _jobs(runs: list[Run]) -> list[list[Run]]:
-    """The runs, DECODED_TOGETHER rows or more in each part."""
+def _divide(runs: list[Run]) -> list[list[Run]]:
+    """Divide runs into jobs, each of DECODED_TOGETHER rows or more."""
     jobs: list[list[Run]] = []
     rows = DECODED_TOGETHER
     for run in runs:
@@ -192,10 +202,19 @@ def _jobs(runs: list[Run]) -> list[list[Run]]:
     return jobs
 
 
-def _failures(
+def _find_damaged(
     runs: list[Run], read: Callable[[Run, int], None], but: Container[int] = frozenset()
 ) -> dict[int, Damaged]:
-    """Read every sample of the runs `but` those of some rows; the damaged ones, by row."""
+    """Read every sample of the runs, `but` those of some rows.
+
+    Args:
+        runs: samples that were read together.
+        read: takes a run and a sample's place in it; raises DamagedSample.
+        but: rows that are left out.
+
+    Returns:
+        Row -> its damaged sample.
+    """
     damaged = {}
     for run in runs:
         for number in range(len(run.spots)):
@@ -207,30 +226,41 @@ def _failures(
     return damaged
 
 
+def _refuse_damaged_before(features: FeatureSource, run: Run, number: int) -> None:
+    """Raise DamagedSample where the sample was damaged when its features were made, which are 0 then."""
+    if not features.whole(run.slide.record.number, run.spots[number]):
+        raise DamagedSample("it was damaged when its features were made")
+
+
 def _verify(run: Run, number: int) -> None:
-    """Raises DamagedSample where the bytes are not those that were written."""
+    """Raise DamagedSample where the bytes are not those that were written."""
     crc32 = 0
     for member in range(len(MEMBERS)):
-        crc32 = imagecodecs.deflate_crc32(run.payload(number, member), crc32)  # zlib's sum, by the widest instructions
+        data = run.payload(number, member)
+        # zlib's sum, by the widest instructions
+        crc32 = imagecodecs.deflate_crc32(data, crc32)  # pyright: ignore[reportArgumentType] (it takes any buffer)
     if crc32 != run.slide.index[run.spots[number], INDEX_COLUMN["crc32"]]:
         raise DamagedSample("its bytes do not have the checksum of the index")
 
 
 @dataclass(frozen=True)
 class _Pictures:
-    """Attributes:
-    images: member -> uint8 [B, side, side, 3], where the rows' pictures are decoded to.
+    """Buffers of a batch's pictures.
+
+    Attributes:
+        images: member -> uint8 [B, side, side, 3], where the rows' pictures are decoded to.
     """
 
     images: dict[str, np.ndarray]
 
     def read(self, run: Run, number: int) -> None:
+        """Decode a sample's pictures into its row; raises DamagedSample."""
         for member, images in self.images.items():
             decode(run.payload(number, MEMBERS.index(member)), images[run.at + number], member)
 
 
 def _show_valid_rows(columns: Sequence[np.ndarray], valid: np.ndarray) -> None:
-    """Rows that are not valid show what valid rows show: black squares would move a BatchNorm's statistics."""
+    """Fill rows that are not valid with those of valid rows: black squares would move a BatchNorm's statistics."""
     rest = np.flatnonzero(~valid)
     shown = np.resize(np.flatnonzero(valid), len(rest)) if valid.any() else None
     for column in columns:
@@ -240,8 +270,8 @@ def _show_valid_rows(columns: Sequence[np.ndarray], valid: np.ndarray) -> None:
             column[rest] = 0
 
 
-def _without(pairs: CountPairs, lost: list[int]) -> CountPairs:
-    """The pairs of all other rows."""
+def _remove_rows(pairs: CountPairs, lost: list[int]) -> CountPairs:
+    """Drop the pairs of some rows."""
     kept = ~torch.isin(pairs.row, torch.tensor(lost))
     length = pairs.length.clone()
     length[lost] = 0
