@@ -1,4 +1,4 @@
-"""What the device knows of each slide of a set, made by reading the slides once: genes, scales, colours, clusters."""
+"""Tables of a shard set's slides for the device, made by reading them once: genes, scales, colours, clusters."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.errors import ShardError
 
 SPOTS = 64
-"""A slide's colour is read off this many of its spots."""
+"""A slide's colour is measured on this many of its spots."""
 
 
 @dataclass(frozen=True)
 class SlideTables:
-    """Tables of T slides, by `SpotBatch.table`, and of the genes. Slides that no batch names have rows of no meaning.
+    """Tables of T slides, by `SpotBatch.table`, and of the genes. Rows of slides that no batch names have no meaning.
 
     Attributes:
-        column: int64 [genes of the set], each gene's column in the vocabulary's G, -1 where it has none.
+        column: int64 [genes of the shard set], each gene's column among the vocabulary's G, -1 where it has none.
         measured: bool [T, G].
-        target: float32 [T], what a spot's counts are scaled to.
+        target: float32 [T], the sum to which a spot's counts are scaled.
         colour: float32 [T, 3, 2], mean and sd of the slide's channels.
-        common_colour: float32 [3, 2], what every slide's colours are moved to.
+        common_colour: float32 [3, 2], mean and sd that every slide's colours are moved to.
         cluster: int8 [spots of all clustered slides], slide after slide; None without clusters.
         cluster_start: int64 [T], where each slide begins in `cluster`; None without clusters.
     """
@@ -52,16 +52,19 @@ def read_slide_tables(
     by_slide_colour: bool,
     clusters: Mapping[int, np.ndarray],
 ) -> SlideTables:
-    """Make the tables, reading a few pictures of each slide for its colour.
+    """Make the tables; reads a few pictures of each slide for its colour.
 
     Args:
         slides: all slides that a batch may name, by number.
         vocabulary: the genes that the model reads.
-        genes: number of genes of the set.
-        tables: T, number of slides of the set.
+        genes: number of genes of the shard set.
+        tables: T, number of slides of the shard set.
         reference: numbers of the training slides, whose mean colour is the common one.
         by_slide_colour: whether colours are moved; else all slides have mean 0 and sd 1, which moves nothing.
-        clusters: slide number -> int8 [N], its spots' clusters, of all slides that are trained on; {} without.
+        clusters: slide number -> int8 [N], its spots' clusters, of all training slides; {} without clusters.
+
+    Raises:
+        ShardError: a slide whose colour cannot be measured, see `slide_colour`.
     """
     column = torch.full((genes,), -1, dtype=torch.int64)
     column[torch.from_numpy(vocabulary.genes)] = torch.arange(len(vocabulary))
@@ -82,7 +85,7 @@ def read_slide_tables(
 def _join_clusters(
     slides: Mapping[int, SlideShard], tables: int, clusters: Mapping[int, np.ndarray]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """`SlideTables.cluster` and `cluster_start`."""
+    """Join the slides' clusters into `SlideTables.cluster` and `cluster_start`."""
     if not clusters:
         return None, None
     numbers = sorted(clusters)
@@ -93,7 +96,7 @@ def _join_clusters(
 
 
 def slide_colour(slide: SlideShard) -> SlideColour:
-    """Read the colour of a slide off the first spots of its tar's random order; needs no labels and no other slide.
+    """Measure a slide's colour on the first spots of its tar's random order; needs no labels and no other slide.
 
     Raises:
         ShardError: every one of them is damaged.

@@ -1,4 +1,4 @@
-"""SpotBatch on the device -> StepInputs: crop, resize, stain, augment; add up, normalise and mask genes."""
+"""Turns a SpotBatch into StepInputs on the device: crop, resize, recolour, augment; add up, normalise, mask genes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from stalign_pl.data.slide_tables import SlideTables
 
 
 class BatchTransform(nn.Module):
-    """The device's half of reading. Holds the slides' tables; opens no file and draws nothing itself.
+    """The device's half of reading. Holds the slides' tables; opens no file and has no generator.
 
     Args:
         tables: of all slides that a batch may name.
-        spot: how spot pictures are shown.
-        niche: how niche pictures are shown.
+        spot: form of the spots' pictures.
+        niche: form of the niches' pictures.
     """
 
     column: Tensor
@@ -47,13 +47,13 @@ class BatchTransform(nn.Module):
     def forward(
         self, batch: SpotBatch, augmentation: Augmentation | None = None, seed: int = 0, epoch: int = 0
     ) -> StepInputs:
-        """Without augmentation the result depends on the spot alone.
+        """Make the input of a step. Without augmentation it depends on the spot alone.
 
         Args:
             batch: rows as they were read.
             augmentation: how pictures and genes are varied; None varies nothing.
             seed: of the masks of genes; the batch brings augmentation's other draws.
-            epoch: likewise.
+            epoch: of the masks of genes.
         """
         measured = self.measured[batch.table]
         targets = GeneTargets(
@@ -63,9 +63,9 @@ class BatchTransform(nn.Module):
         )
         shown = ModelInputs(
             self._picture("spot", batch, augmentation),
-            _or_cached(targets.spot, batch.features.spot_gene),
+            _prefer_cached(targets.spot, batch.features.spot_gene),
             self._picture("niche", batch, augmentation),
-            _or_cached(targets.niche, batch.features.niche_gene),
+            _prefer_cached(targets.niche, batch.features.niche_gene),
             measured,
         )
         ids = self._ids(batch, paired=augmentation is not None)
@@ -78,7 +78,7 @@ class BatchTransform(nn.Module):
     def _picture(
         self, scale: Literal["spot", "niche"], batch: SpotBatch, how: Augmentation | None
     ) -> Tensor | Features:
-        """float32 [B, 3, size, size] in [0, 1], or the cached features of the scale's encoder."""
+        """Make the scale's pictures, float32 [B, 3, size, size] in [0, 1], or take its encoder's cached features."""
         if scale == "spot":
             form, cached = self.spot, batch.features.spot_image
             image, box, px = batch.spot_image, batch.spot_box, batch.spot_px
@@ -94,7 +94,7 @@ class BatchTransform(nn.Module):
         return how.colours(shown, batch.draws)
 
     def _ids(self, batch: SpotBatch, paired: bool) -> SpotIds:
-        """Which spots the rows are; with their clusters and draws of paired negatives where these are asked for."""
+        """Identify the rows; `paired`: with clusters and draws for paired negatives, where there are clusters."""
         cluster, draws = (None, None)
         if paired and self.cluster is not None and self.cluster_start is not None:
             place = torch.where(batch.valid, self.cluster_start[batch.table] + batch.spot, 0)
@@ -107,9 +107,17 @@ class BatchTransform(nn.Module):
         return recoloured(image, self.colour[table], self.common_colour)
 
     def _expression(self, pairs: CountPairs, table: Tensor, measured: Tensor) -> Tensor:
-        """Sum the pairs, scale to the slide's target sum, log1p. [B, G]
+        """Sum the pairs, scale to the slide's target sum, then log1p.
 
         Whole counts below 2^24 add up exactly in fp32 in any order, so atomics on a GPU do no harm.
+
+        Args:
+            pairs: counts of B rows.
+            table: int64 [B], the rows' slides.
+            measured: bool [B, G].
+
+        Returns:
+            float32 [B, G].
         """
         column = self.column[pairs.gene.long()]
         kept = column >= 0
@@ -119,28 +127,30 @@ class BatchTransform(nn.Module):
         return log_normalised(counts, self.target[table], measured)
 
 
-def _or_cached(genes: Tensor, cached: Tensor | None) -> Tensor | Features:
+def _prefer_cached(genes: Tensor, cached: Tensor | None) -> Tensor | Features:
+    """Cached features where there are any, else the expression."""
     return genes if cached is None else Features(cached)
 
 
 def _shuffle_pairs(
     batch: SpotBatch, shown: ModelInputs, targets: GeneTargets, everything: bool
 ) -> tuple[ModelInputs, GeneTargets]:
-    """Give each row the genes of another spot of its slide; with `everything`, each input of a spot of its own."""
+    """Give each row the genes of another spot of its slide; with `everything`, each input of a different spot."""
     partner = [shuffled_within_slide(batch.table, batch.valid, batch.draws, step) for step in (1, 2, 3)]
     spot, niche = partner[0], partner[1 if everything else 0]
-    shuffled = replace(shown, spot_genes=_rows(shown.spot_genes, spot), niche_genes=_rows(shown.niche_genes, niche))
+    shuffled = replace(shown, spot_genes=_select(shown.spot_genes, spot), niche_genes=_select(shown.niche_genes, niche))
     if everything:
-        shuffled = replace(shuffled, niche_image=_rows(shown.niche_image, partner[2]))
+        shuffled = replace(shuffled, niche_image=_select(shown.niche_image, partner[2]))
     return shuffled, GeneTargets(targets.spot[spot], targets.niche[niche], targets.measured)
 
 
-def _rows(given: Tensor | Features | None, rows: Tensor) -> Tensor | Features | None:
+def _select(given: Tensor | Features | None, rows: Tensor) -> Tensor | Features | None:
+    """Select rows; None stays None."""
     return None if given is None else given[rows]
 
 
 def _mask_genes(shown: ModelInputs, measured: Tensor) -> ModelInputs:
-    """Hide all genes but those in `measured`, bool [B, G]; cached features stay as they are."""
+    """Mask all genes but those in `measured`, bool [B, G]; cached features stay as they are."""
     masked = (
         genes.where(measured, 0) if isinstance(genes, Tensor) else genes
         for genes in (shown.spot_genes, shown.niche_genes)

@@ -1,4 +1,4 @@
-"""How training pictures are varied. What each row draws is decided by `draws.uniform`, never by a generator's state."""
+"""Augmentation of training pictures. Each row's random numbers come from `draws.uniform`, never from a generator."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from stalign_pl.batch.row_keys import GENE_MASK, RowKeys
-from stalign_pl.draws import uniform
+from stalign_pl.draws import Draws, uniform
 from stalign_pl.errors import ConfigError
 
 STREAM = 1
+"""Of `draws.uniform`."""
+
 DRAWS = 16
+"""Random numbers a row."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,10 @@ class Augmentation:
         flips: mirror and turn by quarter turns (tissue has no upright).
         zoom: the shown box grows or shrinks by up to this share.
         shift: the shown box moves by up to this share of its side.
-        brightness, contrast: factors within 1 +- this.
-        stain: per-channel factors within 1 +- this.
-        mask_genes: the share of a spot's measured genes that is hidden: shown as not measured, in spot and niche alike.
+        brightness: factor within 1 +- this.
+        contrast: factor within 1 +- this.
+        stain: factor of each channel within 1 +- this.
+        mask_genes: the share of a spot's measured genes that is masked: given as not measured, in spot and niche alike.
         shuffle_pairs: control. "image_gene": every spot's pictures get the genes, its own and its niche's, of another
             spot of its slide in the batch; spot and niche still belong together by both. "all": spot picture, spot
             genes, niche picture and niche genes come from four spots, so that none of the three levels holds a pair.
@@ -47,8 +51,12 @@ class Augmentation:
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"augmentation.{name} is {getattr(self, name)}; it must be in [0, 1)")
 
-    def draws(self, seed: int):
-        """(epoch, slide [B], spot [B]) -> float32 [B, DRAWS], for BatchReader."""
+    def draws(self, seed: int) -> Draws:
+        """Make the function that draws each row's random numbers, [B, DRAWS], for BatchReader.
+
+        Args:
+            seed: of the run, or of cached views.
+        """
 
         def draw(epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
             return uniform(seed, epoch, slide, spot, STREAM, DRAWS)
@@ -56,22 +64,53 @@ class Augmentation:
         return draw
 
     def shown(self, measured: Tensor, keys: RowKeys) -> Tensor:
-        """bool [B, G]: the measured genes less those that are hidden this time."""
+        """Mask genes at random.
+
+        Args:
+            measured: bool [B, G].
+            keys: of the rows.
+
+        Returns:
+            bool [B, G]: the measured genes without the masked ones.
+        """
         return measured & ~keys.happens(self.mask_genes, GENE_MASK, measured.shape[1])
 
     def boxes(self, box: Tensor, draws: Tensor) -> Tensor:
-        """Zoomed and shifted boxes [B, 4]."""
+        """Zoom and shift boxes.
+
+        Args:
+            box: float [B, 4], (x0, y0, x1, y1) in px.
+            draws: float32 [B, n] in [0, 1), n at least DRAWS, the rows' random numbers.
+
+        Returns:
+            As `box`.
+        """
         side = box[:, 2:] - box[:, :2]
         centre = (box[:, 2:] + box[:, :2]) / 2 + self.shift * (2 * draws[:, 0:2] - 1) * side
         half = side / 2 * (1 + self.zoom * (2 * draws[:, 2:3] - 1))
         return torch.cat([centre - half, centre + half], dim=1)
 
     def turns(self, draws: Tensor) -> Tensor:
-        """bool [B, 3]: swap axes, mirror x, mirror y."""
+        """Draw flips and quarter turns.
+
+        Args:
+            draws: as in `boxes`.
+
+        Returns:
+            bool [B, 3]: swap axes, mirror x, mirror y.
+        """
         return (draws[:, 3:6] < 0.5) & self.flips
 
     def colours(self, image: Tensor, draws: Tensor) -> Tensor:
-        """Brightness, contrast and channel factors on [B, 3, H, W] in [0, 1]."""
+        """Vary brightness, contrast and stain.
+
+        Args:
+            image: float32 [B, 3, H, W] in [0, 1].
+            draws: as in `boxes`.
+
+        Returns:
+            As `image`.
+        """
         sway = 2 * draws[:, 6:11] - 1
         mean = image.mean(dim=(1, 2, 3), keepdim=True)
         contrast = (1 + self.contrast * sway[:, 0])[:, None, None, None]
@@ -80,10 +119,19 @@ class Augmentation:
 
 
 def shuffled_within_slide(table: Tensor, valid: Tensor, draws: Tensor, step: int = 1) -> Tensor:
-    """int64 [B]: for each row another row of the same slide, `step` places on in one random cycle through its rows.
+    """Pair each row with another of its slide, `step` places on in one random cycle through the slide's rows.
 
-    So two steps give a row two different partners (where its slide has more rows than steps; its only row keeps
-    itself).
+    Different steps give a row different partners where its slide has more rows than steps. The only row of a slide is
+    its own partner.
+
+    Args:
+        table: int64 [B], the rows' slides.
+        valid: bool [B]; rows that are not valid are paired with one another.
+        draws: float32 [B, n] in [0, 1), n at least DRAWS, the rows' random numbers.
+        step: 1 or more.
+
+    Returns:
+        int64 [B], each row's partner.
     """
     group = torch.where(valid, table, -1).double()
     original = torch.argsort(group, stable=True)

@@ -1,4 +1,4 @@
-"""A slide's own colour, and its pictures moved to a common one. Pure functions."""
+"""Colour of a slide, and its pictures moved to a common colour. Pure functions."""
 
 from __future__ import annotations
 
@@ -44,18 +44,25 @@ class SlideColour:
 
 
 def colour_of(pictures: np.ndarray) -> SlideColour:
-    """The colour of uint8 [..., 3]."""
+    """Measure the colour of pictures.
+
+    Args:
+        pictures: uint8 [..., 3], at least one pixel.
+
+    Returns:
+        Mean and sd of each channel, sd at least 0.02.
+    """
     pixels = pictures.reshape(-1, 3) / np.float32(255)
     return SlideColour(pixels.mean(axis=0), np.maximum(pixels.std(axis=0), np.float32(0.02)))
 
 
 def recoloured(image: Tensor, own: Tensor, common: Tensor) -> Tensor:
-    """Move each picture's colours from its slide's mean and sd to the common ones.
+    """Move each picture's colours from its slide's mean and sd to the common mean and sd.
 
     Args:
         image: float32 [B, 3, size, size] in [0, 1].
         own: [B, 3, 2], mean and sd of the slide's channels.
-        common: [3, 2], likewise.
+        common: [3, 2], mean and sd that all slides are moved to.
 
     Returns:
         As `image`.

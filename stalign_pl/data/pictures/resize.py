@@ -1,4 +1,4 @@
-"""Stored pictures as an encoder takes them: cut out, resized, moved to common colours. Pure functions of tensors."""
+"""Prepares stored pictures for an encoder: cut out, turned, resized. Pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 @dataclass(frozen=True)
 class PictureForm:
-    """How an encoder wants its pictures.
+    """The form in which an encoder takes its pictures.
 
     Attributes:
-        size: side in px.
-        interpolation: how stored pictures are resized to it.
+        size: side, px.
+        interpolation: how stored pictures are resized to that side.
     """
 
     size: int
@@ -42,6 +42,7 @@ def show(
         image: uint8 [B, S, S, 3], each picture in the upper left corner.
         box: [B, 4] (x0, y0, x1, y1) in pixels; what lies outside the picture repeats its border.
         px: [B] side of each picture.
+        size: side of the result, px.
         turns: bool [B, 3], swap axes, mirror x, mirror y.
         interpolation: bilinear (a triangle), or bicubic (Keys 1981 with a = -0.5, as Pillow and torchvision have it).
 
@@ -63,7 +64,19 @@ def show(
 
 
 def _filter(low: Tensor, high: Tensor, px: Tensor, side: int, size: int, interpolation: Interpolation) -> Tensor:
-    """[B, size, side]: weights of the pixels of one axis in each output point; rows sum to 1, none beyond `px`."""
+    """Weights of one axis' pixels in each output point.
+
+    Args:
+        low: [B], where the box begins, px.
+        high: [B], where it ends, px.
+        px: [B], side of the picture; pixels beyond have weight 0.
+        side: pixels of the axis.
+        size: output points.
+        interpolation: as in `show`.
+
+    Returns:
+        float32 [B, size, side]; rows sum to 1.
+    """
     step = (high - low) / size
     point = torch.arange(size, device=low.device) + 0.5
     centre = low[:, None] + point * step[:, None]
@@ -77,6 +90,7 @@ def _filter(low: Tensor, high: Tensor, px: Tensor, side: int, size: int, interpo
 
 
 def _triangle(distance: Tensor) -> Tensor:
+    """Linear kernel: 1 - d up to 1, then 0."""
     return (1 - distance).clamp(min=0)
 
 
