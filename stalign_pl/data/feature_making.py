@@ -1,4 +1,4 @@
-"""Run frozen encoders once over slides, and keep what they say: what `cache-features` does for one process."""
+"""Runs frozen encoders once over slides and keeps their output: one process's share of `cache-features`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,17 +27,28 @@ VIEWS_SEED = 0
 """Of the augmented views' draws: not the run's, so that runs of several seeds share one cache."""
 
 
+@runtime_checkable
+class FrozenStream(Protocol):
+    """A stream of a model with a frozen encoder."""
+
+    @property
+    def features(self) -> Callable[..., Tensor]:
+        """Input of the stream -> its encoder's pooled output, [B, F]."""
+        ...
+
+
 @dataclass(frozen=True)
 class FeatureMaker:
-    """Makes one folder's files.
+    """Makes the files of one folder.
 
     Attributes:
-        data: the slides, and how their samples are shown.
-        streams: of the model, in eval mode on `device`, by name; each an encoder's `features`.
+        data: the slides, and how their samples are prepared.
+        streams: streams of the model by name, in eval mode on `device`; each is a `FrozenStream`.
         settings: what their features depend on.
         folder: where the files go.
-        views: augmented views of each slide that is trained on.
+        views: augmented views of each training slide.
         batch: spots that pass through the encoders at once.
+        device: where the streams are.
     """
 
     data: STAlignData
@@ -48,18 +60,23 @@ class FeatureMaker:
     device: torch.device
 
     def views_of(self, slide: SlideShard) -> int:
-        """Held-out slides are never augmented."""
+        """Augmented views of a slide; 0 of a held-out one, which is never augmented."""
         return self.views if slide.record.number in self.data.train_slides else 0
 
     def missing(self, slide: SlideShard, say: Callable[[str], object]) -> list[str]:
-        """The streams whose file of a slide is not there, is damaged, or was made otherwise.
+        """Find the streams whose file of a slide is missing, damaged, or made with other settings.
 
         Args:
-            say: is told of a damaged file, in a line.
-        """
-        return [stream for stream in self.streams if not self._there(stream, slide, say)]
+            slide: any of the data's.
+            say: is called with a line on each damaged file.
 
-    def _there(self, stream: str, slide: SlideShard, say: Callable[[str], object]) -> bool:
+        Returns:
+            Names of streams.
+        """
+        return [stream for stream in self.streams if not self._is_made(stream, slide, say)]
+
+    def _is_made(self, stream: str, slide: SlideShard, say: Callable[[str], object]) -> bool:
+        """Whether the file of a stream and slide is there, whole, and made with these settings."""
         path = feature_path(self.folder, slide, stream)
         if not path.is_file():
             return False
@@ -68,13 +85,14 @@ class FeatureMaker:
         except ConfigError:
             say(f"{path} cannot be read as features, and is made anew")
             return False
-        if file.views != self.views_of(slide) or differences(file.settings, self._wanted(stream, slide)):
+        if file.views != self.views_of(slide) or differences(file.settings, self._settings_of(stream, slide)):
             return False
         if damaged := file.damaged:
             say(f"{path} is damaged, {damaged} of its features are not what was written; it is made anew")
         return damaged == 0
 
-    def _wanted(self, stream: str, slide: SlideShard) -> Settings:
+    def _settings_of(self, stream: str, slide: SlideShard) -> Settings:
+        """What the features of a stream and slide depend on."""
         return self.settings.of(stream, slide, self.views_of(slide))
 
     @torch.inference_mode()
@@ -82,10 +100,12 @@ class FeatureMaker:
         """Write a slide's files of some streams.
 
         Args:
-            progress: is told of spots done, each counted once a view.
+            slide: any of the data's.
+            streams: their names.
+            progress: is called with the number of spots encoded since the last call, each counted once a view.
 
         Returns:
-            How many of its samples are damaged; their features are 0, and marked.
+            The number of damaged samples; their features are 0 and marked.
 
         Raises:
             ConfigError: another process makes the same files.
@@ -101,9 +121,9 @@ class FeatureMaker:
             for batch in loader:
                 spots = batch.spot[batch.valid].numpy()
                 for view in range(1 + views):
-                    for stream, values in self._encoded(batch, view, streams).items():
+                    for stream, values in self._encode(batch, view, streams).items():
                         if stream not in files:
-                            path, settings = feature_path(self.folder, slide, stream), self._wanted(stream, slide)
+                            path, settings = feature_path(self.folder, slide, stream), self._settings_of(stream, slide)
                             new = new_features(path, settings, views, len(slide), values.shape[1])
                             files[stream] = stack.enter_context(new)
                         files[stream].values[view, spots] = values.float().cpu().numpy()
@@ -115,8 +135,17 @@ class FeatureMaker:
         reader.close()
         return len(damaged)
 
-    def _encoded(self, batch: SpotBatch, view: int, streams: list[str]) -> dict[str, Tensor]:
-        """[valid rows, F] of each stream; view 0 is plain, view v is what epoch v of a run with VIEWS_SEED shows."""
+    def _encode(self, batch: SpotBatch, view: int, streams: list[str]) -> dict[str, Tensor]:
+        """Encode a batch's valid rows.
+
+        Args:
+            batch: as read.
+            view: 0 is the plain one; view v is augmented as in epoch v of a run with VIEWS_SEED.
+            streams: their names.
+
+        Returns:
+            Stream -> [valid rows, F].
+        """
         transform = self.data.transform.to(self.device)
         if view == 0:
             inputs = transform(batch.to(self.device))
@@ -125,4 +154,12 @@ class FeatureMaker:
             slide, spot = (column.clamp(min=0).numpy() for column in (batch.slide, batch.spot))
             draws = torch.from_numpy(augmentation.draws(VIEWS_SEED)(view, slide, spot))
             inputs = transform(replace(batch, draws=draws).to(self.device), augmentation, VIEWS_SEED, view)
-        return {stream: self.streams[stream].features(*inputs.model[inputs.ids.valid].of(stream)) for stream in streams}
+        valid = inputs.model[inputs.ids.valid]
+        return {stream: self._stream(stream).features(*valid.of(stream)) for stream in streams}
+
+    def _stream(self, name: str) -> FrozenStream:
+        """A stream by name; raises ConfigError where it has no frozen encoder."""
+        stream = self.streams[name]
+        if not isinstance(stream, FrozenStream):
+            raise ConfigError(f"{name} is a {type(stream).__name__}, which has no features that could be cached")
+        return stream

@@ -1,8 +1,8 @@
-"""The table of clusters beside a shard set: which cluster of its slide each spot is in. The paired loss reads it.
+"""Table of clusters of a shard set: the cluster of each spot within its slide. The paired loss reads it.
 
 One JSON file, the same bytes for the same shards and seed on one machine:
 
-    format_version, clusters, seed      how it was made: C clusters a slide, by `cluster_spots`
+    format_version, clusters, seed      settings: C clusters a slide, by `cluster_spots`
     set                                 digest of the shard set that it was made from
     slides          name -> {counts, cluster}: hash of the slide's counts file; a digit a spot, in spot order
     sha256          of all the above
@@ -26,10 +26,10 @@ from stalign_pl.files import content_sha256, write_json
 CLUSTERS_FORMAT = 1
 
 CLUSTERS = 6
-"""Of a slide, in the authors' code."""
+"""Clusters of a slide in the authors' code."""
 
 MOST_CLUSTERS = 10
-"""A cluster is one digit of the file."""
+"""A cluster is one digit in the file."""
 
 STREAM = 2
 """Of `draws.uniform`; `augmentation` has 1."""
@@ -41,6 +41,7 @@ class ClusterTable:
 
     Attributes:
         clusters: C, 2 to 10.
+        seed: of the clustering.
         set: digest of the shard set.
         slides: slide name -> (hash of its counts file, its spots' clusters as digits).
     """
@@ -51,7 +52,7 @@ class ClusterTable:
     slides: Mapping[str, tuple[str, str]]
 
     def content(self) -> dict[str, Any]:
-        """The file's keys and values, but for its own hash."""
+        """The file's keys and values without its hash."""
         slides = {name: {"counts": counts, "cluster": cluster} for name, (counts, cluster) in self.slides.items()}
         return {
             "format_version": CLUSTERS_FORMAT,
@@ -62,10 +63,11 @@ class ClusterTable:
         }
 
     def sha256(self) -> str:
-        """The table's own hash."""
+        """Hash the content."""
         return content_sha256(self.content())
 
     def write(self, path: Path) -> None:
+        """Write the file; its folder is made."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {**self.content(), "sha256": self.sha256()})
 
@@ -76,8 +78,13 @@ class ClusterTable:
     def refuse_others(self, slides: Iterable[SlideShard], path: Path, folder: Path) -> None:
         """Check that the table was made from these slides.
 
+        Args:
+            slides: those that must be in the table.
+            path: of the table, for messages.
+            folder: of the shard set, for messages.
+
         Raises:
-            ConfigError: it was not; names the slides that it lacks, and those whose counts have changed since.
+            ConfigError: it was not; lists the slides that it lacks, and those whose counts have changed since.
         """
         held = {slide.record.name: (counts_hash(slide), len(slide)) for slide in slides}
         missing = sorted(held.keys() - self.slides.keys())
@@ -104,8 +111,7 @@ def read_clusters(path: Path) -> ClusterTable:
     """Read a table of clusters.
 
     Raises:
-        ConfigError: no such file, not JSON, another format version, keys that are missing, or a content that its hash
-            does not belong to.
+        ConfigError: no such file, not JSON, another format version, missing keys, or a hash of another content.
     """
     again = "Make it: python -m stalign_pl clusters SHARDS --out FILE"
     try:
@@ -133,7 +139,13 @@ def read_clusters(path: Path) -> ClusterTable:
 
 
 def with_pair_draws(draws: Draws, seed: int, clusters: int) -> Draws:
-    """The same random numbers, and behind them one a cluster: [B, n + clusters], a function of (seed, epoch, spot)."""
+    """Append one random number a cluster to each row's draws: [B, n + clusters], a function of (seed, epoch, spot).
+
+    Args:
+        draws: of n numbers a row.
+        seed: of the run.
+        clusters: C, clusters of a slide.
+    """
 
     def both(epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
         return np.concatenate((draws(epoch, slide, spot), uniform(seed, epoch, slide, spot, STREAM, clusters)), axis=1)

@@ -1,4 +1,4 @@
-"""Which slides of a set train, validate and test: by lists of patients in the config, or by a split file."""
+"""Divides a shard set's slides into training, validation and test: by lists of patients, or by a split file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ LISTS = ("data.val_patients", "data.test_patients", "data.train_patients")
 
 @dataclass(frozen=True)
 class Division:
-    """Slides by number, in three parts that share none.
+    """Slides by number, in three disjoint parts.
 
     Attributes:
-        marks: what every table made from it must say.
-        split, fold, split_sha256: the split file, its fold and its hash; "" without one.
+        train: training slides.
+        val: validation slides.
+        test: test slides.
+        marks: caveats that every table made from it must state.
+        split: path of the split file; "" without one.
+        fold: its fold; "" without a file.
+        split_sha256: its hash; "" without a file.
     """
 
     train: Slides
@@ -33,7 +38,7 @@ class Division:
     split_sha256: str = ""
 
     def described(self) -> str:
-        """One line for people."""
+        """Describe the division in one line."""
         where = f"split {self.split}, fold {self.fold}" if self.split else "patients of the config"
         counts = [
             f"{part} {len(slides)} slides of {len({slide.record.patient for slide in slides.values()})} patients"
@@ -50,7 +55,15 @@ def divide(
     test: list[str] | None,
     train: list[str] | None,
 ) -> Division:
-    """Divide a set by a split file or by lists of patients.
+    """Divide a shard set by a split file or by lists of patients.
+
+    Args:
+        shards: the shard set.
+        split: path of a split file; None takes the lists.
+        fold: fold of the split file; None where it has only one.
+        val: validation patients.
+        test: test patients.
+        train: training patients; None takes everybody else.
 
     Raises:
         ConfigError: both or a fold without a file are given; a file that is damaged, of another set, or without that
@@ -60,17 +73,18 @@ def divide(
     if split is None:
         if fold is not None:
             raise ConfigError(f"data.fold is {fold!r}, and data.split, the file that has the folds, is not given")
-        return _by_patients(shards, val or [], test or [], train)
+        return _divide_by_patients(shards, val or [], test or [], train)
     given = [name for name, patients in zip(LISTS, (val, test, train), strict=True) if patients]
     if given:
         raise ConfigError(
             f"data.split ({split}) and {', '.join(given)} are both given; the file says who is in which part. Set the "
             f"lists to null, or data.split"
         )
-    return _by_file(shards, Path(split), fold)
+    return _divide_by_file(shards, Path(split), fold)
 
 
-def _by_file(shards: ShardSet, path: Path, fold: str | None) -> Division:
+def _divide_by_file(shards: ShardSet, path: Path, fold: str | None) -> Division:
+    """Divide by a split file; errors as of `divide`."""
     split = read_split(path)
     split.refuse_other_set(shards.manifest.slides, path, shards.folder)
     name, chosen = split.fold(fold)
@@ -85,7 +99,8 @@ def _by_file(shards: ShardSet, path: Path, fold: str | None) -> Division:
     return Division(**parts, marks=marks, split=str(path), fold=name, split_sha256=split.sha256())
 
 
-def _by_patients(shards: ShardSet, val: list[str], test: list[str], train: list[str] | None) -> Division:
+def _divide_by_patients(shards: ShardSet, val: list[str], test: list[str], train: list[str] | None) -> Division:
+    """Divide by lists of patients; errors as of `divide`."""
     everybody = {slide.record.patient for slide in shards.slides.values()}
     if train is None:
         train = sorted(everybody - set(val) - set(test))
@@ -100,7 +115,7 @@ def _by_patients(shards: ShardSet, val: list[str], test: list[str], train: list[
 
 
 def set_marks(shards: ShardSet) -> list[str]:
-    """What the set itself says of its patients."""
+    """Caveats on the patients that the shard set itself states."""
     marks = patient_marks(shards.manifest.slides)
     if shards.manifest.settings.get("slide_as_patient") and not any(mark.startswith("a slide") for mark in marks):
         marks.insert(0, "built with slide_as_patient: a slide whose patient nobody named is a patient of its own")

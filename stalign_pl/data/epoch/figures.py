@@ -1,4 +1,4 @@
-"""What an epoch's plan holds, in figures: batches, padding, slides a batch, partners a spot, pairs that are masked."""
+"""Figures of an epoch's plan: batches, padding, slides a batch, partners a spot, masked pairs. No torch."""
 
 from __future__ import annotations
 
@@ -15,21 +15,27 @@ from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.data.shards.tar_bytes import TarBytes
 
 SAMPLED = 16
-"""Spots of a slide whose neighbours are looked at to estimate the share of masked pairs."""
+"""Spots of a slide whose neighbours are read to estimate the share of masked pairs."""
 
 
 @dataclass(frozen=True)
 class PlanFigures:
-    """One epoch's plan.
+    """Figures of one epoch's plan.
 
     Attributes:
-        epoch: which. slides: of the set it is made of. spots: rows that are spots. batches: global ones.
-        rows: of a global batch. padding: rows of the last batch that are none.
-        slides_min, slides_median, slides_max: slides a global batch, over the full ones (the only one if there is one).
-        partners: spots of its own slide that a spot shares its global batch with, mean.
+        epoch: number of the epoch.
+        slides: slides that the plan is made of.
+        spots: rows that are spots.
+        batches: global batches.
+        rows: rows of a global batch.
+        padding: rows of the last batch that are not spots.
+        slides_min: fewest slides of a full global batch (or of the only batch).
+        slides_median: median of the same.
+        slides_max: most of the same.
+        partners: mean number of spots of its own slide with which a spot shares its global batch.
         masked: share of the pairs of different spots in a batch that are no negatives, being neighbours; None where
-            it was not asked for.
-        exact: whether `masked` counts every pair; else it is worked out from some spots of each slide.
+            it was not requested.
+        exact: whether `masked` counts every pair; else it is estimated from some spots of each slide.
     """
 
     epoch: int
@@ -46,7 +52,7 @@ class PlanFigures:
     exact: bool
 
     def described(self) -> list[tuple[str, str]]:
-        """(what, how much), for people."""
+        """Describe the figures for people: (name, value) of each."""
         lines = [
             (f"epoch {self.epoch}", f"{self.spots:,} spots of {self.slides:,} slides"),
             ("batches", f"{self.batches:,}"),
@@ -63,22 +69,23 @@ class PlanFigures:
 def plan_figures(
     plan: Plan, epoch: int, slides: Mapping[int, SlideShard], masked: Mapping[int, float] | NicheConfig | None = None
 ) -> PlanFigures:
-    """Work the figures out.
+    """Compute the figures of a plan.
 
     Args:
-        slides: those of the plan.
+        plan: of one epoch.
+        epoch: its number.
+        slides: the plan's slides by number.
         masked: each slide's share from `excluded_shares`, for an estimate; or the niche, to read every spot's
-            neighbours and count; None reads nothing and leaves it out.
+            neighbours and count; None reads nothing and leaves `PlanFigures.masked` out.
     """
-    exact = isinstance(masked, NicheConfig)
     valid = plan.slide != PADDING
-    batch, number, size = _groups(plan)
+    batch, number, size = _group_by_slide(plan)
     filled = valid.sum(axis=1)
     pairs = int((filled * (filled - 1)).sum())
     own = int((size * (size - 1)).sum())
     near = None
-    if exact:
-        near = float(sum(_masked_pairs(plan, slide, masked) for slide in slides.values()))
+    if isinstance(masked, NicheConfig):
+        near = float(sum(_count_masked_pairs(plan, slide, masked) for slide in slides.values()))
     elif masked is not None:
         near = float((size * (size - 1) * np.array([masked[slide] for slide in number.tolist()])).sum())
     a_batch = np.bincount(batch, minlength=len(plan))
@@ -96,21 +103,33 @@ def plan_figures(
         slides_max=int(full.max()),
         partners=own / spots,
         masked=None if near is None else near / max(pairs, 1),
-        exact=exact,
+        exact=isinstance(masked, NicheConfig),
     )
 
 
-def _groups(plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Batch, slide and number of spots of every slide's part of a batch, each int64 [parts]."""
+def _group_by_slide(plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Group each batch's spots by slide.
+
+    Returns:
+        Batch, slide and number of spots of each group; int64 [groups] each.
+    """
     place, column = np.nonzero(plan.slide != PADDING)
     code, size = np.unique(place << 32 | plan.slide[place, column], return_counts=True)
     return code >> 32, code & 0xFFFFFFFF, size
 
 
 def excluded_spots(shard: SlideShard, niche: NicheConfig, spots: np.ndarray) -> dict[int, np.ndarray]:
-    """Spot -> the spots of its slide that are no negatives of it. Damaged samples are left out.
+    """Read which spots of the slide are no negatives of each spot. Damaged samples are left out.
 
     Reads the neighbours and the metadata alone, which stand side by side: one short read a spot.
+
+    Args:
+        shard: the slide.
+        niche: which neighbours make a niche.
+        spots: int [n], spot indices.
+
+    Returns:
+        Spot -> int32 [excluded], spot indices.
     """
     tars, found = TarBytes(), {}
     start, stop = shard.column("neighbors_offset"), shard.column("meta_offset") + shard.column("meta_length")
@@ -129,20 +148,28 @@ def excluded_spots(shard: SlideShard, niche: NicheConfig, spots: np.ndarray) -> 
 
 
 def excluded_shares(slides: Mapping[int, SlideShard], niche: NicheConfig) -> dict[int, float]:
-    """Slide -> the share of its other spots that a spot excludes, from SAMPLED spots of each."""
-    return {number: _excluded_share(shard, niche) for number, shard in slides.items()}
+    """Estimate the share of its slide's other spots that a spot excludes, from SAMPLED spots of each slide.
+
+    Args:
+        slides: slide number -> slide.
+        niche: which neighbours make a niche.
+
+    Returns:
+        Slide number -> share, 0 to 1.
+    """
+    return {number: _estimate_share(shard, niche) for number, shard in slides.items()}
 
 
-def _excluded_share(shard: SlideShard, niche: NicheConfig) -> float:
-    """The share of a slide's other spots that a spot excludes, mean over the first of the tar's random order."""
+def _estimate_share(shard: SlideShard, niche: NicheConfig) -> float:
+    """The mean share of a slide's other spots that a spot excludes, over the first of the tar's random order."""
     lists = excluded_spots(shard, niche, shard.spot_of_rank[:SAMPLED])
     if not lists or len(shard) < 2:
         return 0.0
     return sum(len(near) for near in lists.values()) / len(lists) / (len(shard) - 1)
 
 
-def _masked_pairs(plan: Plan, shard: SlideShard, niche: NicheConfig) -> int:
-    """Ordered pairs of a slide's spots that share a batch and are masked: either excludes the other."""
+def _count_masked_pairs(plan: Plan, shard: SlideShard, niche: NicheConfig) -> int:
+    """Count ordered pairs of a slide's spots that share a batch and are masked, as one excludes the other."""
     lists = excluded_spots(shard, niche, np.arange(len(shard)))
     at, column = np.nonzero(plan.slide == shard.record.number)
     batch = np.full(len(shard), -1)

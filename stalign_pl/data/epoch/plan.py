@@ -5,9 +5,8 @@ from other slides, and stain alone tells those apart; so a batch takes M spots o
 
 A slide's spots, in the order of its tar, are cut into short runs at an offset that moves with the epoch; the runs are
 shuffled and dealt into blocks of M. The k-th of a slide's K blocks gets position (k + u) / K, u drawn a slide and
-epoch; the blocks of all slides, sorted by position, form one stream that is cut every S * M spots.
-So every spot comes once an
-epoch, every batch spans about S slides, only the last batch is padded, and reading stays close to sequential.
+epoch; the blocks of all slides, sorted by position, form one stream that is cut every S * M spots. So every spot comes
+once an epoch, every batch spans about S slides, only the last batch is padded, and reading stays close to sequential.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ PADDING = -1
 
 @dataclass(frozen=True)
 class Composition:
-    """What a global batch is made of.
+    """Composition of a global batch.
 
     Attributes:
         slides: S, slides a global batch.
@@ -65,6 +64,10 @@ class Plan:
     def rows_of(self, process: int, processes: int) -> slice:
         """The rows of each global batch that a process takes.
 
+        Args:
+            process: its rank.
+            processes: number of processes.
+
         Raises:
             ConfigError: the global batch does not divide by the number of processes.
         """
@@ -73,7 +76,11 @@ class Plan:
 
 
 def rows_a_rank(batch: int, processes: int) -> int:
-    """Rows that each of several processes takes of a global batch.
+    """The number of rows that each process takes of a global batch.
+
+    Args:
+        batch: rows of a global batch.
+        processes: number of processes.
 
     Raises:
         ConfigError: the global batch does not divide by the number of processes.
@@ -87,8 +94,8 @@ def rows_a_rank(batch: int, processes: int) -> int:
     return batch // processes
 
 
-def _slide_order(spots: int, run: int, random: np.random.Generator) -> np.ndarray:
-    """One slide's places, in runs cut at a moving offset, the runs shuffled. [spots]"""
+def _shuffle_runs(spots: int, run: int, random: np.random.Generator) -> np.ndarray:
+    """Order one slide's places: cut into runs at a drawn offset, the runs shuffled. int64 [spots]."""
     offset = int(random.integers(run))
     places = np.arange(spots)
     run_of = (places + offset) // run
@@ -96,11 +103,11 @@ def _slide_order(spots: int, run: int, random: np.random.Generator) -> np.ndarra
     return places[np.argsort(priority[run_of], kind="stable")]
 
 
-def _blocks(spots: int, size: int, short: int) -> np.ndarray:
-    """Block number of each of a slide's spots: all blocks are full but the one numbered `short`. [spots]
+def _number_blocks(spots: int, size: int, short: int) -> np.ndarray:
+    """Number the blocks of a slide's spots: all blocks are full but the one numbered `short`. int64 [spots].
 
-    Which one is short is drawn: were it always the last, the epoch's last batches would be made of remainders, and
-    span twice as many slides as the others.
+    The short one is drawn: were it always the last, the epoch's last batches would be made of remainders, and span
+    twice as many slides as the others.
     """
     blocks = -(-spots // size)
     sizes = np.full(blocks, size)
@@ -109,6 +116,7 @@ def _blocks(spots: int, size: int, short: int) -> np.ndarray:
 
 
 def _cut(slide: np.ndarray, rank: np.ndarray, batch: int) -> Plan:
+    """Cut a stream of spots into batches; pads the last one."""
     batches = -(-len(slide) // batch)
     padding = batches * batch - len(slide)
     padded = [np.concatenate([column, np.full(padding, PADDING)]).astype(np.int32) for column in (slide, rank)]
@@ -116,15 +124,25 @@ def _cut(slide: np.ndarray, rank: np.ndarray, batch: int) -> Plan:
 
 
 def training_plan(spots: Mapping[int, int], composition: Composition, seed: int, epoch: int) -> Plan:
-    """Plan one epoch over slides of the given sizes (slide number -> number of spots)."""
+    """Plan one training epoch.
+
+    Args:
+        spots: slide number -> number of spots.
+        composition: of a global batch.
+        seed: of the run.
+        epoch: 0 or more.
+
+    Raises:
+        ConfigError: no slide.
+    """
     if not spots:
         raise ConfigError("no slide to train on: the training patients' list selects none")
     slides, ranks, positions = [], [], []
     for number in sorted(spots):
         random = np.random.default_rng([seed, epoch, number])
-        order = _slide_order(spots[number], composition.run, random)
+        order = _shuffle_runs(spots[number], composition.run, random)
         blocks = -(-len(order) // composition.spots)
-        block = _blocks(len(order), composition.spots, int(random.integers(blocks)))
+        block = _number_blocks(len(order), composition.spots, int(random.integers(blocks)))
         slides.append(np.full(len(order), number))
         ranks.append(order)
         positions.append((block + random.random()) / blocks)
@@ -133,7 +151,15 @@ def training_plan(spots: Mapping[int, int], composition: Composition, seed: int,
 
 
 def reading_plan(ranks: Mapping[int, np.ndarray], batch: int) -> Plan:
-    """Plan one pass in order over the given places of each slide: for evaluation and prediction."""
+    """Plan one pass in order over the given places of each slide: for evaluation and prediction.
+
+    Args:
+        ranks: slide number -> int [n], places in the slide's tar order.
+        batch: rows of a global batch.
+
+    Raises:
+        ConfigError: no spot.
+    """
     numbers = sorted(number for number in ranks if len(ranks[number]))
     if not numbers:
         raise ConfigError("no spot to evaluate: the patients' list selects none")
