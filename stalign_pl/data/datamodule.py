@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from stalign_pl.batch.damage import allowed
@@ -16,9 +16,10 @@ from stalign_pl.batch.features import Fingerprint
 from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.batch.spot_batch import SpotBatch
+from stalign_pl.data.checkpoint_state import hash_content, record_data, refuse_other_data
 from stalign_pl.data.epoch.clusters import ClusterTable, read_clusters, with_pair_draws
 from stalign_pl.data.epoch.division import divide
-from stalign_pl.data.epoch.plan import Composition, Plan, reading_plan, training_plan
+from stalign_pl.data.epoch.plan import Composition, Plan, reading_plan, share_ranks, training_plan
 from stalign_pl.data.features.cache import FeatureCache, FeatureRows
 from stalign_pl.data.features.settings import FeatureSettings
 from stalign_pl.data.genes.selection import GeneSelection
@@ -33,8 +34,7 @@ from stalign_pl.data.shards.staging import Staging, open_shards
 from stalign_pl.data.slide_tables import SlideTables, read_slide_tables
 from stalign_pl.data.transform import BatchTransform
 from stalign_pl.draws import Draws, no_draws
-from stalign_pl.errors import ConfigError, listed
-from stalign_pl.files import content_sha256
+from stalign_pl.errors import ConfigError
 
 
 class STAlignData(LightningDataModule):
@@ -43,11 +43,13 @@ class STAlignData(LightningDataModule):
     Args:
         shards: folder of the shard set; or a remote one's http(s) URL, or a `pipe:` command that prints the file `{}`,
             such as `pipe:aws s3 cp s3://bucket/set/{} -`; these need `stage_to`.
-        spot_size, niche_size: sides of the pictures that the encoders take, px.
-        spot_interpolation, niche_interpolation: how the stored pictures are resized to that, antialiased: bilinear or
-            bicubic, as the weights of a pretrained encoder were trained with.
-        val_patients: held out, looked at every epoch (early stopping, best checkpoint).
-        test_patients: held out, looked at by `test` alone.
+        spot_size: side of the spots' pictures as the encoder takes them, px.
+        niche_size: side of the niches' pictures as the encoder takes them, px.
+        spot_interpolation: how stored pictures of spots are resized to that side, antialiased: bilinear or bicubic, as
+            the weights of a pretrained encoder were trained with.
+        niche_interpolation: likewise, of niches.
+        val_patients: held out, evaluated every epoch (early stopping, best checkpoint).
+        test_patients: held out, evaluated by `test` alone.
         train_patients: null takes everybody else.
         split: a file of `python -m data_prep splits` in place of the three lists.
         fold: its fold; null where it has only one.
@@ -56,12 +58,12 @@ class STAlignData(LightningDataModule):
         genes: how the vocabulary is chosen from the training slides.
         augmentation: of training pictures.
         stain: "slide" moves every slide's colours to the training slides' mean and sd, "none" leaves them.
-        features: folder of `python -m stalign_pl cache-features`: frozen encoders' outputs that are read in place of
-            what they would look at; null runs them in each step.
+        features: folder of `python -m stalign_pl cache-features`: outputs of frozen encoders that are read in place of
+            the encoders' inputs; null runs the encoders in each step.
         clusters: table of `python -m stalign_pl clusters`; the paired loss draws its negatives by it.
         fit_spots: at most this many training spots are embedded for the gene read-out, each epoch.
         seed: of the plan and of augmentation; null takes seed_everything's.
-        threads: decoding threads a process.
+        threads: decoding threads of each process.
         bad_samples: damaged samples beyond which training stops: a number, or a share of the training spots (0.0 to
             1.0); null is 0.1 % of them, at most 1,000. Held-out slides must be whole.
         verify: compare every sample read with its checksum.
@@ -129,7 +131,7 @@ class STAlignData(LightningDataModule):
             self.clusters.refuse_others(self.train_slides.values(), Path(clusters), self.shard_set.folder)
         self.features = None if features is None else Path(features)
         self.feature_cache: FeatureCache | None = None
-        self._held_out: dict[int, SlideShard] = {}
+        self.held_out: dict[int, SlideShard] = {}  # the slides that the current pass evaluates
         self._plan: tuple[int, Plan] | None = None
 
     @cached_property
@@ -139,23 +141,17 @@ class STAlignData(LightningDataModule):
 
     @cached_property
     def measured_genes(self) -> dict[str, int]:
-        """Slide -> how many of the vocabulary's genes it measured, of those that did not measure all."""
+        """Slide name -> number of the vocabulary's genes that it measured, of slides that did not measure all."""
         return measured_counts(self.vocabulary, self.used_slides.values())
 
     @cached_property
     def content(self) -> str:
-        """Digest of what is trained on: the training slides' files and the table of clusters, wherever they lie; and
-        how many cached views stand in place of augmentation."""
-        files = {slide.record.name: slide.record.files for slide in self.train_slides.values()}
-        sums = {name: {file: facts["sha256"] for file, facts in named.items()} for name, named in files.items()}
-        content = {"slides": sums, "clusters": None if self.clusters is None else self.clusters.sha256()}
-        if self.views:
-            content["views"] = self.views
-        return content_sha256(content)
+        """Hash of what the model is trained on, see `hash_content`."""
+        return hash_content(self.train_slides.values(), self.clusters, self.views)
 
     @property
     def views(self) -> dict[str, int]:
-        """Stream -> cached views, of the streams that are shown these in place of augmentation."""
+        """Stream -> cached views, of the streams that read these in place of augmentation."""
         return {} if self.feature_cache is None else dict(self.feature_cache.instead)
 
     @property
@@ -164,8 +160,13 @@ class STAlignData(LightningDataModule):
         return {**self.train_slides, **self.val_slides, **self.test_slides}
 
     @property
+    def _train_spots(self) -> dict[int, int]:
+        """Training slide -> its number of spots."""
+        return {number: len(slide) for number, slide in self.train_slides.items()}
+
+    @property
     def gene_panel(self) -> GenePanel:
-        """What a model is built for."""
+        """Names and statistics of the genes, which a model is built for."""
         return self.vocabulary.panel(self.shard_set.genes)
 
     @cached_property
@@ -187,49 +188,45 @@ class STAlignData(LightningDataModule):
         return BatchTransform(self.slide_tables, self.pictures["spot"], self.pictures["niche"])
 
     def feature_settings(self, encoders: Mapping[str, Fingerprint]) -> FeatureSettings:
-        """What the outputs of frozen encoders, stream -> encoder, depend on."""
+        """Everything that the outputs of frozen encoders depend on.
+
+        Args:
+            encoders: stream -> its encoder.
+        """
         genes = self.vocabulary.digest()
         return FeatureSettings(encoders, self.slide_tables, self.pictures, genes, self.niche, self.augmentation)
 
     def open_features(self, encoders: Mapping[str, Fingerprint]) -> FeatureCache:
-        """Read `features` from now on; loaders made before do not.
+        """Open the folder `features`: loaders that are made from now on read it.
 
         Args:
-            encoders: those of the model that are frozen, by stream.
+            encoders: the model's frozen encoders by stream.
 
         Raises:
-            ConfigError: see `FeatureCache`.
+            ConfigError: there is no folder; or see `FeatureCache`.
         """
+        if self.features is None:
+            raise ConfigError("data.features is null; a folder of cached features is wanted")
         settings, slides = self.feature_settings(encoders), self._read_slides()
         self.feature_cache = FeatureCache(self.features, settings, slides, self.train_slides)
         return self.feature_cache
 
     @cached_property
     def fit_ranks(self) -> dict[int, np.ndarray]:
-        """Places in the tar order of the training spots that the gene read-out is fitted on, by slide.
-
-        The same share of every training slide: the first of its seeded random order.
-        """
-        total = sum(len(slide) for slide in self.train_slides.values())
-        share = min(1.0, self.fit_spots / total)
-        return {number: np.arange(int(len(slide) * share)) for number, slide in self.train_slides.items()}
-
-    @property
-    def held_out(self) -> dict[int, SlideShard]:
-        """The slides that the current pass evaluates."""
-        return self._held_out
+        """Slide -> places in the tar order of the training spots that the gene read-out is fitted on."""
+        return share_ranks(self._train_spots, self.fit_spots)
 
     def split_of(self, number: int) -> Literal["val", "test"]:
-        """Whether a held-out slide's patient is one that choices were made on."""
+        """The part of the division that a held-out slide, given by number, belongs to."""
         return "val" if number in self.val_slides else "test"
 
     @property
     def batches_per_epoch(self) -> int:
         """Global batches of a training epoch."""
-        return -(-sum(len(slide) for slide in self.train_slides.values()) // self.composition.batch)
+        return -(-sum(self._train_spots.values()) // self.composition.batch)
 
     def prepare_data(self) -> None:
-        """Copy to the node's own disk; Lightning calls this in one process a node, and the others wait."""
+        """Copy slides to the node's own disk; Lightning calls this in one process of each node, and the others wait."""
         if self.staging is not None:
             self.staging.copy(self.shard_set, self._read_slides())
 
@@ -241,9 +238,16 @@ class STAlignData(LightningDataModule):
         if self.staging is not None:
             self.staging.release()
 
+    @property
+    def _attached_trainer(self) -> Trainer:
+        """The Trainer that runs this data; RuntimeError where there is none."""
+        if self.trainer is None:
+            raise RuntimeError("the data belongs to no Trainer: give it as Trainer.fit(model, datamodule=data)")
+        return self.trainer
+
     def _read_slides(self) -> dict[int, SlideShard]:
-        """What the command at hand reads."""
-        fit = self.trainer.state.fn in (TrainerFn.FITTING, TrainerFn.VALIDATING)
+        """The slides that the Trainer's present command reads."""
+        fit = self._attached_trainer.state.fn in (TrainerFn.FITTING, TrainerFn.VALIDATING)
         return {**self.train_slides, **self.val_slides} if fit else self.used_slides
 
     def train_dataloader(self) -> BatchLoader:
@@ -253,13 +257,12 @@ class STAlignData(LightningDataModule):
         return self._loader(self.train_slides, draws, self.training_plan, seed=self.seed)
 
     def training_plan(self, epoch: int) -> Plan:
-        """The order of a training epoch; the last one asked for is kept."""
+        """The order of a training epoch; the last one is kept."""
         if self._plan is None or self._plan[0] != epoch:
-            spots = {number: len(slide) for number, slide in self.train_slides.items()}
-            self._plan = epoch, training_plan(spots, self.composition, self.seed, epoch)
+            self._plan = epoch, training_plan(self._train_spots, self.composition, self.seed, epoch)
         return self._plan[1]
 
-    def val_dataloader(self) -> BatchLoader | list:
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         return self._evaluation_loader(self.val_slides) if self.val_slides else []
 
     def test_dataloader(self) -> BatchLoader:
@@ -274,7 +277,7 @@ class STAlignData(LightningDataModule):
 
     def _evaluation_loader(self, held_out: dict[int, SlideShard]) -> BatchLoader:
         """One pass: the held-out slides whole, and the training spots that the gene read-out is fitted on."""
-        self._held_out = held_out
+        self.held_out = held_out
         ranks = {number: np.arange(len(slide)) for number, slide in held_out.items()} | self.fit_ranks
         plan = reading_plan(ranks, self.composition.batch)
         return self._loader({**held_out, **self.train_slides}, no_draws, lambda epoch: plan)
@@ -282,42 +285,27 @@ class STAlignData(LightningDataModule):
     def _loader(
         self, slides: dict[int, SlideShard], draws: Draws, plan: Callable[[int], Plan], seed: int | None = None
     ) -> BatchLoader:
-        """`seed` of a pass that is augmented."""
-        trainer = self.trainer
+        """Make a loader over this process's rows; `seed` is that of a pass with augmentation."""
+        trainer = self._attached_trainer
         pin = trainer.strategy.root_device.type == "cuda"
         features = None if self.feature_cache is None else FeatureRows(self.feature_cache, seed, self.verify)
         reader = BatchReader(slides, self.niche, draws, self.threads, self.verify, pin, features)
         return BatchLoader(reader, plan, trainer.global_rank, trainer.world_size, pin=pin)
 
     def on_after_batch_transfer(self, batch: SpotBatch, dataloader_idx: int) -> StepInputs:
-        """On the device: crop, resize, normalise; augment while training."""
+        """Make the input of a step on the batch's device, augmented while training."""
         transform = self.transform.to(batch.slide.device)
-        if not self.trainer.training:
+        trainer = self._attached_trainer
+        if not trainer.training:
             return transform(batch)
-        return transform(batch, self.augmentation, self.seed, self.trainer.train_dataloader.epoch)
+        if trainer.train_dataloader is None:
+            raise RuntimeError("the Trainer trains without a loader, so there is no epoch to augment for")
+        return transform(batch, self.augmentation, self.seed, trainer.train_dataloader.epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "vocabulary": self.vocabulary.digest(),
-            "n_genes": len(self.vocabulary),
-            "content": self.content,
-            "views": self.views,
-            "train_slides": sorted(slide.record.name for slide in self.train_slides.values()),
-        }
+        """What the model is trained on, for checkpoints."""
+        return record_data(self.vocabulary, self.train_slides.values(), self.content, self.views)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Refuse a checkpoint whose genes are not ours, for the same weights would read other genes, and one that was
-        trained on slides that we hold out: another fold's, whose genes may be the same."""
-        if state["vocabulary"] != self.vocabulary.digest():
-            raise ConfigError(
-                f"the checkpoint was trained on another vocabulary ({state['n_genes']} genes, digest "
-                f"{state['vocabulary'][:12]}) than this configuration gives ({len(self.vocabulary)} genes, digest "
-                f"{self.vocabulary.digest()[:12]}): use the same shards, training patients and data.genes"
-            )
-        held_out = {slide.record.name for slide in (*self.val_slides.values(), *self.test_slides.values())}
-        seen = sorted(held_out.intersection(state.get("train_slides", ())))
-        if seen:
-            raise ConfigError(
-                f"the checkpoint was trained on {len(seen)} slides that this configuration holds out: {listed(seen)}. "
-                f"Use the split, fold or patients that it was trained with"
-            )
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other data, see `refuse_other_data`."""
+        refuse_other_data(state_dict, self.vocabulary, (*self.val_slides.values(), *self.test_slides.values()))

@@ -150,6 +150,20 @@ def training_plan(spots: Mapping[int, int], composition: Composition, seed: int,
     return _cut(np.concatenate(slides)[stream], np.concatenate(ranks)[stream], composition.batch)
 
 
+def share_ranks(spots: Mapping[int, int], most: int) -> dict[int, np.ndarray]:
+    """Take the same share of every slide's spots: the first of its seeded random order.
+
+    Args:
+        spots: slide number -> number of spots.
+        most: spots that are taken of all slides together, at most.
+
+    Returns:
+        Slide number -> int64 [n], places in the slide's tar order.
+    """
+    share = min(1.0, most / sum(spots.values()))
+    return {number: np.arange(int(size * share)) for number, size in spots.items()}
+
+
 def reading_plan(ranks: Mapping[int, np.ndarray], batch: int) -> Plan:
     """Plan one pass in order over the given places of each slide: for evaluation and prediction.
 
