@@ -13,19 +13,25 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 
-def log_normalise(counts: sparse.csr_matrix, target: float | np.ndarray) -> sparse.csr_matrix:
+def log_normalise(
+    counts: sparse.spmatrix, target: float | np.ndarray, library: np.ndarray | None = None
+) -> sparse.csr_matrix:
     """Scale each spot's counts to a target sum, then log1p: log(1 + count * (target / library)).
 
-    A spot's library is the sum of its row, so `counts` holds all genes that make it up. An empty spot's library counts
-    as 1: its row stays empty.
-
     Args:
-        counts: [N, G] raw counts, whole or float, 0 or more. Left as they are; entries of one place are added up.
+        counts: [N, G] raw counts, whole or float, 0 or more. Left as they are.
         target: counts a spot after scaling, above 0; or float [N], each spot's own.
+        library: [N], the spots' library sizes, where `counts` holds a part of their genes; the sums of the rows where
+            None. A spot without counts has a row of zeros.
 
     Returns:
-        [N, G] float64, with the entries of `counts` in canonical order.
+        [N, G] float64, natural logarithm.
     """
-    library = np.asarray(counts.sum(axis=1)).ravel()
-    scale = target / np.where(library > 0, library, 1)
-    return counts.multiply(scale[:, None]).tocsr().log1p()
+    from scipy import sparse
+
+    counts = sparse.csr_matrix(counts, dtype=np.float64)
+    if library is None:
+        library = np.asarray(counts.sum(axis=1)).ravel()
+    scale = target / np.where(library > 0, library, 1.0)
+    scaled = sparse.csr_matrix(sparse.diags(scale) @ counts)
+    return sparse.csr_matrix((np.log1p(scaled.data), scaled.indices, scaled.indptr), shape=scaled.shape)

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from stalign_pl.evaluation.checks import EvaluationError, finite_matrix
 from stalign_pl.evaluation.components import Components, fit_components
-from stalign_pl.evaluation.normalise import find_median_library, log_normalise, sum_counts
+from stalign_pl.evaluation.normalise import find_median_library, log_normalise_slide, sum_counts
 
 COMPONENTS = 30
 MOST_VARIABLE = 2000
@@ -41,7 +41,7 @@ def smoothed_pca(
     Raises:
         EvaluationError: rounds outside 0..6, or a graph of another size.
     """
-    logged = log_normalise(counts, target_sum)
+    logged = log_normalise_slide(counts, target_sum)
     expression = _smooth(logged[:, _find_most_variable(logged)].toarray(), neighbours, rounds)
     return fit_components(expression, COMPONENTS, standardise=False).scores(expression)
 
@@ -81,13 +81,13 @@ class TrainingPCA:
         library = sum_counts(spots)
         spots = spots[library > 0]
         target_sum = find_median_library(library) if target_sum is None else target_sum
-        logged = log_normalise(spots, target_sum)
+        logged = log_normalise_slide(spots, target_sum)
         genes = _find_most_variable(logged)
         return cls(panel, genes, target_sum, fit_components(logged[:, genes].toarray(), COMPONENTS, standardise=False))
 
     def scores(self, counts: sparse.spmatrix, neighbours: sparse.spmatrix, rounds: int) -> np.ndarray:
         """[N, C] float64 of a held-out slide; arguments and errors as of `smoothed_pca`."""
-        logged = log_normalise(sparse.csr_matrix(counts)[:, self.panel], self.target_sum)
+        logged = log_normalise_slide(sparse.csr_matrix(counts)[:, self.panel], self.target_sum)
         return self.components.scores(_smooth(logged[:, self.genes].toarray(), neighbours, rounds))
 
 

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from stalign_pl.evaluation.checks import EvaluationError, finite_matrix, same_rows
 from stalign_pl.evaluation.components import FLOAT32
-from stalign_pl.evaluation.normalise import log_normalise, sum_counts
+from stalign_pl.evaluation.normalise import log_normalise_slide, sum_counts
 
 CP10K = 1e4
 
@@ -78,7 +78,7 @@ def log_cp10k(counts: sparse.spmatrix, panel: np.ndarray, genes: np.ndarray | No
     outside = np.setdiff1d(genes, panel)
     if len(outside):
         raise EvaluationError(f"gene indices {outside[:5].tolist()} are not in the panel of {len(panel)} genes")
-    return log_normalise(counts[:, genes], CP10K, sum_counts(counts[:, panel])).toarray().astype(np.float32)
+    return log_normalise_slide(counts[:, genes], CP10K, sum_counts(counts[:, panel])).toarray().astype(np.float32)
 
 
 def constant_prediction(fit_targets: np.ndarray) -> np.ndarray:

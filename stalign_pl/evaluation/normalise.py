@@ -1,7 +1,7 @@
-"""Raw counts -> log-normalised expression, of arrays: what the baselines and the gene read-out are computed on.
+"""A slide's raw counts -> log-normalised expression: what the baselines and the gene read-out are computed on.
 
-`stalign_pl.data.genes.normalise` is the same on tensors, for what the model is shown. Neither imports the other: data
-and evaluation are apart. A test holds them together.
+The formula stands in `stalign_pl.batch.expression`; `stalign_pl.data.genes.normalise` is the same on tensors, for what
+the model is shown. A test holds them together.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from stalign_pl.batch.expression import log_normalise
 from stalign_pl.evaluation.checks import EvaluationError
 
 
@@ -31,7 +32,7 @@ def find_median_library(library: np.ndarray) -> float:
     return float(np.median(library[library > 0]))
 
 
-def log_normalise(
+def log_normalise_slide(
     counts: sparse.spmatrix, target_sum: float | None = None, library: np.ndarray | None = None
 ) -> sparse.csr_matrix:
     """log1p of the counts, each spot's scaled to `target_sum`; a spot without counts is all zeros.
@@ -54,5 +55,4 @@ def log_normalise(
             raise EvaluationError("the slide has no counts")
     if target_sum is None:
         target_sum = find_median_library(library)
-    scaled = sparse.csr_matrix(sparse.diags(target_sum / np.where(library > 0, library, 1.0)) @ counts)
-    return sparse.csr_matrix((np.log1p(scaled.data), scaled.indices, scaled.indptr), shape=scaled.shape)
+    return log_normalise(counts, target_sum, library)

@@ -22,6 +22,7 @@ from stalign_pl.models import ScGPT, TimmStream
 from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from tests.support.paths import SCGPT
 from tests.support.runs import TINY, arguments, logged, run_apart, run_here
+from tests.support.traced_backend import TRACED
 
 FROZEN = (
     *("--model.model.init_args.spot_image.init_args.trains", "none"),
@@ -95,7 +96,7 @@ def test_losses_are_those_without(
 
 def test_compiled_training_test_and_predict_read_them_too(tiny_shards: Path, plain: Path, tmp_path: Path) -> None:
     given = ("--data.features", str(plain))
-    compiled = ("--model.execution", "{compile: true, backend: eager, channels_last: true}")
+    compiled = ("--model.execution", f"{{compile: true, backend: {TRACED}, channels_last: true}}")
     assert fit(tiny_shards, tmp_path, *given, *compiled, "--trainer.max_epochs", "1") == 0
     for command in ("test", "predict"):
         assert run_here(*arguments(command, tiny_shards, tmp_path, *FROZEN, *given)) == 0

@@ -51,8 +51,7 @@ def test_the_bits_are_those_of_a_product_with_a_diagonal_matrix(dtype, target):
     logged = log_normalise(counts, target)
     for other in (product, multiplied):
         np.testing.assert_array_equal(logged.toarray(), other.toarray())
-        for axis in (0, 1):
-            np.testing.assert_array_equal(logged.sum(axis=axis), other.sum(axis=axis))
+        np.testing.assert_array_equal(logged.sum(axis=0), other.sum(axis=0))
 
 
 def test_it_agrees_with_the_tensor_form():
