@@ -1,4 +1,4 @@
-"""The model and its parts: plain torch modules over torch and timm, which know no Lightning."""
+"""The model and its parts: plain torch and timm modules, without Lightning."""
 
 from stalign_pl.models.dropout import SpotDropout, draws_from_generator, keyed_dropout
 from stalign_pl.models.fingerprint import cacheable_streams, encoder_tensors, fingerprint

@@ -1,4 +1,4 @@
-"""Which streams' encoders only look, so that their outputs can be kept, and what names such an encoder."""
+"""Find the streams whose encoders are frozen, hence cacheable, and fingerprint those encoders."""
 
 from __future__ import annotations
 
@@ -12,45 +12,47 @@ from stalign_pl.batch.features import STREAMS, Fingerprint
 from stalign_pl.models.frozen import Frozen
 
 PROJECTION = "to_tokens"
-"""The part of a stream that is trained, and that takes the features."""
+"""The trainable part of a stream, whose input are the features."""
 
 CHANGELESS = frozenset({"training", "source", "stream", "fused_attn", "grad_checkpointing"})
-"""Attributes of modules that do not change what a frozen encoder says: where it came from, how it is computed."""
+"""Attributes of modules that do not change a frozen encoder's output: where it came from, how it is computed."""
 
 
 def cacheable_streams(model: nn.Module) -> dict[str, nn.Module]:
-    """Streams, by name, that are a frozen encoder's vector [B, F] (`stream.features`) and a projection to tokens."""
+    """Return, by name, the streams of a frozen encoder (`stream.features`, [B, F]) and a projection to tokens."""
     streams = {name: getattr(model, name, None) for name in STREAMS}
-    return {name: stream for name, stream in streams.items() if stream is not None and _only_looks(stream)}
+    return {name: stream for name, stream in streams.items() if stream is not None and _is_cacheable(stream)}
 
 
-def _only_looks(stream: nn.Module) -> bool:
+def _is_cacheable(stream: nn.Module) -> bool:
     encoders = [part for name, part in stream.named_children() if name != PROJECTION]
-    looking = all(isinstance(part, Frozen) and not any(p.requires_grad for p in part.parameters()) for part in encoders)
-    return hasattr(stream, "features") and hasattr(stream, PROJECTION) and bool(encoders) and looking
+    frozen = all(isinstance(part, Frozen) and not any(p.requires_grad for p in part.parameters()) for part in encoders)
+    return hasattr(stream, "features") and hasattr(stream, PROJECTION) and bool(encoders) and frozen
 
 
 def fingerprint(stream: nn.Module) -> Fingerprint:
-    """Name a stream's encoder by all that decides its features: modules, their plain attributes, tensors.
+    """Hash all that decides the features of a stream's encoder: modules, their plain attributes, tensors.
 
-    Buffers that no state dict holds (a picture's mean and sd, the places of genes) count too; the projection does not.
+    Buffers that are not in the state dict (an image's mean and sd, the columns of genes) count too; the projection does
+    not.
     """
     architecture, weights = hashlib.sha256(), hashlib.sha256()
     for name, module in stream.named_modules():
         if not _is_projection(name):
             architecture.update(f"{name}\t{type(module).__qualname__}\t{sorted(_plain_attributes(module))}\n".encode())
-    for name, tensor in _tensors(stream):
+    for name, tensor in _parameters_and_buffers(stream):
         weights.update(f"{name}\t{tensor.dtype}\t{list(tensor.shape)}\n".encode())
-        weights.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        weights.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return Fingerprint(architecture.hexdigest(), weights.hexdigest())
 
 
 def encoder_tensors(stream: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a stream's state dict that its projection does not own, by key."""
+    """Return the tensors of a stream's state dict, by key, without those of its projection."""
     return {key: tensor for key, tensor in stream.state_dict().items() if not _is_projection(key)}
 
 
-def _tensors(stream: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _parameters_and_buffers(stream: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name, tensor on the CPU) of the encoder."""
     for name, tensor in (*stream.named_parameters(), *stream.named_buffers()):
         if not _is_projection(name):
             yield name, tensor.detach().cpu()
@@ -61,7 +63,7 @@ def _is_projection(name: str) -> bool:
 
 
 def _plain_attributes(module: nn.Module) -> Iterator[str]:
-    """`name=value` of the attributes that are numbers, words, or tuples of them."""
+    """Yield `name=value` of the attributes that are None, numbers, strings, or tuples or lists of them."""
     for name, value in vars(module).items():
         if name.startswith("_") or name in CHANGELESS:
             continue

@@ -1,10 +1,9 @@
-"""Which parts of a model learn and which only look: frozen encoders, and BatchNorm that sees its own rank alone."""
+"""Which parts of a model are frozen and which trainable, and whether BatchNorm normalises by one rank's rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +12,29 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @dataclass(frozen=True)
 class Source:
-    """Where an encoder's weights can be had: a name on the hub, or a file or folder of this machine."""
+    """Where an encoder's weights can be fetched.
+
+    Attributes:
+        name: on the hub, or path of a file or folder of this machine.
+        on_hub: which of the two.
+    """
 
     name: str
     on_hub: bool
 
 
 class Frozen(nn.Module):
-    """A module that only looks, but for parameters named: what looks has no gradient and stays in eval mode.
+    """Freezes a module except the named parameters; frozen parts get no gradient and stay in eval mode.
 
-    A part all of whose parameters learn follows `train()`; one of which none does stays in eval mode, its BatchNorm
-    statistics and dropout included; of a mixture each part goes its own way. Where nothing learns, the forward pass
-    runs under no_grad.
+    A part all of whose parameters are trainable follows `train()`; one with none stays in eval mode, its BatchNorm
+    statistics and dropout included; of a mixture each child is decided by itself. Where nothing is trainable, the
+    forward pass runs under no_grad.
 
     Args:
         module: any module; its other parameters lose `requires_grad`.
-        source: where its weights can be had again (a hub name, a file), or None where only a checkpoint holds them,
-            as with random weights. `frozen_prefixes` lists only those with a source.
-        learning: names of the parameters that learn; none by default.
+        source: where its weights can be fetched again (a hub name, a file), or None where only a checkpoint holds
+            them, as with random weights. `frozen_prefixes` lists only those with a source.
+        learning: names of the trainable parameters; none by default.
     """
 
     def __init__(self, module: nn.Module, source: str | None = None, learning: Iterable[str] = ()) -> None:
@@ -43,56 +47,61 @@ class Frozen(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> Frozen:
-        """Set the mode of what learns; the rest stays in eval mode."""
+        """Set the mode of the trainable parts; the frozen ones stay in eval mode."""
         super().train(mode and bool(self.learning))
-        for _, part, learns in self.parts():
-            if not learns:
+        for _, part, trainable in self.parts():
+            if not trainable:
                 part.train(False)
         return self
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: object, **kwargs: object) -> Tensor:
+        """Return the module's output, without gradient where nothing is trainable."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self.learning)):
             return self.module(*args, **kwargs)
 
     def parts(self) -> Iterator[tuple[str, nn.Module, bool]]:
-        """The largest parts of `module` of which every parameter learns or none: (prefix, part, whether it learns)."""
-        return _parts(self.module, "", self.learning)
+        """Yield the largest parts of `module` that are trainable or frozen as a whole: (prefix, part, trainable)."""
+        return _split(self.module, "", self.learning)
 
     @property
     def looking(self) -> tuple[str, ...]:
-        """Prefixes of the keys of `module` that never change; a parameter that stands alone is its own prefix."""
-        parts = tuple(prefix for prefix, _, learns in self.parts() if not learns)
+        """Prefixes of the state-dict keys of `module` that are frozen; a single parameter is its own prefix."""
+        parts = tuple(prefix for prefix, _, trainable in self.parts() if not trainable)
         names = (name for name, _ in self.module.named_parameters() if name not in self.learning)
         return (*parts, *(name for name in names if not name.startswith(parts)))
 
 
-def _parts(module: nn.Module, prefix: str, learning: frozenset[str]) -> Iterator[tuple[str, nn.Module, bool]]:
-    learns = {f"{prefix}{name}" in learning for name, _ in module.named_parameters()}
-    if len(learns) == 2:
+def _split(module: nn.Module, prefix: str, learning: frozenset[str]) -> Iterator[tuple[str, nn.Module, bool]]:
+    trainable = {f"{prefix}{name}" in learning for name, _ in module.named_parameters()}
+    if len(trainable) == 2:
         for name, child in module.named_children():
-            yield from _parts(child, f"{prefix}{name}.", learning)
+            yield from _split(child, f"{prefix}{name}.", learning)
     else:
-        yield prefix, module, learns == {True}
+        yield prefix, module, trainable == {True}
 
 
 def frozen_prefixes(model: nn.Module) -> tuple[str, ...]:
-    """Prefixes of the state-dict keys that a checkpoint may leave out, because the weights come from a source.
+    """Return prefixes of the state-dict keys that a checkpoint may leave out, because the weights have a source.
 
     Frozen random weights have no source: they are not listed, and so are kept.
     """
     return tuple(
-        (f"{name}." if name else "") + (f"module.{looking}" if looking else "")
+        (f"{name}." if name else "") + (f"module.{prefix}" if prefix else "")
         for name, module in model.named_modules()
         if isinstance(module, Frozen) and module.source is not None
-        for looking in module.looking
+        for prefix in module.looking
     )
 
 
 def has_train_mode_batchnorm(module: nn.Module, synchronised: bool = False) -> bool:
-    """Whether any BatchNorm in `module` is in train mode; one that is synchronised counts only if asked for.
+    """Whether any BatchNorm in `module` is in train mode.
 
-    Such a layer normalises by the rank's own rows: the result depends on the number of processes (first loss off by
-    .1, measured) and on padding rows. Ask before evaluation: a model in eval mode has none.
+    Such a layer normalises by the rank's own rows: the result depends on the number of processes and on padding rows.
+    Ask before evaluation: a model in eval mode has none.
+
+    Args:
+        module: searched with all its parts.
+        synchronised: SyncBatchNorm counts, too.
     """
     return any(
         isinstance(layer, _BatchNorm) and layer.training and (synchronised or not isinstance(layer, nn.SyncBatchNorm))

@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 from stalign_pl.errors import ConfigError, check_sizes
 from stalign_pl.models.attention import Attention
-from stalign_pl.models.dropout import SpotDropout
+from stalign_pl.models.dropout import KeyedDropout
 
 
 class Fusion(nn.Module):
-    """Base of what fuses a scale's tokens.
+    """Base of the fusions of a scale's tokens.
 
     Attributes:
-        reads: modalities whose tokens the result depends on; the streams of a scale must have them.
-        alone: whether None may stand for the tokens of one of them, at any call.
+        reads: modalities whose tokens the result depends on; a scale must have their streams.
+        alone: whether the tokens of one of them may be None, in any call.
         out: width of the result.
     """
 
@@ -39,8 +39,11 @@ class ABFN(Fusion):
     Args:
         tokens: T, tokens of each modality.
         width: W, width of a token; even.
-        heads, head_dim: of both attentions.
-        bottleneck, hidden, out: widths as above.
+        heads: of both attentions.
+        head_dim: width of a head.
+        bottleneck: width of each modality's bottleneck.
+        hidden: width inside the MLP.
+        out: width of the result.
 
     Raises:
         ConfigError: an odd width.
@@ -72,7 +75,7 @@ class ABFN(Fusion):
         self.mlp = nn.Sequential(nn.Flatten(), nn.Linear(tokens * width, hidden), nn.GELU(), nn.Linear(hidden, out))
 
     def forward(self, image_tokens: Tensor, gene_tokens: Tensor) -> Tensor:
-        """[B, T, W], [B, T, W] -> [B, out]."""
+        """Return the fused vector [B, out] of image and gene tokens, [B, T, W] each."""
         image, gene = self.norm_image(image_tokens), self.norm_gene(gene_tokens)
         halves = (
             self.narrow_image(self.image_to_gene(image, gene)),
@@ -89,7 +92,7 @@ class Concat(Fusion):
     """The simple control: the two modalities' mean tokens side by side, LayerNorm, one linear map.
 
     Args:
-        tokens: T, not used by a mean; taken so that every fusion is made alike.
+        tokens: T, unused; here so that all fusions have the same signature.
         width: W, width of a token.
         out: width of the result.
     """
@@ -99,14 +102,17 @@ class Concat(Fusion):
         self.project = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, out))
 
     def forward(self, image_tokens: Tensor, gene_tokens: Tensor) -> Tensor:
-        """[B, T, W], [B, T, W] -> [B, out]."""
+        """Return the fused vector [B, out] of image and gene tokens, [B, T, W] each."""
         return self.project(torch.cat((image_tokens.mean(1), gene_tokens.mean(1)), dim=-1))
 
 
 class OneModality(Fusion):
     """The control that fuses nothing: the mean token of the one modality in `reads`, LayerNorm, one linear map.
 
-    Args: as of `Concat`.
+    Args:
+        tokens: T, unused; here so that all fusions have the same signature.
+        width: W, width of a token.
+        out: width of the result.
     """
 
     def __init__(self, tokens: int, width: int, out: int = 1024) -> None:
@@ -114,39 +120,51 @@ class OneModality(Fusion):
         self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
 
     def forward(self, image_tokens: Tensor | None, gene_tokens: Tensor | None) -> Tensor:
-        """[B, T, W] of the modality read, anything of the other -> [B, out]."""
+        """Return the fused vector [B, out].
+
+        Args:
+            image_tokens: [B, T, W]; without effect, so possibly None, where the genes are read.
+            gene_tokens: [B, T, W]; without effect, so possibly None, where the image is read.
+
+        Raises:
+            ConfigError: None for the modality that is read.
+        """
         tokens = {"image": image_tokens, "gene": gene_tokens}[self.reads[0]]
+        if tokens is None:
+            raise ConfigError(
+                f"{type(self).__name__}: no {self.reads[0]} tokens were given, the only ones that it reads"
+            )
         return self.project(tokens.mean(1))
 
 
 class ImageOnly(OneModality):
-    """`OneModality` of the image; the gene stream learns by the spot and niche losses alone."""
+    """`OneModality` of the image; only the spot and niche losses train the gene stream."""
 
     reads = ("image",)
 
 
 class GeneOnly(OneModality):
-    """`OneModality` of the genes; the image stream learns by the spot and niche losses alone."""
+    """`OneModality` of the genes; only the spot and niche losses train the image stream."""
 
     reads = ("gene",)
 
 
 class Gated(Fusion):
-    """A gate a modality and dimension, read off both summaries, weighs what goes into the sum.
+    """A sum weighted by a gate for each modality and dimension, computed from both summaries.
 
     With s_m = LayerNorm(mean token of m), v_m = V_m s_m and g = sigmoid(G [v_image, v_gene] + c) in two halves:
     LayerNorm(g_image v_image + g_gene v_gene), then one linear map (gated multimodal unit, Arevalo et al. 2017, arXiv
-    1702.01992, with a gate each instead of one and its complement). A modality that is not there is 0 in both places.
+    1702.01992, with a gate each instead of one and its complement). v_m of an absent modality is 0 in both places.
 
     Args:
-        tokens: T, not used by a mean; taken so that every fusion is made alike.
+        tokens: T, unused; here so that all fusions have the same signature.
         width: W, width of a token.
         out: width of the result.
-        drop_modality: in training, chance that a row does without one of its modalities, either alike: so that one
-            alone can be embedded. In [0, 1).
+        drop_modality: in training, probability that a row loses one of its modalities, both equally likely, so that
+            one alone can be embedded. In [0, 1).
 
     Raises:
-        ConfigError: a chance out of range.
+        ConfigError: a probability out of range.
     """
 
     alone = True
@@ -162,14 +180,18 @@ class Gated(Fusion):
         self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
 
     def forward(self, image_tokens: Tensor | None, gene_tokens: Tensor | None) -> Tensor:
-        """[B, T, W] each, None for a modality that is not there -> [B, out].
+        """Return the fused vector [B, out].
+
+        Args:
+            image_tokens: [B, T, W], None where there is no image.
+            gene_tokens: [B, T, W], None where there are no genes.
 
         Raises:
             ConfigError: both None.
         """
-        if image_tokens is None and gene_tokens is None:
-            raise ConfigError("Gated: neither image nor genes were given; at least one is wanted")
         if image_tokens is None:
+            if gene_tokens is None:
+                raise ConfigError("Gated: neither image nor genes were given; at least one is wanted")
             gene = self.gene(gene_tokens.mean(1))
             image = torch.zeros_like(gene)
         elif gene_tokens is None:
@@ -181,11 +203,11 @@ class Gated(Fusion):
         return self.project(image_gate * image + gene_gate * gene)
 
 
-class ModalityDropout(SpotDropout):
-    """Rows lose the first of two summaries with chance p / 2, else the second with p / 2; what stays is not scaled."""
+class ModalityDropout(KeyedDropout):
+    """Rows lose the first of two summaries with probability p / 2, else the second with p / 2; nothing is rescaled."""
 
     def forward(self, image: Tensor, gene: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, W] each -> the same, lost rows 0; keyed, row i is row i of the keys."""
+        """Return both summaries [B, W], lost rows set to 0; keyed, row i is row i of the keys."""
         if not self.training or not self.p:
             return image, gene
         if self.keys is None:

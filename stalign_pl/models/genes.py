@@ -1,4 +1,4 @@
-"""Gene streams: a measured expression vector as tokens."""
+"""Gene streams: tokens of a measured expression vector."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from stalign_pl.models.attention import TransformerBlock
 from stalign_pl.models.dropout import SpotDropout
 
 PROJECTION = (1024, 512)
-"""Widths between the genes and the tokens of `NicheGeneTransformer`, as in the paper's code."""
+"""Hidden widths between the genes and the tokens of `NicheGeneTransformer`, as in the paper's code."""
 
 READ_OUT = 256
-"""Width of the MLP between its tokens and the stream's."""
+"""Hidden width between the tokens of its Transformer and the stream's."""
 
 CLAMP = 10.0
-"""Standardised expression stays within +- this."""
+"""Standardised expression is clamped to +- this."""
 
 
 class MissingGenes(nn.Module):
-    """Standardise each gene, and put a learned value where a slide did not measure it.
+    """Standardises each gene, and puts a learned value where a slide did not measure it.
 
-    Absence of a probe is not absence of a transcript. The learned value starts at 0, the mean of a standardised gene;
-    one number a gene. The panel's mean and sd are buffers: a checkpoint holds those that it was trained with.
+    Absence of a probe is not absence of a transcript. The learned value, one number for each gene, starts at 0, the
+    mean of a standardised gene. The panel's mean and sd are buffers: a checkpoint holds those that it was trained with.
+
+    Args:
+        genes: the panel, G genes.
     """
+
+    mean: Tensor
+    sd: Tensor
 
     def __init__(self, genes: GenePanel) -> None:
         super().__init__()
@@ -34,9 +40,11 @@ class MissingGenes(nn.Module):
         self.register_buffer("sd", torch.tensor(genes.sd, dtype=torch.float32))
 
     def forward(self, expression: Tensor, measured: Tensor) -> Tensor:
-        """expression [B, G] float, log-normalised; measured [B, G] bool -> [B, G], standardised, within +- CLAMP.
+        """Return standardised expression [B, G], within +- CLAMP.
 
-        What stands in `expression` where `measured` is False has no effect.
+        Args:
+            expression: float [B, G], log-normalised; values of unmeasured genes have no effect.
+            measured: bool [B, G].
 
         Raises:
             ConfigError: other shapes than [B, G], or a mask that is not bool.
@@ -58,6 +66,8 @@ class GeneMLP(nn.Module):
         genes: the panel, G genes.
         tokens: T, number of tokens.
         width: W, width of a token.
+        hidden: width of the hidden layer.
+        dropout: in training, in [0, 1].
     """
 
     def __init__(self, genes: GenePanel, tokens: int, width: int, hidden: int = 1024, dropout: float = 0.0) -> None:
@@ -74,7 +84,7 @@ class GeneMLP(nn.Module):
         )
 
     def forward(self, expression: Tensor, measured: Tensor) -> Tensor:
-        """expression [B, G] float, log-normalised; measured [B, G] bool -> [B, T, W]."""
+        """Return tokens [B, T, W] of `expression`, float [B, G], log-normalised, and `measured`, bool [B, G]."""
         return self.mlp(self.missing(expression, measured))
 
 
@@ -86,7 +96,11 @@ class NicheGeneTransformer(nn.Module):
         tokens: T, number of tokens.
         width: W, width of an output token.
         dim: width of a token inside the Transformer.
-        depth, heads, head_dim, mlp, dropout: of the pre-norm Transformer; heads x head_dim need not be `dim`.
+        depth: blocks of the pre-norm Transformer.
+        heads: of its attention; heads x head_dim need not be `dim`.
+        head_dim: width of a head.
+        mlp: hidden width of its feed-forward layers.
+        dropout: in training, in [0, 1].
     """
 
     def __init__(
@@ -119,5 +133,5 @@ class NicheGeneTransformer(nn.Module):
         )
 
     def forward(self, expression: Tensor, measured: Tensor) -> Tensor:
-        """expression [B, G] float, log-normalised; measured [B, G] bool -> [B, T, W]."""
+        """Return tokens [B, T, W] of `expression`, float [B, G], log-normalised, and `measured`, bool [B, G]."""
         return self.read_out(self.blocks(self.project(self.missing(expression, measured))))

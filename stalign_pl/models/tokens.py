@@ -1,4 +1,4 @@
-"""One vector into tokens: the form in which every stream reaches the fusion."""
+"""Project one vector to tokens: the form in which every stream reaches the fusion."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 class ToTokens(nn.Module):
     """Linear features -> width, GELU, linear width -> tokens x width.
 
-    One form for every encoder. (The paper's code takes another for each, among them a 1x1 convolution of one channel
-    to 8, whose tokens are scaled copies of one vector.)
+    The same for every encoder. (The paper's code has another for each, among them a 1x1 convolution of one channel to
+    8, whose tokens are scaled copies of one vector.)
 
     Args:
         features: F, width of the vector.
-        tokens: number of tokens T.
+        tokens: T, number of tokens.
         width: W, width of a token.
     """
 
@@ -24,5 +24,5 @@ class ToTokens(nn.Module):
         self.project = nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, tokens * width))
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, F] -> [B, T, W]."""
+        """Return tokens [B, T, W] of `features` [B, F]."""
         return self.project(features).unflatten(-1, (self.tokens, self.width))

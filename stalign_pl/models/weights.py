@@ -1,4 +1,4 @@
-"""Load weights from a local file, and name every key that does not fit."""
+"""Load weights from a local file, strictly, and name the keys that do not fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stalign_pl.errors import ConfigError
 
 WRAPPERS = ("state_dict", "model")
-"""Keys under which training programs file the weights in a checkpoint."""
+"""Keys under which training programs put the weights in a checkpoint."""
 
 SHOWN = 5
 """Keys named in a message; the rest are counted."""
@@ -22,9 +22,9 @@ def load_weights(backbone: nn.Module, path: Path, classifiers: tuple[str, ...] =
 
     Args:
         backbone: a timm model without classifier.
-        path: a `.safetensors`, `.pth`, `.pt` or `.bin` file of the backbone's own key names.
-        classifiers: names of the classification layers that the published file may hold and `backbone` has not;
-            they are left out.
+        path: a `.safetensors`, `.pth`, `.pt` or `.bin` file with the backbone's own key names.
+        classifiers: names of classification layers that the published file may hold; skipped, since `backbone` has
+            none.
 
     Raises:
         ConfigError: no such file, unknown suffix, not a file of tensors, or keys or shapes that differ from those of
@@ -43,14 +43,20 @@ def load_weights(backbone: nn.Module, path: Path, classifiers: tuple[str, ...] =
 def load_tensors(module: nn.Module, state: dict[str, Tensor], path: Path, advice: str) -> None:
     """Load `state`, which was read from `path`, into `module`, strictly.
 
+    Args:
+        module: gets the weights.
+        state: tensors by key.
+        path: of the file, for messages.
+        advice: last sentence of the message, without full stop.
+
     Raises:
-        ConfigError: keys or shapes that differ from those of the module; ends in `advice`.
+        ConfigError: keys or shapes that differ from those of the module.
     """
     wanted = module.state_dict()
     faults = [
-        _listed("missing keys", sorted(wanted.keys() - state.keys())),
-        _listed("extra keys", sorted(state.keys() - wanted.keys())),
-        _listed(
+        _describe_fault("missing keys", sorted(wanted.keys() - state.keys())),
+        _describe_fault("extra keys", sorted(state.keys() - wanted.keys())),
+        _describe_fault(
             "wrong shapes",
             [
                 f"{key} is {list(state[key].shape)}, should be {list(wanted[key].shape)}"
@@ -68,7 +74,7 @@ def load_tensors(module: nn.Module, state: dict[str, Tensor], path: Path, advice
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by key; nothing in it is run.
+    """Return the tensors of a file by key, without unpickling code.
 
     Raises:
         ConfigError: no such file, unknown suffix, or not a file of tensors.
@@ -97,7 +103,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _listed(what: str, items: list[str]) -> str:
+def _describe_fault(what: str, items: list[str]) -> str:
+    """Return `what` and the first SHOWN items, "" without items."""
     if not items:
         return ""
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""

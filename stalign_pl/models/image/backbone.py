@@ -1,10 +1,10 @@
-"""Build a timm image backbone by name, with errors that say which name or option would be right."""
+"""Build a timm image backbone by name, with errors that suggest the right name or option."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 from torch import nn
@@ -16,25 +16,38 @@ from stalign_pl.models.weights import load_weights
 HUB = "hf-hub:"
 
 FOREIGN = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
-"""Options of timm's that bring in other weights, from where nobody looks."""
+"""Options of timm's that would load other weights, past the checks here."""
+
+
+class TimmBackbone(nn.Module):
+    """A model of timm's without classifier: its attributes, for type checkers; none is ever made.
+
+    Attributes:
+        pretrained_cfg: facts of its published weights.
+        head_hidden_size: F, width of its pooled features.
+    """
+
+    pretrained_cfg: dict[str, Any]
+    head_hidden_size: int
 
 
 def create_backbone(
     name: str, size: int, pretrained: bool, weights: str | None, model_args: dict[str, Any]
-) -> nn.Module:
-    """A timm model without classifier, for square images of `size` px.
+) -> TimmBackbone:
+    """Build a timm model without classifier, for square images of `size` px.
 
     An architecture of fixed input size (a plain ViT) is built for `size`, unless `model_args` says otherwise.
 
     Args:
         name: a timm name, with or without a tag (`resnet50.a1_in1k`), or `hf-hub:OWNER/REPOSITORY`.
+        size: side of the images, px.
         pretrained: download (or take from the local hub cache) the weights that belong to the name.
         weights: a local file in place of the download.
         model_args: passed to the architecture, for example `{init_values: 1e-5, dynamic_img_size: true}` for UNI.
 
     Raises:
-        ConfigError: unknown name or tag, both kinds of weights, an option the architecture does not know, a download
-            that failed, or a file that does not fit.
+        ConfigError: unknown name or tag, both kinds of weights, an option that the architecture does not know, a
+            download that failed, or a file that does not fit.
     """
     if pretrained and weights is not None:
         raise ConfigError(f"image encoder {name!r}: pretrained=true and weights={weights!r} contradict; keep one")
@@ -42,29 +55,33 @@ def create_backbone(
     if foreign:
         raise ConfigError(f"image encoder {name!r}: model_args has {', '.join(foreign)}; weights come by `weights`")
     if not name.startswith(HUB):
-        model_args = {**_fixed_size(name, size, model_args), **model_args}
+        model_args = {**_size_arguments(name, size, model_args), **model_args}
     try:
-        backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **model_args)
+        backbone = cast(TimmBackbone, timm.create_model(name, pretrained=pretrained, num_classes=0, **model_args))
     except TypeError as error:
         raise ConfigError(f"image encoder {name!r}: model_args {model_args}: {error}") from error
     except OSError as error:
-        raise hub_refusal(name, _repository(name), error) from error
+        raise hub_refusal(name, _find_repository(name), error) from error
     if weights is not None:
         classifier = backbone.pretrained_cfg.get("classifier") or ()
         load_weights(backbone, Path(weights), (classifier,) if isinstance(classifier, str) else tuple(classifier))
     return backbone
 
 
-def _repository(name: str) -> str | None:
-    """OWNER/REPOSITORY that holds the weights of the name."""
+def _find_repository(name: str) -> str | None:
+    """Return OWNER/REPOSITORY with the weights of the name, None where timm knows none."""
     if name.startswith(HUB):
         return name.removeprefix(HUB).partition("@")[0]
     config = timm.get_pretrained_cfg(name)
     return None if config is None else config.hf_hub_id
 
 
-def _fixed_size(name: str, size: int, model_args: dict[str, Any]) -> dict[str, int]:
-    """`{"img_size": size}` where the architecture is made for one input size; raises for an unknown name or tag."""
+def _size_arguments(name: str, size: int, model_args: dict[str, Any]) -> dict[str, int]:
+    """Return `{"img_size": size}` where the architecture has one input size, else {}.
+
+    Raises:
+        ConfigError: unknown name or tag.
+    """
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.5)
@@ -81,13 +98,13 @@ def _fixed_size(name: str, size: int, model_args: dict[str, Any]) -> dict[str, i
 
 
 def hub_architecture(name: str) -> tuple[str, dict[str, Any]]:
-    """The timm architecture that a repository's config.json names, and its options.
+    """Return the timm architecture that a repository's config.json names, and its options.
 
     Raises:
-        ConfigError: the repository's files could not be had.
+        ConfigError: the repository's files could not be downloaded.
     """
     try:
         _, architecture, options = timm.models.load_model_config_from_hf(name.removeprefix(HUB))
     except OSError as error:
-        raise hub_refusal(name, _repository(name), error) from error
+        raise hub_refusal(name, _find_repository(name), error) from error
     return architecture, {option: value for option, value in options.items() if option != "num_classes"}

@@ -1,4 +1,4 @@
-"""What to do when a hub does not hand out an encoder's files."""
+"""Turn a failed download of an encoder's files into an error that says what to do."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ PAGES = "https://huggingface.co/"
 
 
 def hub_refusal(name: str, repository: str | None, error: OSError) -> ConfigError:
-    """The error to raise for `error`, met while an encoder's files were asked for.
+    """Return the error to raise for a failed download.
 
     Args:
         name: of the encoder, as configured.
         repository: OWNER/REPOSITORY on the hub, None where it is not known.
+        error: of the hub's client.
     """
     from huggingface_hub.errors import (
         GatedRepoError,

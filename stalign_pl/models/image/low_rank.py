@@ -1,8 +1,9 @@
-"""Low-rank adapters: a linear layer that only looks, and a small one beside it that learns."""
+"""Low-rank adapters: a frozen linear layer, and a small trainable one beside it."""
 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -11,29 +12,27 @@ from stalign_pl.models.dropout import SpotDropout
 
 
 class LowRankLinear(nn.Module):
-    """W x + b + alpha / rank * U D x (LoRA, Hu et al. 2021, arXiv 2106.09685); U starts at 0, so as `base` alone.
+    """W x + b + alpha / rank * U D x (LoRA, Hu et al. 2021, arXiv 2106.09685); U starts at 0, hence equal to `base`.
 
     Args:
         base: the layer, [in] -> [out].
         rank: of U [out, rank] and D [rank, in].
-        alpha: gain of what is added, times rank.
-        dropout: chance that an entry of the adapter's x is dropped.
+        alpha: gain of the adapter, times rank.
+        dropout: probability that an entry of the adapter's x is dropped.
     """
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, dropout: float) -> None:
         super().__init__()
         self.base = base
         self.gain = alpha / rank
-        self.adapter = nn.Sequential(
-            SpotDropout(dropout),
-            nn.Linear(base.in_features, rank, bias=False),
-            nn.Linear(rank, base.out_features, bias=False),
-        )
-        nn.init.kaiming_uniform_(self.adapter[1].weight, a=math.sqrt(5))
-        nn.init.zeros_(self.adapter[2].weight)
+        down = nn.Linear(base.in_features, rank, bias=False)
+        up = nn.Linear(rank, base.out_features, bias=False)
+        self.adapter = nn.Sequential(SpotDropout(dropout), down, up)
+        nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
+        nn.init.zeros_(up.weight)
 
     def forward(self, values: Tensor) -> Tensor:
-        """[..., in] -> [..., out]."""
+        """Return [..., out] of `values` [..., in]."""
         return self.base(values) + self.gain * self.adapter(values)
 
     @property
@@ -41,17 +40,18 @@ class LowRankLinear(nn.Module):
         """[out, in], W + alpha / rank * U D: for attention that multiplies by its layer's weight itself (EVA, BEiT).
 
         Raises:
-            ConfigError: with dropout, which such attention would leave out.
+            ConfigError: the adapter has dropout, which such attention would skip.
         """
         if self.adapter[0].p:
             raise ConfigError(
                 f"trains: dropout is {self.adapter[0].p}, and this architecture's attention multiplies by the weight "
                 f"of its layer itself, past the dropout of an adapter. Set it to 0"
             )
-        return self._merged_weight()
+        return self._merge_weight()
 
-    def _merged_weight(self) -> Tensor:
-        return self.base.weight + self.gain * (self.adapter[2].weight @ self.adapter[1].weight)
+    def _merge_weight(self) -> Tensor:
+        down, up = cast(nn.Linear, self.adapter[1]), cast(nn.Linear, self.adapter[2])
+        return self.base.weight + self.gain * (up.weight @ down.weight)
 
     @property
     def bias(self) -> Tensor | None:
@@ -59,8 +59,8 @@ class LowRankLinear(nn.Module):
         return self.base.bias
 
     def merged(self) -> nn.Linear:
-        """One plain layer that says in eval mode what this one says."""
+        """Return one plain layer with the same output as this one in eval mode."""
         layer = nn.Linear(self.base.in_features, self.base.out_features, bias=self.bias is not None)
         layer.to(self.base.weight)
-        layer.load_state_dict({**self.base.state_dict(), "weight": self._merged_weight().detach()})
+        layer.load_state_dict({**self.base.state_dict(), "weight": self._merge_weight().detach()})
         return layer

@@ -1,12 +1,12 @@
-"""An image stream: a timm backbone, and its pooled features as tokens."""
+"""The image stream: a timm backbone, and its pooled features as tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import timm.data
 import torch
+from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from stalign_pl.batch.features import Features
@@ -32,17 +32,21 @@ class TimmStream(nn.Module):
         size: side of the input in px; the caller resizes to it.
         pretrained: take the weights that belong to the name, from the hub.
         weights: local `.safetensors` or `.pth` file in place of the hub.
-        trains: what of the backbone learns: `all`; `none`, it only looks (`Frozen`); `{last: N}`, its last N blocks
-            (`LastBlocks`); `{rank: R, alpha: 16, dropout: 0}`, low-rank adapters in a backbone that only looks
-            (`LowRank`). The projection to tokens learns all the same.
+        trains: trainable part of the backbone: `all`; `none`, frozen (`Frozen`); `{last: N}`, its last N blocks
+            (`LastBlocks`); `{rank: R, alpha: 16, dropout: 0}`, low-rank adapters in a frozen backbone (`LowRank`).
+            The projection to tokens is always trainable.
         model_args: further arguments of the timm architecture.
-        gradient_checkpointing: keep the input of each block alone and compute the rest again in the backward pass:
-            less memory, the same gradient, about a third more time.
-        mean, std: of the three channels, in [0, 1], by which images are normalised; null takes the weights' own.
+        gradient_checkpointing: keep only the input of each block and compute the rest again in the backward pass: less
+            memory, the same gradient, about a third more time.
+        mean: of the three channels, each in [0, 1], by which images are normalised; null takes that of the weights.
+        std: likewise, each above 0.
 
     Raises:
         ConfigError: see `create_backbone`, `trained_part` and `recompute`; a mean or std out of range.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -61,7 +65,7 @@ class TimmStream(nn.Module):
         super().__init__()
         self.size = size
         backbone = create_backbone(name, size, pretrained, weights, model_args or {})
-        own = timm.data.resolve_model_data_config(backbone)
+        own = resolve_model_data_config(backbone)
         mean, std = mean or own["mean"], std or own["std"]
         if not all(0 <= value <= 1 for value in mean) or not all(0 < value <= 1 for value in std):
             raise ConfigError(
@@ -81,7 +85,10 @@ class TimmStream(nn.Module):
         return frozen_prefixes(self)
 
     def features(self, image: Tensor | Features) -> Tensor:
-        """Pooled backbone features [B, F] of `image` [B, 3, size, size], float in [0, 1]; cached ones as they are.
+        """Return pooled backbone features [B, F].
+
+        Args:
+            image: [B, 3, size, size], float in [0, 1]; cached features are returned as they are.
 
         Raises:
             ConfigError: another shape than [B, 3, size, size].
@@ -93,13 +100,13 @@ class TimmStream(nn.Module):
         return self.backbone((image - self.mean) / self.std)
 
     def detached(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments that build this stream without asking for its weights: for weights that come by a state dict.
+        """Return arguments that build this stream without loading its weights: these come in a state dict.
 
-        Name and options of the architecture stand for a repository's name; mean and std, which go with the weights,
-        are written out.
+        Name and options of the architecture replace a repository's name; mean and std, which go with the weights, are
+        written out.
 
         Args:
-            arguments: those that it was built by.
+            arguments: those that it was built with.
 
         Raises:
             ConfigError: see `hub_architecture`.
@@ -114,18 +121,18 @@ class TimmStream(nn.Module):
 
     @staticmethod
     def source(arguments: Mapping[str, Any]) -> Source | None:
-        """Where a stream of these arguments begins; None at random."""
+        """Return where the first weights of a stream with these arguments come from; None if they are random."""
         if arguments.get("weights") is not None:
             return Source(arguments["weights"], on_hub=False)
         return Source(arguments["name"], on_hub=True) if arguments.get("pretrained") else None
 
     @staticmethod
     def attached(arguments: Mapping[str, Any], source: Source) -> dict[str, Any]:
-        """Detached arguments, with the weights of a source again."""
+        """Return detached arguments with the weights of a source again."""
         if source.on_hub:
             return {**arguments, "name": source.name, "pretrained": True}
         return {**arguments, "weights": source.name}
 
     def forward(self, image: Tensor | Features) -> Tensor:
-        """Tokens [B, T, W] of `image` [B, 3, size, size], float in [0, 1], or of its cached features."""
+        """Return tokens [B, T, W] of `image` [B, 3, size, size], float in [0, 1], or of its cached features."""
         return self.to_tokens(self.features(image))

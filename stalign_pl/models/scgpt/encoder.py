@@ -1,4 +1,4 @@
-"""scGPT's encoder: genes and their binned values to one vector a spot."""
+"""scGPT's encoder: one vector for each spot of its genes and their binned values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class ScGPTShape:
-    """What of `args.json` makes the encoder.
+    """The encoder's settings in `args.json`.
 
     Attributes:
         width: of a token and of the result (`embsize`).
-        heads, layers: of the Transformer (`nheads`, `nlayers`).
+        heads: of the Transformer (`nheads`).
+        layers: of the Transformer (`nlayers`).
         hidden: width of its feed-forward layers (`d_hid`).
         dropout: in training.
     """
@@ -27,12 +28,12 @@ class ScGPTShape:
 
 
 class ScGPTEncoder(nn.Module):
-    """The encoder of scGPT (Cui et al. 2024, Nature Methods), without its decoders; the published names of weights.
+    """The encoder of scGPT (Cui et al. 2024, Nature Methods) without decoders; its weights have the published names.
 
     Args:
         shape: of the encoder.
-        vocabulary: number of tokens: genes and special ones.
-        padding: token of absent genes.
+        vocabulary: number of tokens, genes and special ones.
+        padding: the padding token.
     """
 
     def __init__(self, shape: ScGPTShape, vocabulary: int, padding: int) -> None:
@@ -44,14 +45,19 @@ class ScGPTEncoder(nn.Module):
         self.transformer_encoder = nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
 
     def forward(self, tokens: Tensor, values: Tensor) -> Tensor:
-        """tokens int64 [B, L], `<cls>` first; values float [B, L] -> float32 [B, width] of unit length, at `<cls>`."""
+        """Return the output at `<cls>`, float32 [B, width] of unit length.
+
+        Args:
+            tokens: int64 [B, L], `<cls>` first.
+            values: float [B, L], binned.
+        """
         given = self.encoder(tokens) + self.value_encoder(values)
         output = self.transformer_encoder(given, src_key_padding_mask=tokens == self.padding)
         return functional.normalize(output[:, 0].float(), dim=-1)
 
 
 class GeneNames(nn.Module):
-    """A learned vector a token, LayerNorm."""
+    """A learned vector for each token, LayerNorm."""
 
     def __init__(self, vocabulary: int, width: int, padding: int) -> None:
         super().__init__()
@@ -59,12 +65,12 @@ class GeneNames(nn.Module):
         self.enc_norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[B, L] -> [B, L, width]."""
+        """Return [B, L, width] of `tokens`, int64 [B, L]."""
         return self.enc_norm(self.embedding(tokens))
 
 
 class GeneValues(nn.Module):
-    """A binned value as a vector: linear, ReLU, linear, LayerNorm, dropout."""
+    """A vector for each binned value: linear, ReLU, linear, LayerNorm, dropout."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -74,5 +80,5 @@ class GeneValues(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, values: Tensor) -> Tensor:
-        """[B, L] -> [B, L, width]."""
+        """Return [B, L, width] of `values`, float [B, L]."""
         return self.dropout(self.norm(self.linear2(functional.relu(self.linear1(values.unsqueeze(-1))))))

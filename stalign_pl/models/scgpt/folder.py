@@ -1,9 +1,9 @@
-"""A published scGPT model as its authors give it: a folder of args.json, vocab.json and best_model.pt."""
+"""Read a published scGPT model as its authors distribute it: args.json, vocab.json and best_model.pt in a folder."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +14,32 @@ from stalign_pl.models.weights import load_tensors, read_tensors
 CLS = "<cls>"
 
 EXPECTED = {"input_style": "binned", "input_emb_style": "continuous", "pre_norm": False}
-"""Settings of `args.json` that name another encoder than this one where they are given and differ."""
+"""Settings of `args.json` that, where present, must have these values: others are another encoder."""
 
 HEADS = (
     *("decoder.", "cls_decoder.", "mvc_decoder.", "grad_reverse_discriminator."),
     *("flag_encoder.", "batch_encoder."),
 )
-"""What a file may hold beside the encoder: decoders, and what their training told them. Left out.
+"""Prefixes of weights that a file may hold beside the encoder: decoders and encoders of training labels. Skipped.
 
-Not among them: batch norms (`bn.`, `dsbn.`), which some fine-tuned models have before the Transformer.
+Batch norms (`bn.`, `dsbn.`), which some fine-tuned models have before the Transformer, are not among them: refused.
 """
 
 FLASH = ("self_attn.Wqkv.", "self_attn.in_proj_")
-"""The one weight that flash-attention names otherwise, and its name in torch; the values are the same."""
+"""Name of the one weight that flash-attention names differently, and its name in torch; the values are the same."""
 
 
 @dataclass(frozen=True)
 class ScGPTFolder:
-    """A folder that was read, except for the weights.
+    """A published folder without its weights.
 
     Attributes:
         path: the folder.
         shape: of the encoder.
         vocabulary: token -> number, 0 to its length - 1; gene symbols and special tokens.
         pad_token: name of the padding token.
-        pad_value: value that stands at padding and at `<cls>`.
-        bins: bins of values, see `value_bins`.
+        pad_value: value at padding and at `<cls>`.
+        bins: number of bins, see `value_bins`.
     """
 
     path: Path
@@ -50,16 +50,16 @@ class ScGPTFolder:
     bins: int
 
     def encoder(self, dropout: float | None = None, pretrained: bool = True) -> ScGPTEncoder:
-        """The encoder with its published weights.
+        """Build the encoder with its published weights.
 
         Args:
-            dropout: in place of that of `args.json`.
-            pretrained: false leaves it at random weights.
+            dropout: replaces that of `args.json`.
+            pretrained: false keeps random weights.
 
         Raises:
-            ConfigError: best_model.pt is not there, not a file of tensors, or misses or adds a weight of the encoder.
+            ConfigError: best_model.pt is missing, not a file of tensors, or lacks or adds a weight of the encoder.
         """
-        shape = self.shape if dropout is None else ScGPTShape(**{**vars(self.shape), "dropout": dropout})
+        shape = self.shape if dropout is None else replace(self.shape, dropout=dropout)
         encoder = ScGPTEncoder(shape, len(self.vocabulary), self.vocabulary[self.pad_token])
         if not pretrained:
             return encoder
@@ -74,8 +74,8 @@ def read_folder(path: Path) -> ScGPTFolder:
     """Read args.json and vocab.json.
 
     Raises:
-        ConfigError: a file is not there or no JSON object, a setting is absent, of another kind or names an encoder
-            that this is not, or the vocabulary lacks its special tokens or has gaps.
+        ConfigError: a file is missing or no JSON object, a setting is absent, of another type or of another encoder, or
+            the vocabulary lacks its special tokens or has gaps.
     """
     given = _Settings(path / "args.json")
     for name, known in EXPECTED.items():
@@ -86,18 +86,24 @@ def read_folder(path: Path) -> ScGPTFolder:
         raise ConfigError(f"{given.path}: embsize {width} must be a multiple of nheads {heads}")
     if given.whole("n_bins") < 3:
         raise ConfigError(f"{given.path}: n_bins is {given.whole('n_bins')}; 3 or more is wanted")
-    pad_token = given.values.get("pad_token", "<pad>")
+    pad_token = given.text("pad_token", "<pad>")
     shape = ScGPTShape(width, heads, given.whole("nlayers"), given.whole("d_hid"), given.number("dropout"))
     vocabulary = _read_vocabulary(path / "vocab.json", pad_token)
     return ScGPTFolder(path, shape, vocabulary, pad_token, given.number("pad_value"), given.whole("n_bins"))
 
 
 class _Settings:
-    """The values of an `args.json`, asked for by name and kind."""
+    """The values of an `args.json`, read by name and type."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.values = _read_object(path)
+
+    def text(self, name: str, default: str) -> str:
+        value = self.values.get(name, default)
+        if not isinstance(value, str):
+            raise ConfigError(f"{self.path}: {name} is {value!r}; a string is wanted")
+        return value
 
     def number(self, name: str) -> float:
         value = self.values.get(name)
@@ -112,7 +118,7 @@ class _Settings:
         return value
 
 
-def _read_vocabulary(path: Path, pad_token: Any) -> dict[str, int]:
+def _read_vocabulary(path: Path, pad_token: str) -> dict[str, int]:
     vocabulary = _read_object(path)
     absent = [token for token in (CLS, pad_token) if token not in vocabulary]
     if absent:

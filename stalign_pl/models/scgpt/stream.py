@@ -1,4 +1,4 @@
-"""scGPT as a gene stream: a published encoder's view of a spot, as tokens."""
+"""scGPT as a gene stream: a published encoder's embedding of a spot, as tokens."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from stalign_pl.batch.features import Features
 from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.draws import GOLDEN, mix, start
 from stalign_pl.errors import ConfigError
+from stalign_pl.models.compilation import run_uncompiled
 from stalign_pl.models.frozen import Source
 from stalign_pl.models.image.trained_part import trained_part
 from stalign_pl.models.scgpt.folder import CLS, read_folder
@@ -21,35 +22,35 @@ from stalign_pl.models.scgpt.value_bins import TIE_BITS, value_bins
 from stalign_pl.models.tokens import ToTokens
 
 TIE, ORDER = 0, 1
-"""What is drawn by gene: how it falls among equal values, and its place in the order of choice."""
+"""What is drawn for each gene: the bin it gets among equal values, and its rank when genes are left out."""
 
 
 class ScGPT(nn.Module):
-    """A spot's (or a niche's) expression through scGPT, as its `embed_data` does, and the 512-d vector as tokens.
+    """scGPT's embedding of a spot's (or a niche's) expression, as its `embed_data` computes it, projected to tokens.
 
-    What `embed_data` does, and here too: genes are found by symbol, the others left out; of a spot only genes above 0
-    are looked at; their values are binned by the spot's own quantiles (`value_bins`); `<cls>` with the value of
-    padding goes before them; if that is longer than `max_length`, some genes are left out at random; the output at
-    `<cls>` is scaled to unit length. A gene that is not measured is one without expression: scGPT knows no other.
+    As in `embed_data`: genes are found by symbol and unknown ones left out; a spot's sequence holds its genes above 0
+    alone; their values are binned by the spot's own quantiles (`value_bins`); `<cls>` goes first, with the value of
+    padding; a sequence longer than `max_length` loses genes at random; the output at `<cls>` is scaled to unit length.
+    A gene that is not measured counts as not expressed: scGPT does not distinguish them.
 
     The reference draws anew each time, in the binning of equal values and in the choice of genes. Here both are drawn
-    once by gene (a hash of its token), the same for every spot, epoch and process: any result is one that the
-    reference could have given. A spot with more genes than `max_length` shows the first in a fixed random order.
+    once for each gene (a hash of its token), the same for every spot, epoch and process: any result is one that the
+    reference could have given. A spot with more genes than `max_length` keeps the first in a fixed random order.
 
     Args:
-        genes: the panel, G genes, whose statistics scGPT does not need.
+        genes: the panel, G genes; scGPT does not use its statistics.
         tokens: T, number of tokens.
         width: W, width of a token.
         folder: of the published model: args.json, vocab.json, best_model.pt.
-        trains: what of scGPT learns: `none`, it only looks (`Frozen`), or `all`. The projection to tokens learns all
-            the same.
+        trains: trainable part of scGPT: `none`, frozen (`Frozen`), or `all`. The projection to tokens is always
+            trainable.
         max_length: longest sequence, `<cls>` included.
-        dropout: where scGPT learns; null is that of args.json. Torch's generator draws it, which
+        dropout: in training, where scGPT is trainable; null is that of args.json. Torch's generator draws it, which
             `trainer.deterministic` refuses: there set 0.
-        pretrained: take the weights of best_model.pt; else it begins at random and the file is not needed.
+        pretrained: load best_model.pt; else the weights start random and the file is not needed.
 
     Attributes:
-        left_out: names of the panel's genes that scGPT does not know.
+        left_out: names of the panel's genes that are not in scGPT's vocabulary.
 
     Raises:
         ConfigError: see `read_folder` and `ScGPTFolder.encoder`; no gene in common, or a `max_length` below 2.
@@ -57,6 +58,10 @@ class ScGPT(nn.Module):
 
     COMPANIONS = ("args.json", "vocab.json")
     """Files of `folder` that it needs beside its weights."""
+
+    column: Tensor
+    token: Tensor
+    tie: Tensor
 
     def __init__(
         self,
@@ -85,8 +90,8 @@ class ScGPT(nn.Module):
         self.cls, self.padding = published.vocabulary[CLS], published.vocabulary[published.pad_token]
         columns = np.flatnonzero(known)
         token = np.array([published.vocabulary[genes.symbols[column]] for column in columns])
-        order = np.argsort(_drawn(token, ORDER), kind="stable")
-        for name, values in (("column", columns), ("token", token), ("tie", _drawn(token, TIE))):
+        order = np.argsort(_draw(token, ORDER), kind="stable")
+        for name, values in (("column", columns), ("token", token), ("tie", _draw(token, TIE))):
             self.register_buffer(name, torch.from_numpy(values[order]), persistent=False)  # int64 [known genes]
         encoder = published.encoder(dropout, pretrained)
         self.encoder = trained_part("scGPT", encoder, trains, folder if pretrained else None)
@@ -94,27 +99,31 @@ class ScGPT(nn.Module):
 
     @staticmethod
     def detached(arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments that build it without best_model.pt, see `TimmStream.detached`; its other files: COMPANIONS."""
+        """Return arguments that build it without best_model.pt, see `TimmStream.detached`; COMPANIONS stay."""
         return {**arguments, "folder": "", "pretrained": False}
 
     @staticmethod
     def located(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """The same, with the folder that has its COMPANIONS."""
+        """Return detached arguments with the folder that has its COMPANIONS."""
         return {**arguments, "folder": str(folder)}
 
     @staticmethod
     def source(arguments: Mapping[str, Any]) -> Source | None:
-        """As `TimmStream.source`."""
+        """Return where the weights come from, see `TimmStream.source`."""
         return Source(arguments["folder"], on_hub=False) if arguments.get("pretrained", True) else None
 
     @staticmethod
     def attached(arguments: Mapping[str, Any], source: Source) -> dict[str, Any]:
-        """As `TimmStream.attached`; the source is a published folder."""
+        """Return detached arguments with a published folder again, see `TimmStream.attached`."""
         return {**arguments, "folder": source.name, "pretrained": True}
 
-    @torch.compiler.disable  # the length depends on the data
+    @run_uncompiled  # the length depends on the data
     def sequence(self, expression: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
-        """What the encoder takes: tokens int64 [B, L] and binned values float32 [B, L], padded to the longest row.
+        """Return the encoder's input: tokens int64 [B, L] and binned values float32 [B, L], padded to the longest row.
+
+        Args:
+            expression: float [B, G], counts or log-normalised counts.
+            measured: bool [B, G].
 
         Raises:
             ConfigError: another shape than that of the panel.
@@ -129,7 +138,7 @@ class ScGPT(nn.Module):
         expressed = measured[:, self.column] & (values > 0)
         binned = value_bins(values, expressed, self.bins, self.tie)
         longest = min(int(expressed.sum(dim=1).max()), self.max_length - 1) if len(values) else 0
-        first = expressed.byte().argsort(dim=1, descending=True, stable=True)[:, :longest]  # columns stand in the order
+        first = expressed.byte().argsort(dim=1, descending=True, stable=True)[:, :longest]  # columns are in drawn order
         absent = ~expressed.gather(1, first)
         tokens = self.token[first].masked_fill(absent, self.padding)
         shown = binned.gather(1, first).float().masked_fill(absent, self.pad_value)
@@ -137,20 +146,22 @@ class ScGPT(nn.Module):
         return pad(tokens, (1, 0), value=self.cls), pad(shown, (1, 0), value=self.pad_value)
 
     def features(self, expression: Tensor | Features, measured: Tensor) -> Tensor:
-        """scGPT's embedding [B, 512], of unit length; cached ones as they are."""
+        """Return scGPT's embedding [B, F] of unit length, F = 512 as published; cached features as they are."""
         if isinstance(expression, Features):
             return expression.values
         return self.encoder(*self.sequence(expression, measured))
 
     def forward(self, expression: Tensor | Features, measured: Tensor) -> Tensor:
-        """expression [B, G] float, counts or log-normalised counts; measured [B, G] bool -> [B, T, W].
+        """Return tokens [B, T, W].
 
-        In place of expression: cached features.
+        Args:
+            expression: float [B, G], counts or log-normalised counts; or cached features.
+            measured: bool [B, G].
         """
         return self.to_tokens(self.features(expression, measured))
 
 
-def _drawn(token: np.ndarray, stream: int) -> np.ndarray:
-    """int64, uniform on 0 to 2^24 - 1: a hash of (token, stream)."""
+def _draw(token: np.ndarray, stream: int) -> np.ndarray:
+    """Return int64, uniform on 0 to 2^24 - 1: a hash of (token, stream)."""
     state = np.uint64(start(0, stream)) + np.uint64(GOLDEN) * (token.astype(np.uint64) + np.uint64(1))
     return (mix(state) >> np.uint64(64 - TIE_BITS)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""scGPT's value binning: a spot's non-zero values to whole numbers by the spot's own quantiles."""
+"""scGPT's value binning: replaces a spot's non-zero values by bins between the spot's own quantiles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 TIE_BITS = 24
-"""A draw for ties is a whole number of this many bits."""
+"""Bits of a draw that breaks ties."""
 
 
 def value_bins(values: Tensor, expressed: Tensor, bins: int, tie: Tensor) -> Tensor:
@@ -14,18 +14,18 @@ def value_bins(values: Tensor, expressed: Tensor, bins: int, tie: Tensor) -> Ten
 
     The edges are the quantiles 0, 1/49, ..., 1 (for 51 bins) of the row's expressed values, interpolated linearly, and
     a value's bin is the number of edges up to it. Where it equals edges, as counts of 1 do, every bin from below those
-    edges to above them is as good: the reference draws one anew each time, here `tie` decides, so that a result is one
-    that the reference could give, and the same each time. Bins depend on the order of the values alone: those of counts
+    edges to above them is valid: the reference draws one anew each time, here `tie` decides, so that a result is one
+    that the reference could give, and the same each time. Bins depend on the order of the values only: those of counts
     and of log1p(CP10K) are the same.
 
     The quantiles are compared by rank in whole numbers, exactly. (The reference interpolates in floating point, whose
-    rounding can move an edge off a value that it equals in exact arithmetic: .07 % of Poisson counts then come out one
-    bin higher there, values that do not tie never.)
+    rounding can move an edge off a value that it equals in exact arithmetic: .07 % of Poisson counts get one bin higher
+    there, values without ties never.)
 
     Args:
         values: [B, G] float.
-        expressed: bool [B, G], the values that are looked at; others get 0.
-        bins: 3 or more, counting the bin 0 of what is not expressed: 51 in the published models.
+        expressed: bool [B, G], the values to bin; others get 0.
+        bins: 3 or more, including bin 0 of values that are not expressed: 51 in the published models.
         tie: int64 [G], each gene's draw, uniform on 0 to 2^24 - 1.
 
     Returns:
