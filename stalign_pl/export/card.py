@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it saw, how it did beside the floors, what it must not be used for."""
+"""The model card: the model, its training data, its results beside baselines, its limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ TAGS = ("spatial-transcriptomics", "histopathology", "contrastive-learning", "bi
 
 @dataclass(frozen=True)
 class DataSource:
-    """Training slides of one source and licence."""
+    """Training slides of one source, licence, species and technology.
+
+    Attributes:
+        source: where the slides come from, "" if unknown.
+        licence: of the data, "" if unknown.
+        species: "" if unknown.
+        technology: "" if unknown.
+        slides: number of slides.
+        patients: number of patients.
+        studies: number of studies.
+        spots: number of spots.
+    """
 
     source: str
     licence: str
@@ -30,20 +41,24 @@ class DataSource:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a card is written from.
+    """Facts that a card states.
 
     Attributes:
         name: of the run.
-        licence: identifier of the hub's for the whole (apache-2.0, cc-by-4.0, other ...).
+        licence: the hub's identifier of the licence of the whole (apache-2.0, cc-by-4.0, other ...).
         version: of this program.
         step: of training.
         averaged: whether the weights are an exponential average.
-        genes: of the panel.
-        dim, fused: widths of the unimodal and the fused embeddings; fused 0 without a fusion.
+        genes: number of genes in the panel.
+        dim: width of the unimodal embeddings.
+        fused: width of the fused embeddings; 0 without a fusion.
+        preparation: of the model's input.
+        data: the training slides.
         parts: train, val and test -> (slides, patients).
-        marks: what every table of the split must say.
-        tables: Markdown, of results of these very weights; "" where there are none.
-        untold: why splits have no table.
+        marks: caveats that every table of the split must state.
+        encoders: licences of encoders that started with published weights.
+        tables: Markdown, results of these weights; "" if there are none.
+        untold: why splits have no table, a sentence each.
     """
 
     name: str
@@ -64,24 +79,25 @@ class ModelFacts:
 
 
 def model_card(facts: ModelFacts) -> str:
-    """README.md, with the hub's front matter."""
+    """Return the text of README.md, with the hub's front matter."""
     sections = (
-        ("", _summary(facts)),
-        ("Use", _use(facts)),
-        ("Data", _data(facts)),
-        ("Evaluation", _evaluation(facts)),
-        ("Encoders and licences", _licences(facts)),
-        ("Limits", _limits(facts)),
+        ("", _write_summary(facts)),
+        ("Use", _write_use(facts)),
+        ("Data", _write_data(facts)),
+        ("Evaluation", _write_evaluation(facts)),
+        ("Encoders and licences", _write_licences(facts)),
+        ("Limits", _write_limits(facts)),
     )
-    return _front_matter(facts) + "\n".join(f"## {title}\n\n{text}" if title else text for title, text in sections)
+    text = "\n".join(f"## {title}\n\n{section}" if title else section for title, section in sections)
+    return _write_front_matter(facts) + text
 
 
-def _front_matter(facts: ModelFacts) -> str:
+def _write_front_matter(facts: ModelFacts) -> str:
     tags = "".join(f"- {tag}\n" for tag in TAGS)
     return f"---\nlicense: {json.dumps(facts.licence)}\nlibrary_name: stalign-pl\ntags:\n{tags}---\n\n"
 
 
-def _summary(facts: ModelFacts) -> str:
+def _write_summary(facts: ModelFacts) -> str:
     averaged = ", exponential average of the weights" if facts.averaged else ""
     fused = f"; fused spot and niche embeddings, {facts.fused} wide" if facts.fused else ""
     return (
@@ -92,16 +108,18 @@ def _summary(facts: ModelFacts) -> str:
     )
 
 
-def _use(facts: ModelFacts) -> str:
+def _write_use(facts: ModelFacts) -> str:
     prepared, niche = facts.preparation, facts.preparation.niche
     members = "its whole rings" if niche.k is None else f"its {niche.k} nearest"
     own = "without the spot itself" if niche.leave_target_out else "the spot itself included"
-    weighted = "" if niche.weights == "uniform" else f", {_weighted(niche.weights)}"
+    weighted = "" if niche.weights == "uniform" else f", {_describe_weights(niche.weights)}"
     weighted += (
         f", its counts weighed by the niche's mean depth over its own, at most {EVENED}" if niche.even_depth else ""
     )
     picture = (
-        "the bounding box of those spots' pictures" if niche.image == "box" else f"{_um(prepared.niche_um)} um wide"
+        "the bounding box of those spots' pictures"
+        if niche.image == "box"
+        else f"{_format_range(prepared.niche_um)} um wide"
     )
     near = (
         "tree = cKDTree(xy / pitch)                       # places on the array, in distances from a spot to the next\n"
@@ -125,14 +143,14 @@ def _use(facts: ModelFacts) -> str:
         ")\n"
         "embeddings = model.embed(spots)                  # .niche, .spot, .spot_image, ...: [N, D]\n"
         "```\n\n"
-        f"Trained on spot pictures {_um(prepared.spot_um)} um wide, and niches of a spot with {members} within "
-        f"{_number(niche.rings, 'ring')} ({own}{weighted}); a niche's picture is {picture}. Pictures of "
+        f"Trained on spot pictures {_format_range(prepared.spot_um)} um wide, and niches of a spot with {members} "
+        f"within {_format_count(niche.rings, 'ring')} ({own}{weighted}); a niche's picture is {picture}. Pictures of "
         f"any resolution are resized; genes that a slide did not measure are told to the model as such"
         f"{'' if prepared.colour is None else '; the colours of a slide are moved to those of the training slides'}.\n"
     )
 
 
-def _weighted(weights: str | float | tuple[float, ...]) -> str:
+def _describe_weights(weights: str | float | tuple[float, ...]) -> str:
     if isinstance(weights, tuple):
         return f"a spot of ring 1, 2, ... counts {', '.join(f'{weight:g}' for weight in weights)}, to sixteenths"
     if isinstance(weights, float):
@@ -140,7 +158,7 @@ def _weighted(weights: str | float | tuple[float, ...]) -> str:
     return f"weighted by {weights}"
 
 
-def _data(facts: ModelFacts) -> str:
+def _write_data(facts: ModelFacts) -> str:
     lines = ["| source | licence | species | technology | slides | patients | studies | spots |", "|" + "---|" * 8]
     lines += [
         f"| {each.source or 'not stated'} | {each.licence or 'not stated'} | {each.species or 'not stated'} "
@@ -148,14 +166,14 @@ def _data(facts: ModelFacts) -> str:
         for each in facts.data
     ]
     held = "; ".join(
-        f"{part}: {_number(slides, 'slide')} of {_number(patients, 'patient')}"
+        f"{part}: {_format_count(slides, 'slide')} of {_format_count(patients, 'patient')}"
         for part, (slides, patients) in facts.parts.items()
         if part != "train"
     )
-    return "Trained on\n\n" + "\n".join(lines) + f"\n\nHeld out by patient: {held}.\n" + _bullets(facts.marks)
+    return "Trained on\n\n" + "\n".join(lines) + f"\n\nHeld out by patient: {held}.\n" + _format_bullets(facts.marks)
 
 
-def _evaluation(facts: ModelFacts) -> str:
+def _write_evaluation(facts: ModelFacts) -> str:
     text = "\n".join(f"{line}\n" for line in facts.untold)
     if not facts.tables:
         return text
@@ -165,7 +183,7 @@ def _evaluation(facts: ModelFacts) -> str:
     )
 
 
-def _licences(facts: ModelFacts) -> str:
+def _write_licences(facts: ModelFacts) -> str:
     if not facts.encoders:
         return "No encoder began with published weights.\n"
     holds = {
@@ -175,19 +193,19 @@ def _licences(facts: ModelFacts) -> str:
     }
     lines = []
     for each in facts.encoders:
-        named = f"[{each.name}]({each.page})" if each.page else each.name
-        lines.append(f"{each.stream}: {named}, {each.licence or 'licence not known'}; {holds[each.holds]}")
-    return _bullets(lines) + "\nThe licences of encoders and data hold for what was made from them.\n"
+        source = f"[{each.name}]({each.page})" if each.page else each.name
+        lines.append(f"{each.stream}: {source}, {each.licence or 'licence not known'}; {holds[each.holds]}")
+    return _format_bullets(lines) + "\nThe licences of encoders and data hold for what was made from them.\n"
 
 
-def _limits(facts: ModelFacts) -> str:
-    seen = sorted({each.technology or "unstated technology" for each in facts.data})
+def _write_limits(facts: ModelFacts) -> str:
+    technologies = sorted({each.technology or "unstated technology" for each in facts.data})
     species = sorted({each.species or "unstated species" for each in facts.data})
-    patients = _number(facts.parts["train"][1], "patient")
-    return _bullets(
+    patients = _format_count(facts.parts["train"][1], "patient")
+    return _format_bullets(
         (
             "For research. Not for diagnosis or treatment, and validated for neither.",
-            f"It saw {', '.join(species)} tissue by {', '.join(seen)}, of {patients}; elsewhere "
+            f"It saw {', '.join(species)} tissue by {', '.join(technologies)}, of {patients}; elsewhere "
             f"nothing is known of it.",
             "Neighbouring spots, sections of one patient and slides of one laboratory are alike: figures of held-out "
             "patients, above, are the ones that count, and few patients make them uncertain.",
@@ -196,14 +214,14 @@ def _limits(facts: ModelFacts) -> str:
     )
 
 
-def _um(sides: tuple[float, float]) -> str:
+def _format_range(sides: tuple[float, float]) -> str:
     low, high = sides
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-def _number(count: int, what: str) -> str:
+def _format_count(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def _bullets(lines: Sequence[str]) -> str:
+def _format_bullets(lines: Sequence[str]) -> str:
     return "".join(f"- {line}\n" for line in lines)

@@ -1,7 +1,7 @@
-"""An exported model's folder: what is in it, how it is written whole or not at all, and read without unpickling.
+"""An exported model's folder: its files, written all or none, and read without unpickling.
 
-model.safetensors   weights, without those of frozen encoders that have a source, unless they were asked for
-config.json         format version; classes and arguments; how the input is made; what was left out, and its hash
+model.safetensors   weights; those of frozen encoders that have a source only if requested
+config.json         format version; classes and arguments; preparation of the input; source and hash of left-out weights
 genes.tsv           the gene panel: symbol, Ensembl id, mean, sd, share
 README.md           the model card
 provenance.json     versions, and hashes of configuration, data and split
@@ -42,7 +42,7 @@ class LeftOut:
     """Weights of a frozen encoder that are not in the folder.
 
     Attributes:
-        source: where they were had; of a file its name alone.
+        source: where they come from; of a file only its name.
         sha256: of the tensors, see `pretrained.tensors_sha256`.
     """
 
@@ -52,9 +52,12 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What config.json and genes.tsv say.
+    """Content of config.json and genes.tsv.
 
     Attributes:
+        architecture: of the model.
+        preparation: of its input.
+        panel: its genes.
         left_out: stream -> its weights that are not in the folder.
     """
 
@@ -87,8 +90,8 @@ class ModelDescription:
         """Read config.json and genes.tsv.
 
         Raises:
-            ConfigError: a file that is missing or not as it should be, another format version, keys that are missing or
-                unknown, or a gene list that is not the one that config.json was written with.
+            ConfigError: a file that is missing or malformed, another format version, keys that are missing or unknown,
+                or a gene list other than the one that config.json was written with.
         """
         path = folder / CONFIG
         if not path.is_file():
@@ -137,7 +140,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_genes(path: Path) -> tuple[GenePanel, np.ndarray]:
-    """The panel and the genes' shares."""
+    """Return the panel and the genes' shares, float64 [G]."""
     if not path.is_file():
         raise ConfigError(f"there is no {path}; an exported model has one")
     try:
@@ -152,10 +155,14 @@ def _read_genes(path: Path) -> tuple[GenePanel, np.ndarray]:
 
 @contextmanager
 def replacing_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; put it in its place when the block ends well, remove it when not.
+    """Yield a temporary folder beside `folder`; moves it to `folder` if the block succeeds, else removes it.
+
+    Args:
+        folder: to write.
+        overwrite: replace an earlier export.
 
     Raises:
-        ConfigError: `folder` exists and is not to be overwritten, or holds what no export writes.
+        ConfigError: `folder` exists and `overwrite` is false, or it holds files that no export writes.
     """
     if folder.exists():
         if not overwrite:

@@ -1,4 +1,4 @@
-"""A finished run read back from its folder: its model with a checkpoint's weights, its data, its results."""
+"""Read a finished run from its folder: its model with a checkpoint's weights, its data, its results."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ from stalign_pl.runs.results import result_steps
 from stalign_pl.training.checkpoint_weights import CURRENT
 
 OF_MODEL = "model."
-"""What the LightningModule's state dict puts before the model's keys."""
+"""Prefix of the model's keys in the LightningModule's state dict."""
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run's parts.
+    """A finished run.
 
     Attributes:
-        folder: the run's.
-        config: of config.yaml, resolved.
+        folder: of the run.
+        config: content of config.yaml, resolved.
         checkpoint: path of the weights.
-        step: of training, which they are of.
+        step: training step of the weights.
         averaged: whether they are an exponential average.
-        model: with them, in eval mode.
+        architecture: of the model.
+        model: with these weights, in eval mode.
+        data: as in the run.
     """
 
     folder: Path
@@ -52,16 +54,17 @@ class FinishedRun:
 
     @property
     def name(self) -> str:
+        """The run's name."""
         return self.config["run"]["name"]
 
     @property
     def config_sha256(self) -> str:
-        """Of config.yaml's bytes."""
+        """Hash of config.yaml's bytes."""
         return hashlib.sha256((self.folder / "config.yaml").read_bytes()).hexdigest()
 
     @cached_property
     def preparation(self) -> Preparation:
-        """How the model's input is made."""
+        """Preparation of the model's input."""
         data = self.data
         records = [slide.record for slide in data.train_slides.values()]
         mean, sd = data.slide_tables.common_colour.unbind(dim=1)
@@ -74,12 +77,12 @@ class FinishedRun:
             share=data.vocabulary.share,
             total=data.vocabulary.total,
             niche=data.niche,
-            spot_um=_range(record.spot_um for record in records),
-            niche_um=_range(record.niche_um for record in records),
+            spot_um=_find_range(record.spot_um for record in records),
+            niche_um=_find_range(record.niche_um for record in records),
         )
 
     def results(self) -> tuple[list[Row], dict[str, int]]:
-        """The rows of splits that were evaluated with these weights; and of the others, the step that they are of."""
+        """Return the rows of splits evaluated with these weights; and the step of each split evaluated with others."""
         path = self.folder / "results.json"
         steps = result_steps(path)
         rows = read_results(path) if path.exists() else []
@@ -93,8 +96,9 @@ def read_run(config: Path, asked: str | None, shards: str | None = None) -> Fini
     """Read a run by its config.yaml.
 
     Args:
+        config: path of config.yaml in the run's folder.
         asked: best, last or a path; None takes best, else last.
-        shards: where the shard set is now, if it has moved.
+        shards: new path of the shard set, if it has moved.
 
     Raises:
         ConfigError: no such file, one that is not a run's, a checkpoint of another configuration, or a model of a class
@@ -105,7 +109,7 @@ def read_run(config: Path, asked: str | None, shards: str | None = None) -> Fini
     architecture = Architecture.from_json(value["model"]["model"])
     checkpoint = find_checkpoint(asked, path.parent)
     saved = AtomicCheckpointIO().load_checkpoint(checkpoint, weights_only=True)
-    data = _data(value["data"], shards)
+    data = _build_data(value["data"], shards)
     data.load_state_dict(saved[STAlignData.__qualname__])
     model = architecture.build(data.gene_panel)
     frozen = model.frozen_prefixes
@@ -119,7 +123,7 @@ def read_run(config: Path, asked: str | None, shards: str | None = None) -> Fini
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """A run's config.yaml, with what an export reads of it."""
+    """Read a run's config.yaml, and check that it has the keys that an export reads."""
     wanted = "the config.yaml that `fit` wrote into the run's folder is wanted"
     if not path.is_file():
         raise ConfigError(f"{path} is {'a folder' if path.is_dir() else 'not there'}; {wanted}")
@@ -136,19 +140,19 @@ def _read_config(path: Path) -> dict[str, Any]:
     return value
 
 
-def _data(config: dict[str, Any], shards: str | None) -> STAlignData:
-    """The data as the run had them; what only training reads is left aside."""
+def _build_data(config: dict[str, Any], shards: str | None) -> STAlignData:
+    """Build the data of the run, without the settings that only training reads."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(STAlignData, "data")
     given = {**config, "clusters": None, "stage_to": None}
     if shards is not None:
         given["shards"] = shards
     try:
-        return parser.instantiate_classes(parser.parse_object({"data": given})).data
+        return parser.instantiate_classes(parser.parse_object({"data": given}))["data"]
     except ArgumentError as error:
         raise ConfigError(f"config.yaml: data: {error}") from error
 
 
-def _range(sides: Iterable[float]) -> tuple[float, float]:
+def _find_range(sides: Iterable[float]) -> tuple[float, float]:
     sides = sorted(sides)
     return sides[0], sides[-1]

@@ -1,4 +1,4 @@
-"""Where a model's encoders come from and on what terms: what an export must say, and what it may hold."""
+"""Licences of a model's encoders: what an export must state, and which weights it may hold."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ KNOWN = {
     "MahmoodLab/UNI2-h": RESEARCH_ONLY,
     "MahmoodLab/CONCH": RESEARCH_ONLY,
 }
-"""Repository on the hub -> licence of its weights, as their pages state it. timm names those of its own."""
+"""Repository on the hub -> licence of its weights, as its page states it. timm has the licences of its own models."""
 
 Holds = Literal["left out", "as published", "trained further"]
 
 
 @dataclass(frozen=True)
 class EncoderTerms:
-    """An encoder that began with somebody's weights.
+    """The licence of an encoder that started with published weights.
 
     Attributes:
         stream: of the model.
         name: of the source: a name on the hub, or a file's name.
-        licence: in words; "" where nobody said.
+        licence: in words; "" if unknown.
         page: address; "" for a file.
-        holds: what the export has of its weights.
+        holds: which of its weights are in the export.
     """
 
     stream: str
@@ -51,22 +51,22 @@ class EncoderTerms:
 def encoder_terms(
     architecture: Architecture, left_out: set[str], frozen: set[str], stated: Mapping[str, str]
 ) -> tuple[EncoderTerms, ...]:
-    """The terms of all encoders with a source.
+    """Return the terms of all encoders with a source.
 
     Args:
-        left_out: streams whose frozen weights the export does not hold.
+        architecture: the model's.
+        left_out: streams whose frozen weights are not in the export.
         frozen: streams with frozen weights.
-        stated: stream -> licence in the user's words, for what is not known here.
+        stated: stream -> licence in the user's words, where it is not known here.
 
     Raises:
-        ConfigError: a stream in `stated` without a source, or weights to be exported whose licence nobody stated.
+        ConfigError: a stream in `stated` without a source, or weights to be exported whose licence is unknown.
     """
     sources = {
-        role: part.cls.source(part.arguments)
-        for role, part in architecture.parts.items()
-        if part is not None and hasattr(part.cls, "source")
+        stream: source
+        for stream, part in architecture.parts.items()
+        if part is not None and (source := part.source()) is not None
     }
-    sources = {stream: source for stream, source in sources.items() if source is not None}
     unknown = sorted(stated.keys() - sources.keys())
     if unknown:
         raise ConfigError(
@@ -75,7 +75,7 @@ def encoder_terms(
         )
     terms = []
     for stream, source in sources.items():
-        licence, page = _known(source)
+        licence, page = _find_terms(source)
         licence = stated.get(stream, licence)
         holds: Holds = "left out" if stream in left_out else "as published" if stream in frozen else "trained further"
         name = source.name if source.on_hub else Path(source.name).name
@@ -88,8 +88,8 @@ def encoder_terms(
     return tuple(terms)
 
 
-def _known(source: Source) -> tuple[str, str]:
-    """Licence and page, "" each where not known."""
+def _find_terms(source: Source) -> tuple[str, str]:
+    """Return licence and page, "" each if unknown."""
     import timm
 
     if not source.on_hub:

@@ -1,4 +1,4 @@
-"""A trained model out into a folder and in again: without Lightning, without unpickling, from the hub by name."""
+"""Save a trained model in a folder, load it again or from the hub by name: without Lightning or unpickling."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class PretrainedModel:
-    """An exported model, ready for a slide's pictures and counts.
+    """An exported model, ready for a slide's images and counts.
 
     Attributes:
         model: in eval mode.
-        preparation: how its input is made.
+        preparation: of its input.
     """
 
     model: STAlign
@@ -42,14 +42,14 @@ class PretrainedModel:
         """Embed a slide's spots, on the model's device.
 
         Args:
-            spots: pictures and raw counts as they are.
-            batch: spots at once.
+            spots: images and raw counts of N spots.
+            batch: spots in one forward pass, at least 1.
 
         Returns:
             Embeddings [N, D] on the CPU, in the order of the spots.
 
         Raises:
-            ConfigError: a model in train mode, no batch; see also `Preparation.batches`.
+            ConfigError: a model in train mode, or a batch below 1; see also `Preparation.batches`.
         """
         if self.model.training:
             raise ConfigError("the model is in train mode: call model.eval()")
@@ -78,42 +78,44 @@ def save_pretrained(
     include_frozen: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write a model's folder (see `export.folder`), whole or not at all.
+    """Write a model's folder (see `export.folder`), all files or none.
 
     Args:
+        model: to save.
+        folder: to write.
         architecture: what the model was built from.
+        preparation: of the model's input.
         card: the text of README.md.
         provenance: of provenance.json.
         include_frozen: also write the weights of frozen encoders that have a source.
-        overwrite: put it in the place of an earlier export.
+        overwrite: replace an earlier export.
 
     Raises:
-        ConfigError: see `replacing_folder`.
+        ConfigError: an architecture other than the model's; see also `replacing_folder`.
     """
     from safetensors.torch import save_file
 
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     frozen = () if include_frozen else model.frozen_prefixes
     left = {key: value for key, value in state.items() if frozen and key.startswith(frozen)}
-    left_out: dict[str, LeftOut] = {}
-    for stream in sorted({key.partition(".")[0] for key in left}):
-        part = architecture.parts[stream]
-        source = part.cls.source(part.arguments)
-        shown = source if source.on_hub else Source(Path(source.name).name, on_hub=False)  # no paths of this machine
-        left_out[stream] = LeftOut(shown, tensors_sha256(_of(stream, left)))
+    left_out = {
+        stream: LeftOut(_published_source(architecture, stream), tensors_sha256(_select(stream, left)))
+        for stream in sorted({key.partition(".")[0] for key in left})
+    }
     detached = {
         role: getattr(model, role).detached(part.arguments)
         for role, part in architecture.parts.items()
-        if part is not None and hasattr(part.cls, "detached")
+        if part is not None and part.encoder is not None
     }
     description = ModelDescription(architecture.with_arguments(detached), preparation, model.genes, left_out)
     with replacing_folder(folder, overwrite) as made:
         save_file({key: value for key, value in state.items() if key not in left}, made / WEIGHTS, {"format": "pt"})
         description.write(made)
         for role, part in architecture.parts.items():
-            for name in getattr(part and part.cls, "COMPANIONS", ()):
-                (made / role).mkdir(exist_ok=True)
-                shutil.copyfile(Path(part.arguments["folder"]) / name, made / role / name)
+            if part is not None and part.published_folder is not None:
+                (made / role).mkdir()
+                for name in part.published_folder.COMPANIONS:
+                    shutil.copyfile(Path(part.arguments["folder"]) / name, made / role / name)
         (made / CARD).write_text(card, encoding="utf-8")
         write_json(made / PROVENANCE, dict(provenance))
 
@@ -123,7 +125,7 @@ def from_pretrained(
 ) -> PretrainedModel:
     """Load an exported model, in eval mode, on the CPU.
 
-    A frozen encoder that was left out is fetched from its source, and must be the same to the bit.
+    A frozen encoder that was left out is fetched from its source, and must be the same bit for bit.
 
     Args:
         folder: of an export, or OWNER/NAME on the hub.
@@ -132,18 +134,18 @@ def from_pretrained(
 
     Raises:
         ConfigError: there is no such model; a file of it is damaged, of another format version or of another export;
-            weights that are missing, extra or of another shape; or an encoder that was left out and cannot be had.
+            weights are missing, extra or of another shape; or an encoder that was left out cannot be fetched.
     """
     if not isinstance(sources or {}, Mapping):
         raise ConfigError(f"sources is {sources!r}; a mapping of streams to files is wanted: {{stream: FILE}}")
-    folder = _local(folder, revision)
+    folder = _find_folder(folder, revision)
     description = ModelDescription.read(folder)
-    with torch.random.fork_rng(devices=[]):  # the weights that a model begins with are of no use here
-        model = _attached(description, sources or {}, folder).build(description.panel)
+    with torch.random.fork_rng(devices=[]):  # the first weights are all replaced
+        model = _attach(description, sources or {}, folder).build(description.panel)
     frozen = model.frozen_prefixes
     own = {key: value for key, value in model.state_dict().items() if frozen and key.startswith(frozen)}
     for stream, left in description.left_out.items():
-        found = tensors_sha256(_of(stream, own))
+        found = tensors_sha256(_select(stream, own))
         if found != left.sha256:
             raise ConfigError(
                 f"{folder}: {stream} was trained with other weights of {left.source.name} than were found here: their "
@@ -157,13 +159,25 @@ def from_pretrained(
 
 
 def check_hub_name(name: str) -> None:
-    """Raises ConfigError for what no repository on the hub can be called."""
+    """Check the name of a repository on the hub.
+
+    Raises:
+        ConfigError: not OWNER/NAME.
+    """
     if not HUB_NAME.fullmatch(name):
         raise ConfigError(f"--push {name}: OWNER/NAME is wanted")
 
 
 def push(folder: Path, name: str, private: bool) -> str:
-    """Upload an exported folder to the hub, as the user who is logged in on this machine; the page's address.
+    """Upload an exported folder to the hub, as the user who is logged in on this machine.
+
+    Args:
+        folder: of the export.
+        name: OWNER/NAME on the hub.
+        private: make a new repository private.
+
+    Returns:
+        Address of its page.
 
     Raises:
         ConfigError: a name that is not OWNER/NAME, or an upload that the hub refused.
@@ -175,7 +189,7 @@ def push(folder: Path, name: str, private: bool) -> str:
     try:
         api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Add the exported model")
-    except Exception as error:  # of the hub's client, or of its HTTP library, which is another in each version
+    except Exception as error:  # of the hub's client, or of its HTTP library, which differs between versions
         raise ConfigError(
             f"{folder} is written, but the hub did not take it as {name} ({error}). Log in with `hf auth login` as "
             f"someone who may write there, and push the folder: hf upload {name} {folder}"
@@ -184,29 +198,38 @@ def push(folder: Path, name: str, private: bool) -> str:
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, dtypes, shapes and bytes, in the order of the names."""
+    """Return the SHA-256 of names, dtypes, shapes and bytes, sorted by name."""
     total = hashlib.sha256()
     for key in sorted(tensors):
         value = tensors[key].detach().cpu().contiguous()
         total.update(f"{key} {value.dtype} {list(value.shape)}\n".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
-def _of(stream: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _published_source(architecture: Architecture, stream: str) -> Source:
+    """Return the source of a stream's first weights; of a file only the name, since paths are of this machine."""
+    part = architecture.parts.get(stream)
+    source = None if part is None else part.source()
+    if source is None:
+        raise ConfigError(f"{stream} of the model has weights from a source, and its architecture names none")
+    return source if source.on_hub else Source(Path(source.name).name, on_hub=False)
+
+
+def _select(stream: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in tensors.items() if key.startswith(f"{stream}.")}
 
 
-def _attached(description: ModelDescription, sources: Mapping[str, str], folder: Path) -> Architecture:
-    """The architecture with its files in `folder`, and the sources of what was left out."""
+def _attach(description: ModelDescription, sources: Mapping[str, str], folder: Path) -> Architecture:
+    """Return the architecture with its files in `folder`, and the sources of the weights that were left out."""
     unknown = sorted(sources.keys() - description.left_out.keys())
     if unknown:
         known = ", ".join(description.left_out) or "none"
         raise ConfigError(f"sources names {', '.join(unknown)}; streams whose weights were left out: {known}")
     arguments = {
-        role: part.cls.located(part.arguments, folder / role)
+        role: part.published_folder.located(part.arguments, folder / role)
         for role, part in description.architecture.parts.items()
-        if hasattr(part and part.cls, "COMPANIONS")
+        if part is not None and part.published_folder is not None
     }
     for stream, left in description.left_out.items():
         source = Source(sources[stream], on_hub=False) if stream in sources else left.source
@@ -216,12 +239,14 @@ def _attached(description: ModelDescription, sources: Mapping[str, str], folder:
                 f"that file: from_pretrained(..., sources={{{stream!r}: FILE}})"
             )
         part = description.architecture.parts[stream]
-        arguments[stream] = part.cls.attached(part.arguments, source)
+        if part is None or part.encoder is None:
+            raise ConfigError(f"{folder}: left_out names {stream}, a part that never starts with published weights")
+        arguments[stream] = part.encoder.attached(part.arguments, source)
     return description.architecture.with_arguments(arguments)
 
 
-def _local(folder: str | Path, revision: str | None) -> Path:
-    """The folder itself, or the hub's copy in the local cache."""
+def _find_folder(folder: str | Path, revision: str | None) -> Path:
+    """Return the folder itself, or the hub's copy in the local cache."""
     if Path(folder).is_dir():
         return Path(folder)
     if not HUB_NAME.fullmatch(str(folder)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class ScGPT(nn.Module):
         ConfigError: see `read_folder` and `ScGPTFolder.encoder`; no gene in common, or a `max_length` below 2.
     """
 
-    COMPANIONS = ("args.json", "vocab.json")
+    COMPANIONS: ClassVar[tuple[str, ...]] = ("args.json", "vocab.json")
     """Files of `folder` that it needs beside its weights."""
 
     column: Tensor
