@@ -239,6 +239,21 @@ def test_configurations_that_are_refused(tmp_path: Path, changes: dict[str, Any]
         from_pretrained(tmp_path / "out")
 
 
+def test_weights_left_out_of_a_part_that_has_no_source(tmp_path: Path) -> None:
+    exported(tmp_path / "out", described())
+    left = {"source": {"name": "owner/model", "on_hub": True}, "sha256": "0" * 64}
+    edit(tmp_path / "out", left_out={"spot_gene": left})
+    with pytest.raises(ConfigError, match="left_out names spot_gene, a part that never starts with published weights"):
+        from_pretrained(tmp_path / "out")
+
+
+def test_an_architecture_without_the_source_of_the_models_encoder(tmp_path: Path, encoder: Path) -> None:
+    model = Architecture.from_json(with_encoder(encoder)).build(plain_panel(GENES))
+    with pytest.raises(ConfigError, match="niche_image of the model has weights from a source"):
+        save_pretrained(model, tmp_path / "out", Architecture.from_json(described()), preparation(), "# card", {})
+    assert not (tmp_path / "out").exists()
+
+
 def test_folders_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no exported model: it has no config.json"):
         from_pretrained(tmp_path)

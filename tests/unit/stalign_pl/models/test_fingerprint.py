@@ -1,4 +1,4 @@
-"""Which streams' outputs may be kept, and what an encoder is named by."""
+"""Which streams are cacheable, and what an encoder's fingerprint covers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Model(torch.nn.Module):
             setattr(self, name, part)
 
 
-def test_only_streams_that_only_look() -> None:
+def test_only_frozen_streams_are_cacheable() -> None:
     model = Model(
         spot_image=stream(),
         niche_image=stream(trains=LastBlocks(1)),

@@ -78,6 +78,8 @@ def test_one_modality_is_all_that_is_read(kind: type[ImageOnly | GeneOnly], read
     given[read] = other
     assert not torch.allclose(fused, fusion(*given))
     assert (fusion.out, fusion.reads) == (9, (("image", "gene")[read],))
+    with pytest.raises(ConfigError, match=f"{kind.__name__}: no {fusion.reads[0]} tokens"):
+        fusion(None, None)
 
 
 def test_gated_equals_its_description() -> None:

@@ -131,7 +131,7 @@ def test_a_file_that_holds_no_tensors_is_refused(tmp_path: Path) -> None:
         TimmStream(2, 4, name=TINY, size=32, weights=str(tmp_path / "w.bin2"))
 
 
-def test_frozen_stays_as_it_is_while_its_projection_learns() -> None:
+def test_a_frozen_backbone_keeps_its_weights_while_the_projection_trains() -> None:
     stream = TimmStream(2, 4, name="test_resnet", size=32, trains="none").train()
     before = {key: value.clone() for key, value in stream.backbone.state_dict().items()}
     optimiser = torch.optim.SGD(stream.parameters(), lr=1.0)

@@ -1,4 +1,4 @@
-"""What of an image backbone learns: its last blocks, low-rank adapters; what a checkpoint then keeps."""
+"""Trainable parts of a backbone: its last blocks, low-rank adapters; what a checkpoint then keeps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def step(stream: TimmStream) -> set[str]:
         ("test_efficientnet_gn", 1, ("module.blocks.4.", "module.conv_head.", "module.bn2."), 5),
     ],
 )
-def test_the_last_blocks_learn_and_the_rest_stays(name: str, last: int, learning: tuple[str, ...], blocks: int) -> None:
+def test_the_last_blocks_are_trainable_and_the_rest_frozen(
+    name: str, last: int, learning: tuple[str, ...], blocks: int
+) -> None:
     given = {"zero_init_last": False} if name == "test_resnet" else {}  # else its last gain of 0 stops the gradient
     stream = stream_of(name, LastBlocks(last), model_args=given).train()
     changed = step(stream)
@@ -54,7 +56,7 @@ def test_the_last_blocks_learn_and_the_rest_stays(name: str, last: int, learning
         stream_of(name, LastBlocks(9))
 
 
-def test_adapters_learn_beside_a_backbone_that_stays() -> None:
+def test_adapters_are_trainable_beside_a_frozen_backbone() -> None:
     stream = stream_of(VIT, LowRank(rank=3)).train()
     layers = [part for part in stream.modules() if isinstance(part, LowRankLinear)]
     assert len(layers) == 6 * 4  # qkv, proj, fc1, fc2
@@ -67,7 +69,7 @@ def test_adapters_learn_beside_a_backbone_that_stays() -> None:
     assert {key for key in step(stream) if ".adapter.1." in key}
 
 
-def test_merged_adapters_say_what_they_said() -> None:
+def test_merged_adapters_have_the_same_output() -> None:
     stream = stream_of(VIT, LowRank(rank=3, alpha=5.0, dropout=0.5)).double()
     for layer in [part for part in stream.modules() if isinstance(part, LowRankLinear)]:
         nn.init.normal_(layer.adapter[2].weight)
@@ -143,6 +145,6 @@ def test_what_cannot_be_is_named(name: str, trains: Trains, said: str) -> None:
 @pytest.mark.parametrize(
     ("trains", "draws"), [(LastBlocks(1), True), (LowRank(2, dropout=0.5), False), ("none", False)]
 )
-def test_only_what_learns_draws(trains: Trains, draws: bool) -> None:
+def test_only_trainable_parts_draw(trains: Trains, draws: bool) -> None:
     stream = stream_of(VIT, trains, model_args={"proj_drop_rate": 0.5, "drop_path_rate": 0.1})
     assert draws_from_generator(stream) is draws

@@ -133,6 +133,7 @@ def test_the_published_shape_has_its_size() -> None:
         ("args.json", {"nheads": 3}, "args.json: embsize 16 must be a multiple of nheads 3"),
         ("args.json", {"nlayers": 3}, r"missing keys transformer_encoder.layers.2.linear1.bias.* and 7 more"),
         ("args.json", {"nlayers": 1}, r"extra keys transformer_encoder.layers.1.linear1.bias"),
+        ("args.json", {"pad_token": ["<pad>"]}, r"args.json: pad_token is \['<pad>'\]; a string is wanted"),
         ("vocab.json", {"<cls>": None}, "vocab.json: has no token '<cls>'"),
         ("vocab.json", {"G1": 0.5}, "vocab.json: should number its 113 tokens 0 to 112"),
         ("vocab.json", {"NEW": 113}, r"encoder.embedding.weight is \[113, 16\], should be \[114, 16\]"),
