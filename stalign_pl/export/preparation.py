@@ -218,6 +218,7 @@ class _GeneColumns:
 
     @classmethod
     def match(cls, panel: GenePanel, spots: SlideSpots, how: Preparation) -> _GeneColumns:
+        """Map the genes of `spots` to those of the panel."""
         column = panel_columns(panel, spots.genes)
         measured = np.zeros(len(panel), bool)
         measured[column[column >= 0]] = True

@@ -44,7 +44,7 @@ class SpotDropout(KeyedDropout, nn.Dropout):
     """torch's dropout; within `keyed_dropout` a row's mask is drawn by (seed, epoch, spot, layer) instead."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """[B, ...] -> [B, ...]; keyed, row i of `input` is row i of the keys."""
+        """Return `input` [B, ...] with dropped entries 0, the others scaled; keyed, row i is row i of the keys."""
         return self._drop(input) if self.keyed else super().forward(input)
 
     @run_uncompiled  # a compiler would treat the keys' epoch as a constant and recompile in each

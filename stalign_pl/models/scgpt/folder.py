@@ -100,18 +100,21 @@ class _Settings:
         self.values = _read_object(path)
 
     def text(self, name: str, default: str) -> str:
+        """Return a string."""
         value = self.values.get(name, default)
         if not isinstance(value, str):
             raise ConfigError(f"{self.path}: {name} is {value!r}; a string is wanted")
         return value
 
     def number(self, name: str) -> float:
+        """Return a number."""
         value = self.values.get(name)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise ConfigError(f"{self.path}: {name} is {value!r}; a number is wanted")
         return value
 
     def whole(self, name: str) -> int:
+        """Return a whole number, at least 1."""
         value = self.number(name)
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f"{self.path}: {name} is {value!r}; a whole number, at least 1, is wanted")
