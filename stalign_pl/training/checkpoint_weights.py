@@ -1,4 +1,4 @@
-"""The weights in a checkpoint: frozen ones stay out and are filled back in, others must fit the model."""
+"""The weights in a checkpoint: frozen ones are left out and filled back in, all others must fit the model."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ from torch import Tensor
 from stalign_pl.errors import ConfigError
 
 CURRENT = "current_model_state"
-"""Of a checkpoint with averaged weights: those that training goes on from. Lightning's name; `state_dict` holds the
-average."""
+"""Lightning's key, in a checkpoint with averaged weights, of the weights that training continues from. The average is
+under `state_dict`."""
 
 WEIGHTS = ("state_dict", CURRENT)
 
 
 def leave_out(checkpoint: dict[str, Any], frozen: tuple[str, ...]) -> None:
-    """Take the keys that begin with a prefix in `frozen` out of every set of weights in a checkpoint."""
+    """Remove frozen weights from every set of weights in a checkpoint, in place.
+
+    Args:
+        checkpoint: as Lightning is about to save it.
+        frozen: prefixes of the keys to remove.
+    """
     for part in checkpoint.keys() & WEIGHTS if frozen else ():
         checkpoint[part] = {key: value for key, value in checkpoint[part].items() if not key.startswith(frozen)}
 
 
 def fill_in(checkpoint: dict[str, Any], frozen: tuple[str, ...], ours: Mapping[str, Tensor]) -> None:
-    """Put the model's own frozen weights where a checkpoint has none.
+    """Add the model's own frozen weights where a checkpoint has none, in place.
 
     Args:
+        checkpoint: as Lightning has loaded it.
+        frozen: prefixes of the keys that it may lack.
         ours: the model's state dict.
 
     Raises:
-        ConfigError: what is then in the checkpoint are not the keys and shapes of `ours`.
+        ConfigError: the checkpoint's keys or shapes then still differ from those of `ours`.
     """
     own = {key: value for key, value in ours.items() if frozen and key.startswith(frozen)}
     for part in checkpoint.keys() & WEIGHTS:

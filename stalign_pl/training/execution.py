@@ -1,12 +1,11 @@
-"""How the model is executed: compiled or not, in which memory format. Same embeddings up to rounding, same weights."""
+"""How the model runs: compiled or not, in which memory format. Embeddings stay the same up to rounding, weights too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stalign_pl.batch.features import Features
 from stalign_pl.errors import ConfigError
@@ -18,10 +17,11 @@ class Execution:
     """What is done to the model before the first step.
 
     Attributes:
-        compile: `torch.compile` the whole forward pass. The first step of each kind (training, evaluation) waits for
-            it, minutes for large encoders.
+        compile: run `torch.compile` on the whole forward pass. The first training step and the first evaluation step
+            wait for it, minutes for large encoders.
         backend: inductor, or another compiler that torch lists here.
-        channels_last: image encoders hold and take pixels channels last, as tensor cores want convolutions.
+        channels_last: keep the image encoders' weights and pixels in channels-last format, which convolutions on tensor
+            cores run fastest in.
 
     Raises:
         ConfigError: a backend that torch does not know.
@@ -37,19 +37,19 @@ class Execution:
 
 
 def prepare(model: STAlign, execution: Execution) -> None:
-    """Apply `execution` to a model, in place: the same parameters, under the same keys of the state dict.
+    """Apply `execution` to a model, in place; parameters and the keys of the state dict stay the same.
 
     A deep copy of a compiled model is not compiled.
     """
     if execution.channels_last:
         for stream in filter(None, (model.spot_image, model.niche_image)):
             stream.to(memory_format=torch.channels_last)
-            stream.register_forward_pre_hook(_channels_last)
+            stream.register_forward_pre_hook(_to_channels_last)
     if execution.compile:
         model.compile(backend=execution.backend)
 
 
-def _channels_last(stream: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The images among a stream's inputs, [B, C, H, W], in its memory format."""
+def _to_channels_last(stream: nn.Module, inputs: tuple[Tensor | Features, ...]) -> tuple[Tensor | Features, ...]:
+    """Move a stream's images, [B, C, H, W], to channels-last format; cached features stay as they are."""
     image, *rest = inputs
     return inputs if isinstance(image, Features) else (image.contiguous(memory_format=torch.channels_last), *rest)

@@ -1,9 +1,8 @@
-"""The LightningModule: optimiser, schedules, logging. No science: the model and the objective are given."""
+"""The LightningModule: optimiser, schedules, logging. The science is in the model and the objective it is given."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,26 +10,23 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from stalign_pl.batch.embeddings import Embeddings
 from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.batch.row_keys import RowKeys
+from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.data.reading.loader import BatchLoader
 from stalign_pl.errors import ConfigError
-from stalign_pl.models import (
-    STAlign,
-    cacheable_streams,
-    encoder_tensors,
-    fingerprint,
-    has_train_mode_batchnorm,
-    keyed_dropout,
-)
+from stalign_pl.models import STAlign, cacheable_streams, fingerprint, keyed_dropout
 from stalign_pl.objectives import GeneRegression, RegressionConfig, ThreeLevelObjective
-from stalign_pl.objectives.three_level import CONTRASTS, LossTerms
+from stalign_pl.objectives.three_level import LossTerms
 from stalign_pl.training.checkpoint_weights import CURRENT, fill_in, leave_out
 from stalign_pl.training.evaluation_step import Evaluated, EvaluationStep, evaluated
 from stalign_pl.training.execution import Execution, prepare
 from stalign_pl.training.micro_batches import loss_by_parts, micro_batches
+from stalign_pl.training.model_checks import refuse_batchnorm, refuse_lacking_embeddings, refuse_other_encoders
 from stalign_pl.training.optimizer import OptimizerConfig, adamw, learning_rate, takes_fused, weight_decay
 
 
@@ -38,17 +34,17 @@ class STAlignModule(LightningModule):
     """Trains `model` on `objective`.
 
     Args:
-        model: up to four streams and two fusions; parts that the objective does not reach stay as they are.
+        model: up to four streams and two fusions; parts that no loss reaches are not trained.
         objective: embeddings and ids -> loss terms, over the global batch.
         optimizer: AdamW and its schedules.
-        micro_batch: rows that pass through the model at once, a process; null takes all that a process has of a global
-            batch. Loss, negatives and gradient are those of the global batch all the same; a step does the forward
+        micro_batch: rows that pass through the model at once, in each process; null takes all rows that a process has
+            of a global batch. Loss, negatives and gradient stay those of the global batch; each step runs the forward
             pass twice.
         execution: compiled or not, and the memory format.
         regression: gene regression beside the contrasts; off unless a weight is above 0.
 
     Raises:
-        ConfigError: a level of the objective, or a regression, needs an embedding that the model has not.
+        ConfigError: a level of the objective, or a regression, needs an embedding that the model lacks.
     """
 
     def __init__(
@@ -65,14 +61,26 @@ class STAlignModule(LightningModule):
         self.model, self.objective, self.optimizer_config = model, objective, optimizer
         self.regression = GeneRegression(regression, model.genes, model.widths)
         self.micro_batch = micro_batch
-        _refuse_absent(model, objective)
+        refuse_lacking_embeddings(model, objective)
         self._embeddings = (*objective.embeddings, *self.regression.embeddings)
         self.untrained_parts = model.learn_only(self._embeddings)
         self._as_built: tuple[STAlign, ...] = ()
-        self._cached: tuple[str, ...] = ()
+        self._cached_streams: tuple[str, ...] = ()
         self._replay_checked = False
         self._loaded_step = 0
         self._keys: RowKeys | None = None
+
+    @property
+    def _data(self) -> STAlignData:
+        """The run's data; Lightning sets `trainer.datamodule` and does not declare it.
+
+        Raises:
+            TypeError: the trainer has no datamodule, or one of another class.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, STAlignData):
+            raise TypeError(f"trainer.datamodule is {type(data).__name__}; STAlignData is wanted")
+        return data
 
     def training_step(self, inputs: StepInputs, batch_idx: int) -> Tensor:
         self.zero_grad()
@@ -81,7 +89,7 @@ class STAlignModule(LightningModule):
             terms = self._loss(self._embed(inputs, parts[0]), inputs)
         else:
             terms = self._loss_by_parts(inputs, parts)
-        # All terms are those of the global batch, the same on every rank: nothing to reduce.
+        # All terms are of the global batch, the same on every rank: nothing to reduce.
         self.log("train/loss", terms.total.detach(), prog_bar=True)
         self.log_dict({f"train/loss_{level}": getattr(terms, level) for level in self.objective.levels})
         self.log_dict({f"train/{name}": value for name, value in terms.diagnostics.items()})
@@ -94,8 +102,9 @@ class STAlignModule(LightningModule):
     def _embed(self, inputs: StepInputs, rows: slice) -> Embeddings:
         """Embed rows of a training batch.
 
-        Where the run asks for exactness, dropout is drawn by spot: else by the generator, which is seeded a step and
-        rank, so that a resumed run draws alike and another number of processes does not.
+        With `trainer.deterministic`, dropout is drawn by spot, the same on any number of processes. Otherwise it is
+        drawn by the generator, which is seeded by step and rank: a resumed run draws the same, another number of
+        processes does not.
         """
         self._keys = None
         if torch.are_deterministic_algorithms_enabled():
@@ -104,19 +113,19 @@ class STAlignModule(LightningModule):
             return self.model(inputs.model[rows], self._embeddings)
 
     def backward(self, loss: Tensor) -> None:
-        """Gradient checkpointing passes forward again in here: the rows are those of the last `_embed`."""
+        """Propagate the loss back. Gradient checkpointing runs the forward pass of the last `_embed`'s rows again."""
         with keyed_dropout(self.model, self._keys):
             loss.backward()
 
     def _loss_by_parts(self, inputs: StepInputs, parts: list[slice]) -> LossTerms:
-        """The global batch's loss in micro-batches, inside automatic optimisation.
+        """Compute the global batch's loss in micro-batches, inside automatic optimisation.
 
-        Automatic, because then everything around a step stays Lightning's own: clipping (refused in manual
-        optimisation), the scaler, the schedule, and `global_step`, which counts the one optimiser step a batch that
-        checkpoints and the loader's position go by. All parts but the last are gone through here, inside DDP's
-        forward: its reducer awaits gradients only from the end of that on (this is what `no_sync` brings about, too).
-        The last part's backward pass, and the temperature's, is Lightning's own on what is returned: DDP reduces the
-        sums once.
+        Automatic, because Lightning then keeps its own handling of everything around a step: clipping (refused in
+        manual optimisation), the scaler, the schedule, and `global_step`, which counts one optimiser step a batch, and
+        which checkpoints and the loader's position rely on. The backward passes of all parts but the last run here,
+        inside DDP's forward: its reducer waits for gradients only after that (`no_sync` has the same effect). Lightning
+        runs the backward pass of the last part and of the temperature on the loss returned, and DDP reduces the sums
+        once.
         """
         strategy, device = self.trainer.strategy, self.device.type
 
@@ -135,37 +144,30 @@ class STAlignModule(LightningModule):
         )
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        """Nothing: Lightning calls this after `training_step`, which may have summed gradients, and began at zero."""
+        """Do nothing: Lightning calls this after `training_step`, which zeroes gradients and may then add to them."""
 
     def refuse_micro_batch(self, rows: int) -> None:
-        """Raises ConfigError where `rows` a process cannot be trained in micro-batches."""
-        if len(micro_batches(rows, self.micro_batch)) == 1:
-            return
-        streams = [name for name, part in self.model.named_children() if has_train_mode_batchnorm(part, True)]
-        if streams:
-            raise ConfigError(
-                f"model.micro_batch is {self.micro_batch}, with BatchNorm in train mode in model.model."
-                f"{', '.join(streams)}: it would normalise by each micro-batch's rows, not by those of the batch. Take "
-                f"an encoder with GroupNorm or LayerNorm, freeze it, or set model.micro_batch: null"
-            )
+        """Raise ConfigError if `rows` rows in each process cannot be trained in micro-batches."""
+        if len(micro_batches(rows, self.micro_batch)) > 1:
+            refuse_batchnorm(self.model, self.micro_batch)
 
     def setup(self, stage: str) -> None:
         """Open the frozen encoders' cached features, if any.
 
-        Outside `fit` keep a copy of the weights as built: checkpoints are loaded after this, the floor stays.
+        Outside `fit`, also copy the model as built, the untrained baseline: checkpoints are loaded after this.
         """
-        if self.trainer.datamodule.features is not None:
+        if self._data.features is not None:
             streams = cacheable_streams(self.model)
-            cache = self.trainer.datamodule.open_features({name: fingerprint(of) for name, of in streams.items()})
-            self._cached = tuple(cache.views)
+            cache = self._data.open_features({name: fingerprint(of) for name, of in streams.items()})
+            self._cached_streams = tuple(cache.views)
             for line in cache.described() if self.trainer.is_global_zero else ():
                 print(line)
         if stage in ("test", "validate"):
-            # In a tuple, so that it is no submodule: not in the state dict, not wrapped by DDP.
+            # In a tuple, so that it is not a submodule: not in the state dict, not wrapped by DDP.
             self._as_built = (copy.deepcopy(self.model).eval(),)
 
     def validation_step(self, inputs: StepInputs, batch_idx: int) -> EvaluationStep:
-        """Before training (the sanity pass, over everything) the model *is* the untrained floor."""
+        """Embed a batch by the model; before training (the sanity pass) it *is* the untrained baseline."""
         if self.trainer.sanity_checking:
             return EvaluationStep(None, evaluated(self.model, inputs, features=True))
         if self._as_built:
@@ -173,6 +175,7 @@ class STAlignModule(LightningModule):
         return EvaluationStep(evaluated(self.model, inputs, features=False), None)
 
     def test_step(self, inputs: StepInputs, batch_idx: int) -> EvaluationStep:
+        """Embed a batch by the model and by the untrained baseline."""
         as_built = self._as_built[0].to(self.device)
         untrained = evaluated(as_built, inputs, features=True)
         return EvaluationStep(evaluated(self.model, inputs, features=False), untrained)
@@ -180,8 +183,8 @@ class STAlignModule(LightningModule):
     def predict_step(self, inputs: StepInputs, batch_idx: int) -> Evaluated:
         return evaluated(self.model, inputs, features=False)
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        trainer, batch = self.trainer, self.trainer.datamodule.composition.batch
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        trainer, batch = self.trainer, self._data.composition.batch
         asked = self.optimizer_config
         config = asked.for_batch(batch)
         if config is not asked and trainer.is_global_zero:
@@ -194,12 +197,15 @@ class STAlignModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _steps(self) -> int:
-        """Steps of the whole run.
+        """Count the optimiser steps of the whole run.
 
         Not by `trainer.estimated_stepping_batches`: that opens the training loader before a checkpoint's loops are
-        restored, and Lightning then never hands the loader its place in the epoch.
+        restored, and Lightning then never restores the loader's position in the epoch.
+
+        Raises:
+            ConfigError: neither max_epochs nor max_steps is set.
         """
-        trainer, batches = self.trainer, self.trainer.datamodule.batches_per_epoch
+        trainer, batches = self.trainer, self._data.batches_per_epoch
         limit = trainer.limit_train_batches
         batches = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
         ends = [steps for steps in (trainer.max_steps, batches * (trainer.max_epochs or -1)) if steps > 0]
@@ -211,14 +217,17 @@ class STAlignModule(LightningModule):
         self._seed = torch.initial_seed()
         if self.untrained_parts and self.global_rank == 0:
             print(f"no loss reaches model.model.{', '.join(self.untrained_parts)}: they stay as they are")
-        self.refuse_micro_batch(self.trainer.datamodule.composition.batch // self.trainer.world_size)
+        self.refuse_micro_batch(self._data.composition.batch // self.trainer.world_size)
 
     def on_train_batch_start(self, batch: StepInputs, batch_idx: int) -> None:
-        assert self.trainer.train_dataloader.position == batch_idx + 1, "the loader is not where the training loop is"
-        # Draws from a generator whose state no checkpoint holds: seeded by the step, a resumed run draws alike.
-        torch.manual_seed(_mixed(self._seed, self.global_step, self.global_rank))
+        loader = self.trainer.train_dataloader
+        assert isinstance(loader, BatchLoader)
+        assert loader.position == batch_idx + 1, "the loader is not where the training loop is"
+        # No checkpoint holds the generator's state: seeded by the step, it draws the same in a resumed run.
+        torch.manual_seed(_mix_seed(self._seed, self.global_step, self.global_rank))
         decay = weight_decay(self.optimizer_config, self.global_step, self._steps())
-        groups = self.optimizers().param_groups
+        (optimizer,) = self.trainer.optimizers
+        groups = optimizer.param_groups
         for group in groups:
             if group["decays"]:
                 group["weight_decay"] = decay
@@ -226,12 +235,12 @@ class STAlignModule(LightningModule):
 
     @property
     def step_of_weights(self) -> int:
-        """The step of training that the weights are of."""
+        """The training step that the weights come from."""
         return self.trainer.global_step if self.trainer.state.fn == TrainerFn.FITTING else self._loaded_step
 
     @property
     def _frozen(self) -> tuple[str, ...]:
-        """Prefixes of the keys that stay out of every checkpoint: frozen encoders have a source of their own."""
+        """Prefixes of the keys left out of every checkpoint: frozen encoders are built from their own source."""
         return tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -240,46 +249,23 @@ class STAlignModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Fill the frozen weights back in from the encoders, so that loading stays strict about all others.
 
-        Where training goes on without the average that the checkpoint was made with, it goes on from the weights.
+        If the checkpoint has averaged weights and training continues without averaging, it continues from the weights
+        that were averaged.
 
         Raises:
             ConfigError: the checkpoint is of another vocabulary or of another model.
         """
-        self.trainer.datamodule.load_state_dict(checkpoint[type(self.trainer.datamodule).__qualname__])
+        data = self._data
+        data.load_state_dict(checkpoint[type(data).__qualname__])
         fill_in(checkpoint, self._frozen, self.state_dict())
         self._loaded_step = checkpoint["global_step"]
-        self._refuse_other_encoders(checkpoint["state_dict"])
-        averaging = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)
+        refuse_other_encoders(self.model, self._cached_streams, checkpoint["state_dict"])
+        callbacks = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue] # set, and not declared
+        averaging = any(isinstance(callback, WeightAveraging) for callback in callbacks)
         if self.trainer.state.fn == TrainerFn.FITTING and not averaging:
             checkpoint["state_dict"] = checkpoint.get(CURRENT, checkpoint["state_dict"])
 
-    def _refuse_other_encoders(self, weights: Mapping[str, Tensor]) -> None:
-        """Cached features belong to the encoders as built; random ones of another run have other weights."""
-        for stream in self._cached:
-            ours = encoder_tensors(getattr(self.model, stream))
-            if any(not torch.equal(weights[f"model.{stream}.{key}"].cpu(), ours[key].cpu()) for key in ours):
-                raise ConfigError(
-                    f"data.features holds what the frozen encoder of {stream} says as this configuration builds it, "
-                    f"and the checkpoint has other weights in it. Set data.features: null, or give the "
-                    f"seed_everything and the weights that the checkpoint was trained with"
-                )
 
-
-def _refuse_absent(model: STAlign, objective: ThreeLevelObjective) -> None:
-    for level in objective.levels:
-        absent = [name for name in CONTRASTS[level] if not model.has(name)]
-        if absent:
-            mend = {
-                "cross": "set objective.spot_weight and niche_weight to add up to 1",
-                "spot": "set objective.spot_weight to 0",
-                "niche": "set objective.niche_weight to 0",
-            }[level]
-            raise ConfigError(
-                f"model.objective: the {level} loss contrasts {' with '.join(CONTRASTS[level])}, and the model has no "
-                f"{' and no '.join(absent)} embedding (model.model: a stream or the fusion is null); {mend}"
-            )
-
-
-def _mixed(*numbers: int) -> int:
-    """One seed from several numbers, such that no two steps or ranks share one."""
+def _mix_seed(*numbers: int) -> int:
+    """Make one seed of several numbers, so that steps and ranks do not share one."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])

@@ -1,7 +1,7 @@
-"""AdamW over what a module trains; learning rate and weight decay as functions of the step alone.
+"""AdamW over a module's trainable parameters; learning rate and weight decay as functions of the step alone.
 
-Not torch's SequentialLR of LinearLR and CosineAnnealingLR: those work each rate out from the one before, so that none
-can be asked for by its step, and leave weight decay, which wants the same curve, to be written all the same.
+torch's SequentialLR of LinearLR and CosineAnnealingLR does not serve: it computes each rate from the one before, so a
+rate cannot be computed from its step, and weight decay, which needs the same curve, is not scheduled by it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from stalign_pl.errors import ConfigError
 
 
 def adamw(module: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:
-    """timm's rule of what is decayed: matrices, not vectors. Each group says in `decays` whether it is.
+    """Build AdamW. By timm's rule matrices are decayed and vectors are not; a group's `decays` is whether it is.
+
+    Args:
+        module: its trainable parameters are optimised.
+        config: rates and decays at the first step.
+        fused: use the fused kernel.
 
     Raises:
         ConfigError: nothing is trained.
     """
-    from timm.optim import param_groups_weight_decay
+    from timm.optim import param_groups_weight_decay  # pyright: ignore[reportPrivateImportUsage] # timm documents it
 
     groups = param_groups_weight_decay(module, weight_decay=config.weight_decay)
     groups = [{**group, "decays": group["weight_decay"] > 0} for group in groups if group["params"]]
@@ -33,16 +38,19 @@ def adamw(module: nn.Module, config: OptimizerConfig, fused: bool) -> torch.opti
 
 
 def takes_fused(asked: bool | None, device: torch.device, precision: Precision, clips: bool) -> bool:
-    """Whether AdamW is fused: as asked, by default on a GPU without mixed precision.
+    """Whether to use fused AdamW: as asked, by default on a GPU without mixed precision.
 
-    Fused AdamW takes fp16's scale off by itself, too late for clipping and for a look at the gradient; Lightning
-    refuses to clip for it under any mixed precision, bf16 included.
+    Fused AdamW removes fp16's loss scale inside its step, too late for clipping and for checks of the gradient;
+    Lightning refuses to clip for it under any mixed precision, bf16 included.
 
     Args:
+        asked: the user's choice; None takes the default.
+        device: of the parameters.
+        precision: the trainer's.
         clips: whether gradients are clipped.
 
     Raises:
-        ConfigError: asked for where it cannot be had.
+        ConfigError: fused AdamW is asked for together with a scaled loss or with clipping under mixed precision.
     """
     mixed = isinstance(precision, MixedPrecision)
     if asked is None:
@@ -62,13 +70,17 @@ class OptimizerConfig:
 
     Attributes:
         lr: peak learning rate.
-        final_lr: at the end.
-        warmup: share of the steps in which the rate rises linearly from 0.
-        weight_decay, final_weight_decay: first and last; norms, biases and other vectors are not decayed.
-        betas: of Adam.
+        final_lr: learning rate at the last step.
+        warmup: share of the steps, in [0, 1), in which the rate rises linearly from 0.
+        weight_decay: at the first step; norms, biases and other vectors are not decayed.
+        final_weight_decay: at the last step.
+        betas: decay rates of AdamW's running means of the gradient and of its square.
         reference_batch: the global batch, in spots, that `lr` is meant for: the peak is then lr x batch /
             reference_batch (Goyal et al. 2017, arXiv 1706.02677; the authors' code has 256). null never rescales.
-        fused: AdamW's fused kernel; null takes it on a GPU without mixed precision.
+        fused: use AdamW's fused kernel; null uses it on a GPU without mixed precision.
+
+    Raises:
+        ConfigError: a rate, the warm-up or the reference batch is out of range.
     """
 
     lr: float = 5e-4
@@ -91,20 +103,20 @@ class OptimizerConfig:
             raise ConfigError(f"optimizer.reference_batch is {self.reference_batch}; spots, at least 1, or null")
 
     def for_batch(self, batch: int) -> OptimizerConfig:
-        """With the peak that a global batch of so many spots has; `final_lr` stays."""
+        """Return the settings with the peak rate for a global batch of `batch` spots; `final_lr` stays."""
         if self.reference_batch is None:
             return self
         return replace(self, lr=self.lr * batch / self.reference_batch, reference_batch=None)
 
 
 def cosine(start: float, end: float, step: int, steps: int) -> float:
-    """From `start` at step 0 to `end` at the last of `steps` steps, along half a cosine."""
+    """Return the value at `step` of half a cosine from `start` at step 0 to `end` at the last of `steps` steps."""
     progress = min(max(step / max(steps - 1, 1), 0.0), 1.0)
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Linear warm-up, then cosine."""
+    """Return the learning rate at `step` of `steps`: linear warm-up, then cosine."""
     warmup = round(config.warmup * steps)
     if step < warmup:
         return config.lr * (step + 1) / (warmup + 1)
@@ -112,4 +124,5 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 
 def weight_decay(config: OptimizerConfig, step: int, steps: int) -> float:
+    """Return the weight decay at `step` of `steps`: cosine."""
     return cosine(config.weight_decay, config.final_weight_decay, step, steps)
