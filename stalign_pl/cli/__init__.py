@@ -1,1 +1,1 @@
-"""The commands of `python -m stalign_pl`: text in, an exit status out; the work is done in the rooms below."""
+"""The commands of `python -m stalign_pl`: they parse arguments, call the other packages, and return an exit status."""

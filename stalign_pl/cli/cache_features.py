@@ -1,9 +1,9 @@
-"""Run the frozen encoders of a config's model once over its slides, and keep their features for training to read.
+"""Run the frozen encoders of a config's model once over its slides and save their features for training.
 
-What each slide's features depend on stands in its files; training refuses what was made otherwise, and this command
-makes only what is missing, stale or damaged: a run that was killed goes on with the same command. With --views N the
-training slides get N augmented views, which training goes through, one an epoch; without, a cached stream is not
-augmented.
+Each file records the settings that its features depend on. Training refuses features made with other settings, and this
+command makes only those that are missing, stale or damaged: if it was stopped, run the same command again. With
+--views N the training slides get N augmented views, of which training reads one an epoch, in turn; without it a cached
+stream is not augmented.
 
 examples:
   python -m stalign_pl cache-features --config configs/paper.yaml --out features/paper
@@ -11,8 +11,8 @@ examples:
   python -m stalign_pl cache-features --config configs/paper.yaml --out features/paper --task 3 --tasks 16
   python -m stalign_pl fit --config configs/paper.yaml --data.features features/paper
 
-The third one takes its share of the slides, so that 16 such tasks may run at once into one folder. Other options are
-those of `fit`, such as --data.shards FOLDER. Features are computed in float32.
+The third example is task 3 of the 16 tasks 0 to 15. Each makes its share of the slides; all may run at once and write
+into one folder. Further options are those of `fit`, such as --data.shards FOLDER. Features are computed in float32.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from stalign_pl.batch.features import STREAMS
 from stalign_pl.data.shards.shard_set import SlideShard
@@ -31,15 +34,15 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def main(arguments: list[str]) -> int:
-    """Make the files, in this process or in one a device; say what was made."""
-    given, of_fit = _parser().parse_known_args(arguments)
-    _refuse(given)
+    """Make the files, in this process or in one process a device, and print what was made."""
+    given, of_fit = _build_parser().parse_known_args(arguments)
+    _check_options(given)
     if given.devices > 1:
-        return _spread(arguments, given)
-    return _make(given, of_fit)
+        return _run_tasks(arguments, given)
+    return _make_features(given, of_fit)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m stalign_pl cache-features",
         description=__doc__,
@@ -47,22 +50,27 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
 
-    def names(text: str) -> list[str]:
+    def split_names(text: str) -> list[str]:
         return [name for name in text.split(",") if name]
 
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="of `fit`; later ones win")
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="FILE", help="a config of `fit`; later ones win"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the features (default: data.features)")
-    parser.add_argument("--streams", type=names, metavar="A,B", help="only these (default: every frozen one)")
-    parser.add_argument("--views", type=int, default=0, metavar="N", help="augmented views (default 0)")
+    parser.add_argument("--streams", type=split_names, metavar="A,B", help="only these (default: all frozen ones)")
+    parser.add_argument(
+        "--views", type=int, default=0, metavar="N", help="augmented views of a training slide (default 0)"
+    )
     parser.add_argument("--batch", type=int, default=256, metavar="N", help="spots encoded at once (default 256)")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where (default auto: a GPU if there is one)")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="default auto: a GPU if there is one")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="processes here, one a GPU (default 1)")
-    parser.add_argument("--task", type=int, metavar="I", help="make the share I of the slides only (with --tasks N)")
+    parser.add_argument("--task", type=int, metavar="I", help="make only share I of the slides (with --tasks N)")
     parser.add_argument("--tasks", type=int, metavar="N", help="number of tasks that make these features together")
     return parser
 
 
-def _refuse(given: argparse.Namespace) -> None:
+def _check_options(given: argparse.Namespace) -> None:
+    """Raise ConfigError for options that are out of range or contradict each other."""
     for name, least in (("views", 0), ("batch", 1), ("devices", 1), ("tasks", 1)):
         if getattr(given, name) is not None and getattr(given, name) < least:
             raise ConfigError(f"--{name} is {getattr(given, name)}; it must be at least {least}")
@@ -77,8 +85,8 @@ def _refuse(given: argparse.Namespace) -> None:
         raise ConfigError("--devices starts tasks of its own: give either it, or --task and --tasks")
 
 
-def _spread(arguments: Sequence[str], given: argparse.Namespace) -> int:
-    """One process a device, each with its share of the slides; 1 where one of them failed."""
+def _run_tasks(arguments: Sequence[str], given: argparse.Namespace) -> int:
+    """Run one process a device, each with its share of the slides; 1 if one of them failed."""
     command = [sys.executable, "-m", "stalign_pl", "cache-features", *arguments, "--devices", "1"]
     tasks = [
         subprocess.Popen([*command, "--task", str(task), "--tasks", str(given.devices)])
@@ -90,8 +98,8 @@ def _spread(arguments: Sequence[str], given: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _make(given: argparse.Namespace, of_fit: list[str]) -> int:
-    import torch
+def _make_features(given: argparse.Namespace, of_fit: list[str]) -> int:
+    """Make this task's features and print a line on them; options of `fit` in `of_fit`."""
     from tqdm import tqdm
 
     from stalign_pl.cli.from_config import ConfiguredParts
@@ -106,9 +114,9 @@ def _make(given: argparse.Namespace, of_fit: list[str]) -> int:
         raise ConfigError("no folder: give --out DIR, or a config with data.features")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"the folder of the features, {out}, is a file")
-    streams = _chosen(cacheable_streams(model), given.streams)
+    streams = _choose_streams(cacheable_streams(model), given.streams)
     settings = data.feature_settings({name: fingerprint(stream) for name, stream in streams.items()})
-    device = _device(given.device, given.task or 0)
+    device = _choose_device(given.device, given.task or 0)
     on_device = {name: stream.to(device) for name, stream in streams.items()}
     out.mkdir(parents=True, exist_ok=True)
     maker = FeatureMaker(data, on_device, settings, out, given.views, given.batch, torch.device(device))
@@ -132,8 +140,8 @@ def _make(given: argparse.Namespace, of_fit: list[str]) -> int:
     return 0
 
 
-def _chosen(cacheable: dict, asked: list[str] | None) -> dict:
-    """The streams to cache; raises ConfigError where there is none, or one is not frozen."""
+def _choose_streams(cacheable: Mapping[str, nn.Module], asked: list[str] | None) -> dict[str, nn.Module]:
+    """Choose the streams to cache, all or those asked for; raise ConfigError if there is none, or one is trained."""
     trained = [name for name in asked or () if name not in cacheable]
     if trained or not cacheable:
         what = f"--streams names {', '.join(trained)}, which" if trained else "the config's model"
@@ -144,10 +152,8 @@ def _chosen(cacheable: dict, asked: list[str] | None) -> dict:
     return {name: stream for name, stream in cacheable.items() if asked is None or name in asked}
 
 
-def _device(asked: str, task: int) -> str:
-    """A task's device: GPUs in turn."""
-    import torch
-
+def _choose_device(asked: str, task: int) -> str:
+    """Choose a task's device; tasks take the GPUs in turn."""
     found = torch.cuda.device_count()
     if asked == "cuda" and not found:
         raise ConfigError("--device cuda, and torch sees no GPU")
@@ -155,7 +161,15 @@ def _device(asked: str, task: int) -> str:
 
 
 def share(slides: Sequence[SlideShard], task: int, tasks: int) -> list[SlideShard]:
-    """A task's slides, of all, so that spots are spread evenly; the same whoever asks, and whatever is made already."""
+    """Choose a task's slides so that spots are spread evenly over the tasks.
+
+    The choice depends on the slides and the number of tasks alone, not on which features exist.
+
+    Args:
+        slides: of all tasks.
+        task: 0 to tasks - 1.
+        tasks: their number.
+    """
     loads, mine = [0] * tasks, []
     for slide in sorted(slides, key=lambda slide: (-len(slide), slide.record.number)):
         least = loads.index(min(loads))

@@ -1,7 +1,7 @@
 """Cluster every slide's spots by their counts and write the table that the paired loss reads (data.clusters).
 
-Six clusters a slide by KMeans on 30 principal components of the log-normalised counts; every slide by itself, so which
-slides train and which are tested makes no difference.
+Six clusters a slide by KMeans on 30 principal components of the log-normalised counts. Each slide is clustered on its
+own, so the table is the same for every split.
 
 example:
   python -m stalign_pl clusters shards/paper --out shards/paper-clusters.json
@@ -23,7 +23,7 @@ from stalign_pl.files import output_file
 
 
 def main(arguments: list[str]) -> int:
-    """Write the file; print its hash and the slides that have fewer clusters."""
+    """Write the table; print its hash and the slides that have fewer clusters."""
     from tqdm import tqdm
 
     parser = argparse.ArgumentParser(
@@ -31,8 +31,8 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("shards", metavar="SHARDS", help="folder of a shard set")
     parser.add_argument("--out", type=output_file, required=True, metavar="FILE", help="the table to write")
-    parser.add_argument("--clusters", type=int, default=CLUSTERS, help=f"of a slide (default {CLUSTERS})")
-    parser.add_argument("--seed", type=int, default=0, help="of KMeans (default 0)")
+    parser.add_argument("--clusters", type=int, default=CLUSTERS, help=f"clusters of a slide (default {CLUSTERS})")
+    parser.add_argument("--seed", type=int, default=0, help="seed of KMeans (default 0)")
     given = parser.parse_args(arguments)
     if not 2 <= given.clusters <= MOST_CLUSTERS:
         raise ConfigError(f"--clusters is {given.clusters}; 2 to {MOST_CLUSTERS} are possible")
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     shards = ShardSet(given.shards)
     slides, fewer = {}, []
     for slide in tqdm(shards.slides.values(), desc="clusters", unit="slide", disable=not sys.stderr.isatty()):
-        cluster = _clustered(slide, len(shards.genes), given.clusters, given.seed)
+        cluster = _cluster_slide(slide, len(shards.genes), given.clusters, given.seed)
         slides[slide.record.name] = (counts_hash(slide), "".join(map(str, cluster)))
         if len(np.unique(cluster)) < given.clusters:
             fewer.append(f"{slide.record.name} has {len(np.unique(cluster))} clusters: it has too few distinct spots")
@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _clustered(slide: SlideShard, genes: int, clusters: int, seed: int) -> np.ndarray:
+def _cluster_slide(slide: SlideShard, genes: int, clusters: int, seed: int) -> np.ndarray:
+    """Cluster of each of a slide's spots, int [N]; an error has the slide's name."""
     try:
         return cluster_spots(slide.csr(genes), clusters, seed)
     except EvaluationError as error:

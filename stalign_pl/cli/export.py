@@ -1,7 +1,7 @@
-"""Write a run's model for use elsewhere: weights, what they are, the genes, and a model card, in one folder.
+"""Export a run's model into one folder: weights, their configuration, the genes, a model card and the provenance.
 
-Loaded by stalign_pl.export.pretrained.from_pretrained(FOLDER), without Lightning. Weights of frozen encoders that were
-read from the hub or a file stay out, and are fetched from there on loading.
+stalign_pl.export.pretrained.from_pretrained(FOLDER) loads it, without Lightning. Weights of frozen encoders that came
+from the hub or from a file are left out, and are read from there again on loading.
 
 examples:
   python -m stalign_pl export --config runs/demo/config.yaml --out exports/demo
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import stalign_pl
 from stalign_pl.errors import ConfigError
@@ -31,26 +30,26 @@ LIBRARIES = ("torch", "timm", "lightning", "numpy")
 
 
 def main(arguments: list[str]) -> int:
-    """Write the folder, and push it where asked."""
-    given = _parser().parse_args(arguments)
+    """Write the folder, and push it to the hub if asked."""
+    given = _build_parser().parse_args(arguments)
     if given.push:
         check_hub_name(given.push)
     elif given.private:
         raise ConfigError("--private is of a repository on the hub: give --push OWNER/NAME, too")
-    stated = _stated(given.encoder_licence)
+    stated = _parse_licences(given.encoder_licence)
     run = read_run(given.config, given.ckpt_path, given.shards)
     frozen = {prefix.partition(".")[0] for prefix in run.model.frozen_prefixes}
     encoders = encoder_terms(run.architecture, set() if given.include_frozen else frozen, frozen, stated)
     if given.push and not given.private:
         _refuse_public(encoders, given.push)
-    card = model_card(_facts(run, encoders, given.licence))
+    card = model_card(_collect_facts(run, encoders, given.licence))
     save_pretrained(
         run.model,
         given.out,
         run.architecture,
         run.preparation,
         card,
-        _provenance(run),
+        _collect_provenance(run),
         given.include_frozen,
         given.overwrite,
     )
@@ -63,32 +62,33 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m stalign_pl export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="config.yaml of the run's folder")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the folder to write")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument("--ckpt_path", metavar="FILE", help="best, last or a path; default: best, else last")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     parser.add_argument("--shards", metavar="FOLDER", help="where the shard set is now, if it has moved")
-    parser.add_argument("--licence", default="other", help="of the whole, as the hub names it (default: other)")
+    parser.add_argument("--licence", default="other", help="of the export, by its name on the hub (default: other)")
     parser.add_argument(
-        "--include-frozen", action="store_true", help="also write frozen encoders' weights; mind their licences"
+        "--include-frozen", action="store_true", help="also write frozen encoders' weights; check their licences"
     )
     parser.add_argument(
         "--encoder-licence",
         action="append",
         default=[],
         metavar="STREAM=LICENCE",
-        help="licence of the weights that a stream began with, where it is not known",
+        help="licence of a stream's pretrained weights, if it is not known here",
     )
-    parser.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the hub as whoever is logged in")
-    parser.add_argument("--private", action="store_true", help="the repository on the hub, if it is made now")
+    parser.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the hub, by the account logged in")
+    parser.add_argument("--private", action="store_true", help="make a new repository on the hub private")
     return parser
 
 
-def _stated(given: list[str]) -> dict[str, str]:
+def _parse_licences(given: list[str]) -> dict[str, str]:
+    """Stream -> licence, from STREAM=LICENCE each; raise ConfigError for another form."""
     wrong = [each for each in given if not all(each.partition("="))]
     if wrong:
         raise ConfigError(f"--encoder-licence {wrong[0]}: STREAM=LICENCE is wanted")
@@ -96,12 +96,14 @@ def _stated(given: list[str]) -> dict[str, str]:
 
 
 def _refuse_public(encoders: tuple[EncoderTerms, ...], name: str) -> None:
+    """Raise ConfigError if the export holds weights that may not be published."""
     held = [f"{each.name} ({each.licence})" for each in encoders if each.restricted and each.holds != "left out"]
     if held:
         raise ConfigError(f"--push {name} without --private: the export holds weights of {', '.join(held)}")
 
 
-def _facts(run: FinishedRun, encoders: tuple[EncoderTerms, ...], licence: str) -> ModelFacts:
+def _collect_facts(run: FinishedRun, encoders: tuple[EncoderTerms, ...], licence: str) -> ModelFacts:
+    """Collect what the model card says of a run."""
     data = run.data
     records = {part: [slide.record for slide in getattr(data, f"{part}_slides").values()] for part in PARTS}
     rows, others = run.results()
@@ -119,7 +121,7 @@ def _facts(run: FinishedRun, encoders: tuple[EncoderTerms, ...], licence: str) -
         dim=run.model.dim,
         fused=widths.get("niche", widths.get("spot", 0)),
         preparation=run.preparation,
-        data=_sources(records["train"]),
+        data=_count_sources(records["train"]),
         parts={part: (len(of), len({record.patient for record in of})) for part, of in records.items()},
         marks=data.division.marks,
         encoders=encoders,
@@ -128,7 +130,8 @@ def _facts(run: FinishedRun, encoders: tuple[EncoderTerms, ...], licence: str) -
     )
 
 
-def _sources(records: list[SlideRecord]) -> tuple[DataSource, ...]:
+def _count_sources(records: list[SlideRecord]) -> tuple[DataSource, ...]:
+    """Count the training slides, patients, studies and spots of each source and licence."""
     groups: dict[tuple[str, str, str, str], list[SlideRecord]] = defaultdict(list)
     for record in records:
         groups[record.source, record.licence, record.species, record.technology].append(record)
@@ -144,8 +147,8 @@ def _sources(records: list[SlideRecord]) -> tuple[DataSource, ...]:
     )
 
 
-def _provenance(run: FinishedRun) -> dict[str, Any]:
-    """Versions, and hashes of what went in; no path of this machine."""
+def _collect_provenance(run: FinishedRun) -> dict[str, object]:
+    """Versions, and hashes of configuration, data and split; no path of this machine."""
     from importlib.metadata import version
 
     data = run.data

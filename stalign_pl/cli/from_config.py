@@ -1,9 +1,8 @@
-"""What a configuration of `fit` builds, without a run: for commands of our own that need the model or the data."""
+"""Model and data built from a configuration of `fit`, without a run: for commands that need them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -11,24 +10,27 @@ from stalign_pl.cli.lightning import STAlignCLI
 
 
 class ConfiguredParts(STAlignCLI):
-    """`model` (an STAlignModule) and `datamodule` as `fit` would build them, seeded alike; no trainer.
+    """`model` and `datamodule` as `fit` would build them, with the same seed; no trainer.
 
     Args:
-        args: what `fit` takes.
+        args: options of `fit`.
     """
 
     def __init__(self, args: Sequence[str]) -> None:
         super().__init__(["fit", *args])
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
-        """As Lightning's, which warns where the process has arguments of its own."""
+        """Parse `args`, without Lightning's warning if the process itself has arguments."""
         self.config = parser.parse_args(list(args))
 
     def before_instantiate_classes(self) -> None:
-        """Nothing: there is no run."""
+        """Do nothing: there is no run."""
 
-    def instantiate_trainer(self, **kwargs: Any) -> None:
-        """None."""
+    def instantiate_classes(self) -> None:
+        """Build data and model, and no trainer."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing."""
+        """Do nothing."""

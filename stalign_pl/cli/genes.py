@@ -1,6 +1,7 @@
-"""Choose genes from a split's training slides, as `fit` does, and write genes.tsv: to look at a selection beforehand.
+"""Choose genes from a split's training slides, as `fit` does, and write genes.tsv: to inspect a selection beforehand.
 
-The options are those of `data.genes` in a config; the same options give the file that `fit` puts into its run's folder.
+The options are those of `data.genes` in a config; the same options give the file that `fit` writes into the run's
+folder.
 
 examples:
   python -m stalign_pl genes shards/hest --split splits/hest.json --out genes.tsv --n 2000 --detected 0.5
@@ -29,14 +30,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--split", required=True, metavar="FILE", help="of `python -m data_prep splits`")
     parser.add_argument("--fold", metavar="NAME", help="its fold; needed where it has several")
     parser.add_argument("--out", type=output_file, required=True, metavar="FILE", help="genes.tsv to write")
-    parser.add_argument("--n", type=int, default=defaults.n, help=f"how many (default {defaults.n})")
+    parser.add_argument("--n", type=int, default=defaults.n, help=f"number of genes (default {defaults.n})")
     parser.add_argument("--method", choices=get_args(Method), default=defaults.method, help="the most variable, or all")
     parser.add_argument(
-        "--detected", type=float, default=defaults.detected, metavar="SHARE", help="of the training slides (default 0)"
+        "--detected",
+        type=float,
+        default=defaults.detected,
+        metavar="SHARE",
+        help="share of the training slides in which a gene must be detected (default 0)",
     )
     parser.add_argument("--panel", metavar="FILE", help="only these genes, one name a line")
     parser.add_argument("--always", default="", metavar="A,B", help="genes to keep whatever their rank")
-    parser.add_argument("--spots", type=int, default=defaults.spots, help="spots of a slide that are looked at")
+    parser.add_argument("--spots", type=int, default=defaults.spots, help="spots of a slide that are read at most")
     given = parser.parse_args(arguments)
     selection = GeneSelection(
         n=given.n,

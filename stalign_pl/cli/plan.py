@@ -1,6 +1,6 @@
-"""Print what an epoch of `fit` is made of, before it is run: batches, padding, slides, partners, masked pairs.
+"""Print what an epoch of `fit` is made of, before training: batches, padding, slides, partners, masked pairs.
 
-The shards, the split, the composition and the niche are a config's, the options', or the config's changed by options.
+Shards, split, composition and niche come from a config, from options, or from both; options override the config.
 
 examples:
   python -m stalign_pl plan --config configs/paper.yaml --shards shards/paper --devices 8
@@ -24,26 +24,19 @@ from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
 from stalign_pl.files import output_file, replacing
 
-Config = TypeVar("Config")
+Section = TypeVar("Section", Composition, NicheConfig)
 
 DIVISION = ("split", "fold", "val_patients", "test_patients", "train_patients")
 OPTIONS = {"composition": ("slides", "spots", "run"), "niche": ("k", "rings", "exclude_rings")}
 
 
 def main(arguments: list[str]) -> int:
-    """Print the table; write the CSV."""
-    given = _parser().parse_args(arguments)
-    data, devices = _config(given.config)
-    for name in ("shards", *DIVISION, "seed"):
-        if getattr(given, name) is not None:
-            data[name] = getattr(given, name)
-    for group, names in OPTIONS.items():
-        chosen = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-        data[group] = {**(data.get(group) or {}), **chosen}
-    if not data.get("shards"):
-        raise ConfigError("no shards: give --shards FOLDER, or --config FILE with data.shards")
-    composition = _typed(Composition, data["composition"], "data.composition")
-    niche = _typed(NicheConfig, data["niche"], "data.niche")
+    """Print the figures; write the CSV if asked."""
+    given = _build_parser().parse_args(arguments)
+    data, devices = _read_configs(given.config)
+    _override(data, given)
+    composition = _build_section(Composition, data["composition"], "data.composition")
+    niche = _build_section(NicheConfig, data["niche"], "data.niche")
     ranks = given.devices if given.devices is not None else devices
     if ranks < 1:
         raise ConfigError(f"--devices is {ranks}; it must be at least 1")
@@ -63,24 +56,26 @@ def main(arguments: list[str]) -> int:
     for name, value in lines:
         print(f"{name:<{width}}  {value}")
     if given.out is not None:
-        _write(given.out, plan, slides)
+        _write_rows(given.out, plan, slides)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m stalign_pl plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
-    def names(text: str) -> list[str]:
+    def split_names(text: str) -> list[str]:
         return [name for name in text.split(",") if name]
 
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="of `fit`; later ones win")
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="FILE", help="a config of `fit`; later ones win"
+    )
     parser.add_argument("--shards", metavar="DIR", help="folder of a shard set")
     parser.add_argument("--split", metavar="FILE", help="of `python -m data_prep splits`")
     parser.add_argument("--fold", metavar="NAME", help="its fold")
     for part in ("val", "test", "train"):
-        parser.add_argument(f"--{part}-patients", type=names, metavar="A,B", help="in place of a split")
+        parser.add_argument(f"--{part}-patients", type=split_names, metavar="A,B", help="in place of a split")
     parser.add_argument("--slides", type=int, metavar="S", help="data.composition.slides")
     parser.add_argument("--spots", type=int, metavar="M", help="data.composition.spots")
     parser.add_argument("--run", type=int, metavar="N", help="data.composition.run")
@@ -95,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config(paths: list[str]) -> tuple[dict[str, Any], int]:
-    """The `data` section of the files and the number of processes; 1 where they name none (auto, a list of devices)."""
+def _read_configs(paths: list[str]) -> tuple[dict[str, Any], int]:
+    """Read the `data` section and the number of processes; 1 if the files give no number (auto, a list of devices)."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -117,8 +112,20 @@ def _config(paths: list[str]) -> tuple[dict[str, Any], int]:
     return data, processes[0] * processes[1]
 
 
-def _typed(kind: type[Config], values: Mapping[str, Any], name: str) -> Config:
-    """A config's section as its dataclass; raises ConfigError at a key that it does not have or a value of a kind."""
+def _override(data: dict[str, Any], given: argparse.Namespace) -> None:
+    """Put the options into a config's `data` section, in place; raise ConfigError if there are no shards then."""
+    for name in ("shards", *DIVISION, "seed"):
+        if getattr(given, name) is not None:
+            data[name] = getattr(given, name)
+    for group, names in OPTIONS.items():
+        chosen = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+        data[group] = {**(data.get(group) or {}), **chosen}
+    if not data.get("shards"):
+        raise ConfigError("no shards: give --shards FOLDER, or --config FILE with data.shards")
+
+
+def _build_section(kind: type[Section], values: Mapping[str, Any], name: str) -> Section:
+    """Build a section's dataclass; raise ConfigError for an unknown key, or where an integer or flag is wanted."""
     known = [field.name for field in fields(kind)]
     unknown = sorted(set(values) - set(known))
     if unknown:
@@ -134,8 +141,8 @@ def _typed(kind: type[Config], values: Mapping[str, Any], name: str) -> Config:
     return kind(**values)
 
 
-def _write(path: Path, plan: Plan, slides: Mapping[int, SlideShard]) -> None:
-    """batch, row, slide, spot of every row that is a spot."""
+def _write_rows(path: Path, plan: Plan, slides: Mapping[int, SlideShard]) -> None:
+    """Write batch, row, slide and spot of every row that is a spot, as CSV."""
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("batch", "row", "slide", "spot"))

@@ -1,4 +1,4 @@
-"""What is refused before a run begins: settings that contradict each other, the data or the model."""
+"""Checks before a run begins: of settings that contradict each other, the data or the model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ EVALUATIONS = (SpatialDomainCallback, GenePredictionCallback)
 
 
 def refuse_settings(options: Namespace) -> None:
-    """Refuse what needs no model and no data to be seen: a loss that is not the one asked for, no such figure.
+    """Check the options that can be checked without model and data.
 
     Args:
         options: of the subcommand, as parsed.
 
     Raises:
-        ConfigError: names the key, its value and what would be right.
+        ConfigError: accumulated batches, which would change the loss; a run without a name; `checkpoint.monitor` is no
+            figure that is logged, or `checkpoint.mode` is the wrong direction for it.
     """
     if (options.trainer.accumulate_grad_batches or 1) != 1:
         raise ConfigError(
@@ -36,7 +37,7 @@ def refuse_settings(options: Namespace) -> None:
 
 
 def _refuse_monitor(monitor: str, mode: str) -> None:
-    """Refuse a figure that there is not, and a direction that would keep the worst checkpoint."""
+    """Raise ConfigError for a figure that does not exist, or a direction that would keep the worst checkpoint."""
     if monitor.startswith("train/"):
         return
     known = {f"val/{name}": metric for callback in EVALUATIONS for metric, name in callback.logged.items()}
@@ -52,10 +53,14 @@ def _refuse_monitor(monitor: str, mode: str) -> None:
 
 
 def refuse_other_sizes(model: STAlign, data: STAlignData) -> None:
-    """Refuse pictures of another size than the encoders take; else the first batch would say so.
+    """Check that the data's pictures have the size that the image encoders take, before the first batch would fail.
+
+    Args:
+        model: to be run.
+        data: that it is run on.
 
     Raises:
-        ConfigError: names both sizes.
+        ConfigError: the sizes differ.
     """
     for scale, stream in (("spot", model.spot_image), ("niche", model.niche_image)):
         size = data.pictures[scale].size
@@ -67,16 +72,16 @@ def refuse_other_sizes(model: STAlign, data: STAlignData) -> None:
 
 
 def refuse_fit(options: Namespace, module: STAlignModule, data: STAlignData) -> None:
-    """Refuse what would show only after training has begun.
+    """Check what would otherwise fail only after training has begun.
 
     Args:
         options: of `fit`, as parsed.
-        module: what is trained.
-        data: what it is trained on.
+        module: to be trained.
+        data: that it is trained on.
 
     Raises:
-        ConfigError: a loss that needs clusters without their table, a figure that is never logged, or a run that is to
-            be exact with parts that are not.
+        ConfigError: the loss needs clusters and their table is missing; `checkpoint.monitor` is never logged for this
+            model; or `trainer.deterministic` is set and parts of the model depend on the number of processes.
     """
     if options.trainer.deterministic:
         _refuse_inexact(module.model, synchronised=bool(options.trainer.sync_batchnorm))
@@ -89,7 +94,7 @@ def refuse_fit(options: Namespace, module: STAlignModule, data: STAlignData) -> 
 
 
 def _refuse_absent_figure(monitor: str, model: STAlign) -> None:
-    """Refuse to choose a checkpoint by what is never logged."""
+    """Raise ConfigError if checkpoints are chosen by a figure that this model cannot log."""
     pictures = model.has("spot_image") or model.has("niche_image")
     for figures, wanted, there in (
         (SpatialDomainCallback.logged, "fused niche embedding", model.has("niche")),
@@ -103,11 +108,14 @@ def _refuse_absent_figure(monitor: str, model: STAlign) -> None:
 
 
 def _refuse_inexact(model: STAlign, synchronised: bool) -> None:
-    """Refuse parts whose numbers depend on the number of processes: BatchNorm in training, a process's own draws.
+    """Check for parts that depend on the number of processes: BatchNorm in training, draws from a process's generator.
 
     Args:
-        model: what is trained.
-        synchronised: whether BatchNorm is made to see all processes' rows.
+        model: to be trained.
+        synchronised: whether BatchNorm sees the rows of all processes.
+
+    Raises:
+        ConfigError: the model has such parts.
     """
     streams = [name for name, part in model.named_children() if has_train_mode_batchnorm(part)]
     if streams and not synchronised:
