@@ -1,4 +1,5 @@
 # make demo   simulate a cohort, shard it, pretrain on it, print the table          (about 5 minutes on two cores)
+# make lint   style, types, and which part may import which
 # make test   lint and test                                                         (under 15 minutes on two cores)
 # Both set up .venv first, from requirements.lock; nothing else has to be installed by hand.
 
@@ -31,6 +32,8 @@ demo: $(SETUP)
 lint: $(SETUP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=. $(BIN)/lint-imports
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 format: $(SETUP)
 	$(BIN)/ruff check --fix .

@@ -14,7 +14,7 @@ LISTED = 10
 """Samples that an error describes."""
 
 
-class DamagedSample(ShardError):
+class DamagedSampleError(ShardError):
     """One sample cannot be used; the message says why. Nothing else of its file is in doubt."""
 
 

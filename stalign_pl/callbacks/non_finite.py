@@ -97,10 +97,11 @@ class NonFiniteSteps(Callback):
 
     def _name_rows(self, trainer: Trainer) -> str:
         """Some rows of the global batch by slide name and spot; where inputs are not finite, of those alone."""
-        ids, batch = self._batch.ids, self._batch
+        ids, shown = self._batch.ids, self._batch.model
         inputs = [
             given.values if isinstance(given, Features) else given
-            for given in (batch.spot_image, batch.niche_image, batch.spot_genes, batch.niche_genes)
+            for given in (shown.spot_image, shown.niche_image, shown.spot_genes, shown.niche_genes)
+            if given is not None
         ]
         finite = torch.stack([tensor.flatten(1).isfinite().all(dim=1) for tensor in inputs]).all(dim=0)
         columns = torch.stack((ids.slide, ids.spot, ids.valid.long(), finite.long()), dim=1)

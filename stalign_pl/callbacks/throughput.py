@@ -6,7 +6,7 @@ import time
 
 from lightning import Callback, LightningModule, Trainer
 
-from stalign_pl.batch.inputs import ModelInputs
+from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.runs.trainer import get_loader
 
 EVERY = 5
@@ -30,7 +30,7 @@ class Throughput(Callback):
         self._started, self._waited, self._spots = time.perf_counter(), waited, 0
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: ModelInputs, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepInputs, batch_idx: int
     ) -> None:
         self._spots += len(batch.ids) * trainer.world_size
         if (batch_idx + 1) % EVERY:

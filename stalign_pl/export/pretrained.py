@@ -19,6 +19,7 @@ from stalign_pl.export.architecture import ROLES, Architecture
 from stalign_pl.export.folder import CARD, FILES, PROVENANCE, WEIGHTS, LeftOut, ModelDescription, replacing_folder
 from stalign_pl.export.preparation import Preparation, SlideSpots
 from stalign_pl.files import write_json
+from stalign_pl.hub_errors import explain_hub_error
 from stalign_pl.models.frozen import Source
 from stalign_pl.models.stalign import STAlign
 from stalign_pl.models.weights import load_tensors, read_tensors
@@ -258,6 +259,7 @@ def _find_folder(folder: str | Path, revision: str | None) -> Path:
             snapshot_download(str(folder), revision=revision, allow_patterns=[*FILES, *(f"{role}/*" for role in ROLES)])
         )
     except OSError as error:
+        why = explain_hub_error(error, str(folder)) or str(error)
         raise ConfigError(
-            f"there is no folder {folder}, and the hub did not hand out a model {folder}: {error}"
+            f"there is no folder {folder}, and the hub did not hand out a model {folder}: {why}"
         ) from error

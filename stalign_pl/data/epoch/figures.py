@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stalign_pl.batch.damage import DamagedSample
+from stalign_pl.batch.damage import DamagedSampleError
 from stalign_pl.data.epoch.plan import PADDING, Plan
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.niches.of_sample import small_members
@@ -140,7 +140,7 @@ def excluded_spots(shard: SlideShard, niche: NicheConfig, spots: np.ndarray) -> 
         neighbors, meta = data[: lengths["neighbors"][spot]], data[-lengths["meta"][spot] :]
         try:
             neighbors, rings, _ = small_members(neighbors, meta, len(shard))
-        except DamagedSample:
+        except DamagedSampleError:
             continue
         found[spot] = niche.excluded(neighbors, rings).copy()
     tars.close()

@@ -46,7 +46,7 @@ class Neighbourhoods:
             number: the sample's place in the run.
 
         Raises:
-            DamagedSample: it cannot be read.
+            DamagedSampleError: it cannot be read.
         """
         niche, at, spot = self.niche, run.at + number, run.spots[number]
         neighbors, rings, boxes = small_members(

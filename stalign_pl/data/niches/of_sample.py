@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from stalign_pl.batch.damage import DamagedSample
+from stalign_pl.batch.damage import DamagedSampleError
 
 _decode_json = json.JSONDecoder().raw_decode
 """json.loads without detecting the encoding and without checking what follows the value."""
@@ -26,18 +26,18 @@ def small_members(
         Neighbours, int32 [n], in order of distance; cumulative ring ends; niche boxes by number of members.
 
     Raises:
-        DamagedSample: they cannot be read, or name spots that the slide does not have.
+        DamagedSampleError: they cannot be read, or name spots that the slide does not have.
     """
     try:
         content = _decode_json(str(meta, "utf-8"))[0]
         rings, boxes = content["rings"], content["boxes"]
         near = np.frombuffer(_npy_payload(neighbors), np.int32)
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedSample(f"its metadata or neighbours cannot be read: {error!r}") from error
+        raise DamagedSampleError(f"its metadata or neighbours cannot be read: {error!r}") from error
     if len(near) and int(near.view(np.uint32).max()) >= spots:  # a negative one is then beyond all others
-        raise DamagedSample(f"a neighbour is not one of the slide's {spots} spots")
+        raise DamagedSampleError(f"a neighbour is not one of the slide's {spots} spots")
     if not rings or rings[-1] > len(near):
-        raise DamagedSample(f"its rings end at {rings}, it has {len(near)} neighbours")
+        raise DamagedSampleError(f"its rings end at {rings}, it has {len(near)} neighbours")
     return near, rings, boxes
 
 

@@ -6,7 +6,7 @@ import imagecodecs
 import numpy as np
 import simplejpeg
 
-from stalign_pl.batch.damage import DamagedSample
+from stalign_pl.batch.damage import DamagedSampleError
 
 JPEG_START, PNG_START = b"\xff\xd8", b"\x89PNG"
 
@@ -20,7 +20,7 @@ def decode(data: memoryview, out: np.ndarray, member: str) -> None:
         member: name of the picture, for errors.
 
     Raises:
-        DamagedSample: the bytes are neither or do not decode, or the picture is larger than the buffer.
+        DamagedSampleError: the bytes are neither or do not decode, or the picture is larger than the buffer.
     """
     start = bytes(data[:4])
     if start.startswith(JPEG_START):
@@ -28,7 +28,7 @@ def decode(data: memoryview, out: np.ndarray, member: str) -> None:
     elif start == PNG_START:
         height, width = _decode_png(data, out, member)
     else:
-        raise DamagedSample(f"the {member} image is neither JPEG nor PNG")
+        raise DamagedSampleError(f"the {member} image is neither JPEG nor PNG")
     out[height:] = 0
     out[:height, width:] = 0
 
@@ -52,7 +52,7 @@ def _decode_jpeg(data: memoryview, out: np.ndarray, member: str) -> tuple[int, i
 
 
 def _refuse_large_jpeg(data: memoryview, out: np.ndarray, member: str) -> None:
-    """Raise DamagedSample where the header cannot be read or states a picture larger than the buffer."""
+    """Raise DamagedSampleError where the header cannot be read or states a picture larger than the buffer."""
     try:
         height, width = simplejpeg.decode_jpeg_header(data)[:2]
     except ValueError as error:
@@ -71,7 +71,7 @@ def _decode_png(data: memoryview, out: np.ndarray, member: str) -> tuple[int, in
     except (imagecodecs.PngError, ValueError) as error:
         raise _decoding_error(member, error) from error
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-        raise DamagedSample(f"the {member} image is {picture.dtype} {list(picture.shape)}, not 8 bit RGB")
+        raise DamagedSampleError(f"the {member} image is {picture.dtype} {list(picture.shape)}, not 8 bit RGB")
     height, width = picture.shape[:2]
     _refuse_large(height, width, out, member)
     out[:height, :width] = picture
@@ -79,10 +79,10 @@ def _decode_png(data: memoryview, out: np.ndarray, member: str) -> tuple[int, in
 
 
 def _refuse_large(height: int, width: int, out: np.ndarray, member: str) -> None:
-    """Raise DamagedSample for a picture larger than the buffer."""
+    """Raise DamagedSampleError for a picture larger than the buffer."""
     if height > out.shape[0] or width > out.shape[1]:
-        raise DamagedSample(f"the {member} image is {width} x {height} px, larger than the manifest says")
+        raise DamagedSampleError(f"the {member} image is {width} x {height} px, larger than the manifest says")
 
 
-def _decoding_error(member: str, error: Exception) -> DamagedSample:
-    return DamagedSample(f"the {member} image does not decode: {error}")
+def _decoding_error(member: str, error: Exception) -> DamagedSampleError:
+    return DamagedSampleError(f"the {member} image does not decode: {error}")

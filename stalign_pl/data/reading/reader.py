@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from stalign_pl.batch.buffers import BatchBuffers
-from stalign_pl.batch.damage import Damaged, DamagedSample
+from stalign_pl.batch.damage import Damaged, DamagedSampleError
 from stalign_pl.batch.features import CachedFeatures, FeatureSource
 from stalign_pl.batch.spot_batch import CountPairs, SpotBatch
 from stalign_pl.data.niches.config import NicheConfig
@@ -209,7 +209,7 @@ def _find_damaged(
 
     Args:
         runs: samples that were read together.
-        read: takes a run and a sample's place in it; raises DamagedSample.
+        read: takes a run and a sample's place in it; raises DamagedSampleError.
         but: rows that are left out.
 
     Returns:
@@ -221,26 +221,26 @@ def _find_damaged(
             try:
                 if run.at + number not in but:
                     read(run, number)
-            except DamagedSample as error:
+            except DamagedSampleError as error:
                 damaged[run.at + number] = run.damaged(number, error)
     return damaged
 
 
 def _refuse_damaged_before(features: FeatureSource, run: Run, number: int) -> None:
-    """Raise DamagedSample where the sample was damaged when its features were made, which are 0 then."""
+    """Raise DamagedSampleError where the sample was damaged when its features were made, which are 0 then."""
     if not features.whole(run.slide.record.number, run.spots[number]):
-        raise DamagedSample("it was damaged when its features were made")
+        raise DamagedSampleError("it was damaged when its features were made")
 
 
 def _verify(run: Run, number: int) -> None:
-    """Raise DamagedSample where the bytes are not those that were written."""
+    """Raise DamagedSampleError where the bytes are not those that were written."""
     crc32 = 0
     for member in range(len(MEMBERS)):
         data = run.payload(number, member)
         # zlib's sum, by the widest instructions
         crc32 = imagecodecs.deflate_crc32(data, crc32)  # pyright: ignore[reportArgumentType] (it takes any buffer)
     if crc32 != run.slide.index[run.spots[number], INDEX_COLUMN["crc32"]]:
-        raise DamagedSample("its bytes do not have the checksum of the index")
+        raise DamagedSampleError("its bytes do not have the checksum of the index")
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ class _Pictures:
     images: dict[str, np.ndarray]
 
     def read(self, run: Run, number: int) -> None:
-        """Decode a sample's pictures into its row; raises DamagedSample."""
+        """Decode a sample's pictures into its row; raises DamagedSampleError."""
         for member, images in self.images.items():
             decode(run.payload(number, MEMBERS.index(member)), images[run.at + number], member)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stalign_pl.batch.damage import Damaged, DamagedSample
+from stalign_pl.batch.damage import Damaged, DamagedSampleError
 from stalign_pl.data.shards.source import FolderSource, ShardSource
 from stalign_pl.data.shards.tar_bytes import TarBytes
 from stalign_pl.errors import ShardError
@@ -203,7 +203,7 @@ class Run:
         place = 2 * (number * len(MEMBERS) + member)
         return self.data[self.bounds[place] : self.bounds[place + 1]]
 
-    def damaged(self, number: int, error: DamagedSample) -> Damaged:
+    def damaged(self, number: int, error: DamagedSampleError) -> Damaged:
         """Describe a damaged sample and what is wrong with it."""
         record, spot = self.slide.record, self.spots[number]
         return Damaged(record.number, record.name, spot, str(self.slide.tar_of(spot)), str(error))

@@ -10,7 +10,7 @@ import timm
 from torch import nn
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.models.image.hub_errors import hub_refusal
+from stalign_pl.models.image.hub_errors import make_hub_error
 from stalign_pl.models.weights import load_weights
 
 HUB = "hf-hub:"
@@ -61,7 +61,7 @@ def create_backbone(
     except TypeError as error:
         raise ConfigError(f"image encoder {name!r}: model_args {model_args}: {error}") from error
     except OSError as error:
-        raise hub_refusal(name, _find_repository(name), error) from error
+        raise make_hub_error(name, _find_repository(name), error) from error
     if weights is not None:
         classifier = backbone.pretrained_cfg.get("classifier") or ()
         load_weights(backbone, Path(weights), (classifier,) if isinstance(classifier, str) else tuple(classifier))
@@ -106,5 +106,5 @@ def hub_architecture(name: str) -> tuple[str, dict[str, Any]]:
     try:
         _, architecture, options = timm.models.load_model_config_from_hf(name.removeprefix(HUB))
     except OSError as error:
-        raise hub_refusal(name, _find_repository(name), error) from error
+        raise make_hub_error(name, _find_repository(name), error) from error
     return architecture, {option: value for option, value in options.items() if option != "num_classes"}

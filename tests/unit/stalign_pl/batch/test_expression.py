@@ -20,7 +20,7 @@ def counts_of(spots: int = 60, genes: int = 40) -> sparse.csr_matrix:
     return sparse.csr_matrix(counts.astype(np.int64))
 
 
-def test_it_is_log1p_of_the_counts_scaled_to_the_target():
+def test_it_is_log1p_of_the_counts_scaled_to_the_target() -> None:
     counts = counts_of()
     dense = counts.toarray()
     library = np.maximum(dense.sum(axis=1, keepdims=True), 1)
@@ -34,7 +34,7 @@ def test_it_is_log1p_of_the_counts_scaled_to_the_target():
     assert logged[7].nnz == 0
 
 
-def test_each_spot_may_have_a_target_of_its_own():
+def test_each_spot_may_have_a_target_of_its_own() -> None:
     counts, target = counts_of(), np.random.default_rng(1).uniform(50, 5000, 60)
     each = sparse.vstack([log_normalise(counts[spot], float(target[spot])) for spot in range(60)])
     np.testing.assert_array_equal(log_normalise(counts, target).toarray(), each.toarray())
@@ -42,7 +42,7 @@ def test_each_spot_may_have_a_target_of_its_own():
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64])
 @pytest.mark.parametrize("target", [1e4, 3217.4])
-def test_the_bits_are_those_of_a_product_with_a_diagonal_matrix(dtype, target):
+def test_the_bits_are_those_of_a_product_with_a_diagonal_matrix(dtype: type[np.generic], target: float) -> None:
     counts = counts_of().astype(dtype)
     library = np.asarray(counts.sum(axis=1)).ravel()
     product = sparse.csr_matrix(sparse.diags(target / np.where(library > 0, library, 1.0)) @ counts).log1p()
@@ -54,7 +54,7 @@ def test_the_bits_are_those_of_a_product_with_a_diagonal_matrix(dtype, target):
         np.testing.assert_array_equal(logged.sum(axis=0), other.sum(axis=0))
 
 
-def test_it_agrees_with_the_tensor_form():
+def test_it_agrees_with_the_tensor_form() -> None:
     counts = counts_of()
     target = np.random.default_rng(2).uniform(50, 5000, 60).astype(np.float32)
     dense = torch.from_numpy(counts.toarray()).float()
@@ -62,7 +62,7 @@ def test_it_agrees_with_the_tensor_form():
     np.testing.assert_allclose(log_normalise(counts, target.astype(np.float64)).toarray(), tensors, rtol=0, atol=1e-6)
 
 
-def test_the_counts_stay_as_they_are():
+def test_the_counts_stay_as_they_are() -> None:
     counts = counts_of()
     before = counts.copy()
     log_normalise(counts, 1e4)
@@ -70,13 +70,13 @@ def test_the_counts_stay_as_they_are():
     assert counts.dtype == before.dtype
 
 
-def test_a_place_that_stands_twice_is_added_up():
+def test_a_place_that_stands_twice_is_added_up() -> None:
     twice = sparse.csr_matrix((np.array([2, 3, 5]), np.array([1, 1, 0]), np.array([0, 3])), (1, 2))
     np.testing.assert_array_equal(
         log_normalise(twice, 10.0).toarray(), log_normalise(sparse.csr_matrix(twice.toarray()), 10.0).toarray()
     )
 
 
-def test_it_needs_no_torch():
+def test_it_needs_no_torch() -> None:
     code = "import sys, stalign_pl.batch.expression; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

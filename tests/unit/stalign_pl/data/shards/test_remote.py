@@ -266,7 +266,9 @@ def test_webdatasets_own_settings_hold(tiny_shards: Path, tmp_path: Path, monkey
         open_shards("pipe:cat set/{}", Staging(tmp_path))
 
 
-def test_a_full_disk_is_refused_before_the_first_byte(server: ShardServer, tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_is_refused_before_the_first_byte(
+    server: ShardServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shards = open_shards(server.url, Staging(tmp_path))
     server.asked.clear()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("usage", (), {"free": 1000}))

@@ -25,9 +25,9 @@ ANSWER = SimpleNamespace(headers={}, request=None)
     ("name", "error", "said"),
     [
         (UNI, GatedRepoError("403", response=ANSWER), ["on request", "huggingface.co/MahmoodLab/UNI", "hf auth login"]),
-        (UNI + "@main", GatedRepoError("403", response=ANSWER), ["at https://huggingface.co/MahmoodLab/UNI,"]),
-        (UNI, RepositoryNotFoundError("404", response=ANSWER), ["no such repository", "MahmoodLab/UNI", "HF_TOKEN"]),
-        (UNI, LocalEntryNotFoundError("offline"), ["cannot be reached", "hf download MahmoodLab/UNI", "HF_HOME"]),
+        (UNI + "@main", GatedRepoError("403", response=ANSWER), ["on https://huggingface.co/MahmoodLab/UNI,"]),
+        (UNI, RepositoryNotFoundError("404", response=ANSWER), ["has no model MahmoodLab/UNI", "HF_TOKEN"]),
+        (UNI, LocalEntryNotFoundError("offline"), ["cannot reach", "hf download MahmoodLab/UNI", "HF_HOME"]),
         ("resnet18.a1_in1k", OfflineModeIsEnabled("offline"), ["hf download timm/resnet18.a1_in1k"]),
         (UNI, HfHubHTTPError("503 busy", response=ANSWER), ["503 busy", "huggingface.co/MahmoodLab/UNI"]),
     ],
