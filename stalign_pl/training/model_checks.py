@@ -56,7 +56,7 @@ def refuse_other_encoders(model: STAlign, streams: Iterable[str], weights: Mappi
         ours = encoder_tensors(getattr(model, stream))
         if any(not torch.equal(weights[f"model.{stream}.{key}"].cpu(), ours[key].cpu()) for key in ours):
             raise ConfigError(
-                f"data.features holds what the frozen encoder of {stream} says as this configuration builds it, "
-                f"and the checkpoint has other weights in it. Set data.features: null, or give the "
+                f"data.features holds the outputs of the frozen encoder of {stream} as this configuration builds it, "
+                f"and the checkpoint has other weights of it. Set data.features: null, or give the "
                 f"seed_everything and the weights that the checkpoint was trained with"
             )
