@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from stalign_pl.files import replacing, write_json
+from stalign_pl.files import replace_file, write_json
 
 
-def machine(*packages: str) -> str:
+def describe_machine(*packages: str) -> str:
     """One line: processor, cores, Python and the versions of the named packages."""
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     processor = names[0] if names else platform.machine()
@@ -25,7 +25,7 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def memory(name: str) -> int:
+def read_memory(name: str) -> int:
     """Bytes of this process's memory by Linux's name for it: VmHWM (the most there was), VmRSS, RssAnon, RssFile.
 
     Not getrusage's ru_maxrss, which a process inherits from the one that started it.
@@ -53,11 +53,11 @@ def write_results(out: Path, lines: list[str], found: object) -> None:
         found: of `results.json`, as JSON has it; a list is written an entry a line.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "table.md") as temporary:
+    with replace_file(out / "table.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
     if not isinstance(found, list):
         write_json(out / "results.json", found)
         return
     entries = ",\n".join(json.dumps(entry, allow_nan=False) for entry in found)
-    with replacing(out / "results.json") as temporary:
+    with replace_file(out / "results.json") as temporary:
         temporary.write_text(f"[\n{entries}\n]\n")

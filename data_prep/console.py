@@ -8,7 +8,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def with_bar(
+def show_bar(
     items: Iterable[Item], what: str, shown: bool, total: int | None = None, done: int = 0, unit: str = "slide"
 ) -> Iterator[Item]:
     """Yield the items while a tqdm bar on stderr moves with them.
@@ -32,7 +32,7 @@ def with_bar(
 UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
-def byte_text(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Write a number of bytes in decimal units: 999 -> '999 B', 12_345_678 -> '12.3 MB'."""
     if count < 1000:
         return f"{count:.0f} B"

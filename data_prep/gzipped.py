@@ -25,7 +25,7 @@ def open_plain(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb")) if is_gzipped(path) else open(path, "rb")
 
 
-def plain_bytes(path: Path) -> bytes:
+def read_plain(path: Path) -> bytes:
     """Returns the file's whole content, unpacked.
 
     Raises:
@@ -39,7 +39,7 @@ def plain_bytes(path: Path) -> bytes:
 
 
 @contextmanager
-def plain_file(path: Path) -> Iterator[Path]:
+def unpack_plain(path: Path) -> Iterator[Path]:
     """Yields the file itself or, where it is gzipped, an unpacked copy in a temporary folder.
 
     The copy is removed with the context. For libraries that open paths only.

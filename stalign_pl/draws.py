@@ -15,7 +15,7 @@ GOLDEN, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111
 """Its odd step from one number to the next, and the factors of its two rounds."""
 
 
-def start(seed: int, *parts: int) -> int:
+def start_draws(seed: int, *parts: int) -> int:
     """Return where the draws of a seed begin: 0 to 2^64 - 1.
 
     Args:
@@ -24,11 +24,11 @@ def start(seed: int, *parts: int) -> int:
     """
     state = np.array([seed % 2**64], np.uint64)
     for part in parts:
-        state = mix(state + np.uint64(GOLDEN * (part + 1) % 2**64))
+        state = mix_bits(state + np.uint64(GOLDEN * (part + 1) % 2**64))
     return int(state[0])
 
 
-def mix(value: np.ndarray) -> np.ndarray:
+def mix_bits(value: np.ndarray) -> np.ndarray:
     """Mix the bits of uint64 values of any shape; arithmetic is modulo 2^64."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(FIRST)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(SECOND)
@@ -38,7 +38,7 @@ def mix(value: np.ndarray) -> np.ndarray:
 _STEP = np.uint64(GOLDEN)
 
 
-def uniform(seed: int, epoch: int, slide: np.ndarray, spot: np.ndarray, stream: int, draws: int) -> np.ndarray:
+def draw_uniform(seed: int, epoch: int, slide: np.ndarray, spot: np.ndarray, stream: int, draws: int) -> np.ndarray:
     """Draw uniform numbers in [0, 1).
 
     Args:
@@ -52,11 +52,11 @@ def uniform(seed: int, epoch: int, slide: np.ndarray, spot: np.ndarray, stream: 
     Returns:
         float32 [B, draws], one row a (slide, spot).
     """
-    state = np.full(len(slide), start(seed, epoch, stream), dtype=np.uint64)
+    state = np.full(len(slide), start_draws(seed, epoch, stream), dtype=np.uint64)
     for column in (slide, spot):
-        state = mix(state + _STEP * (np.asarray(column).astype(np.uint64) + np.uint64(1)))
+        state = mix_bits(state + _STEP * (np.asarray(column).astype(np.uint64) + np.uint64(1)))
     counter = np.arange(1, draws + 1, dtype=np.uint64)
-    bits = mix(state[:, None] + _STEP * counter)
+    bits = mix_bits(state[:, None] + _STEP * counter)
     return ((bits >> np.uint64(40)).astype(np.float32)) * np.float32(2.0**-24)
 
 
@@ -64,6 +64,6 @@ Draws = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 """(epoch, slide [B], spot [B]) -> float32 [B, n], the random numbers of each row."""
 
 
-def no_draws(epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
+def draw_nothing(epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
     """Draw nothing, as `Draws`: float32 [B, 0]."""
     return np.zeros((len(slide), 0), np.float32)

@@ -23,7 +23,7 @@ SHOWN = 8
 """Names listed in an error; beyond these only their number."""
 
 
-def listed(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """Join names for a message: the first few, and how many more."""
     names = list(names)
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""

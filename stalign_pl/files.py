@@ -14,7 +14,7 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; move it to `path` when the block ends well, remove it when not.
 
     The file is flushed to disk before it is renamed, so a reader (or a restart) sees the old file or the whole new one.
@@ -34,8 +34,8 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def sweep(folder: Path, *names: str) -> None:
-    """Remove what killed writers of these files left: temporary files of `replacing`. For the files' only writer.
+def sweep_temporary(folder: Path, *names: str) -> None:
+    """Remove what killed writers of these files left: temporary files of `replace_file`. For the files' only writer.
 
     Args:
         folder: where the files are.
@@ -48,16 +48,16 @@ def sweep(folder: Path, *names: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON atomically, keys in the order given, one trailing newline."""
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def content_sha256(content: Mapping[str, Any]) -> str:
+def hash_json(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a JSON content whatever the order of its keys; a file that people may edit carries it."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def output_file(text: str) -> Path:
+def parse_output_file(text: str) -> Path:
     """Read an argparse option, as its `type=`, that names a file to write; makes the file's folder.
 
     Raises:

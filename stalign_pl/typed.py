@@ -16,7 +16,7 @@ WRONG = object()
 """What a reader returns for a value that is not of its type."""
 
 
-def typed_arguments(
+def read_arguments(
     made: Callable[..., Any], values: Mapping[str, Any], where: str, given: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Read the arguments of `made`, each as the type that its signature names.
@@ -36,10 +36,10 @@ def typed_arguments(
     if extra or missing:
         raise ConfigError(f"{where}: unknown arguments {extra}, missing {missing}; known: {', '.join(parameters)}")
     hints = get_type_hints(made.__init__ if inspect.isclass(made) else made)
-    return {name: typed(value, hints[name], f"{where}.{name}") for name, value in values.items()}
+    return {name: read_typed(value, hints[name], f"{where}.{name}") for name, value in values.items()}
 
 
-def typed(value: object, hint: object, where: str) -> object:
+def read_typed(value: object, hint: object, where: str) -> object:
     """Read a JSON value as a type: plain types, lists, tuples, dictionaries, literals, unions, dataclasses.
 
     Args:
@@ -58,7 +58,7 @@ def typed(value: object, hint: object, where: str) -> object:
     elif kind in (tuple, list, dict):
         made = _read_container(value, hint, where)
     elif isinstance(hint, type) and is_dataclass(hint):
-        made = hint(**typed_arguments(hint, value, where)) if isinstance(value, dict) else WRONG
+        made = hint(**read_arguments(hint, value, where)) if isinstance(value, dict) else WRONG
     else:
         made = _read_plain(value, hint)
     if made is WRONG:
@@ -69,7 +69,7 @@ def typed(value: object, hint: object, where: str) -> object:
 def _read_union(value: object, hint: object, where: str) -> object:
     for option in get_args(hint):
         with suppress(ConfigError):  # not this one; if none, the union's own message
-            return typed(value, option, where)
+            return read_typed(value, option, where)
     return WRONG
 
 
@@ -78,11 +78,11 @@ def _read_container(value: object, hint: object, where: str) -> object:
     if kind is tuple and isinstance(value, list):
         hints = of[:1] * len(value) if of[1:] == (...,) else of
         if len(hints) == len(value):
-            return tuple(typed(each, one, where) for each, one in zip(value, hints, strict=True))
+            return tuple(read_typed(each, one, where) for each, one in zip(value, hints, strict=True))
     if kind is list and isinstance(value, list):
-        return [typed(each, of[0], where) for each in value]
+        return [read_typed(each, of[0], where) for each in value]
     if kind is dict and isinstance(value, dict):
-        return {typed(key, of[0], where): typed(each, of[1], where) for key, each in value.items()}
+        return {read_typed(key, of[0], where): read_typed(each, of[1], where) for key, each in value.items()}
     return WRONG
 
 

@@ -26,7 +26,7 @@ from benchmarks.science.demo_runs import Cohort, call, options, plain_name
 from benchmarks.science.paired_table import spread
 from benchmarks.science.slide_scores import Results, Scores, make_entries, mean_scores
 from stalign_pl.evaluation.results import Row, read_results
-from stalign_pl.files import content_sha256
+from stalign_pl.files import hash_json
 
 CONFIG = "configs/demo.yaml"
 EPOCHS = 6  # half of the demo's, so that a run is a minute
@@ -58,7 +58,7 @@ class Variant:
     def digest(self, config: str) -> str:
         """Of its configurations and options: another one is another run."""
         files = {path: yaml.safe_load(Path(path).read_text()) for path in self._configs(config)}
-        return content_sha256({"files": files, "options": list(self.options)})[:8]
+        return hash_json({"files": files, "options": list(self.options)})[:8]
 
     def _configs(self, config: str) -> list[str]:
         return [config, *(["configs/recipes/stalign.yaml"] * self.recipe)]

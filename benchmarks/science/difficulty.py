@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.science.demo_runs import Cohort, fit_and_test, number
 from stalign_pl.evaluation.results import Row
-from stalign_pl.files import replacing
+from stalign_pl.files import replace_file
 
 CELLS = [(share, informative) for informative in ("1", "0") for share in ("0", "0.5", "1")]
 SPLIT = ("--data.val_patients", "[]", "--data.test_patients", "[P05,P06]")
@@ -58,7 +58,7 @@ def main() -> None:
     lines = ["Development cohort seed 1, one training a cell.", ""]
     lines += table(found, "ari", ARI_ROWS) + table(found, "mse", MSE_ROWS)
     args.out.mkdir(parents=True, exist_ok=True)
-    with replacing(args.out / "table.md") as temporary:
+    with replace_file(args.out / "table.md") as temporary:
         temporary.write_text("\n".join(lines))
     print("\n".join(lines))
 

@@ -25,18 +25,18 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import machine, memory, write_results
+from benchmarks.machine import describe_machine, read_memory, write_results
 from benchmarks.speed import synthetic_slides as synthetic
 from data_prep.build.config import BuildConfig, SourceEntry
-from data_prep.build.duplicates import sketch
+from data_prep.build.duplicates import make_sketch
 from data_prep.build.plan import make_plan
-from data_prep.build.slide_job import build_slide, curated, seen
-from data_prep.images import Level, level_for, open_image, thumbnail
-from data_prep.shards.crops import crop, crop_size, encode
+from data_prep.build.slide_job import build_slide, curate_by_image, curate_spots
+from data_prep.images import Level, choose_level, make_thumbnail, open_image
+from data_prep.shards.crops import compute_crop_size, cut_crop, encode
 from data_prep.shards.settings import BuildSettings, CropSettings
 from data_prep.shards.write import write_slide
 from data_prep.slide.curation import Curation
-from data_prep.slide.genes import GeneNames, gene_axis
+from data_prep.slide.genes import GeneNames, make_gene_axis
 from data_prep.slide.slide import Slide
 from data_prep.sources import ReaderOptions, find_source
 
@@ -100,33 +100,34 @@ def ceiling(slide: Slide, crops: CropSettings) -> float:
     """CPU seconds of decoding, cutting and encoding alone."""
     um_per_px, fill = slide.um_per_px / slide.image.scale, np.full(3, 240, np.uint8)
     sizes = [
-        crop_size(um, um_per_px) for um in (crops.spot_scale * slide.spot_um, crops.niche_pitches * slide.pitch_um)
+        compute_crop_size(um, um_per_px)
+        for um in (crops.spot_scale * slide.spot_um, crops.niche_pitches * slide.pitch_um)
     ]
     started = time.process_time()
     with open_image(slide.name, slide.image) as pixels:
         arrays = {}
-        for number in {level_for(pixels.levels, size.side_px / size.stored_px) for size in sizes}:
+        for number in {choose_level(pixels.levels, size.side_px / size.stored_px) for size in sizes}:
             level = pixels.levels[number]
             arrays[number] = pixels.region(0, 0, level.width, level.height, number)
         held = InMemory(pixels.levels, arrays)
         for xy in slide.xy * slide.image.scale:
             for size in sizes:
-                encode(crop(held, xy, size, fill), size.format)
+                encode(cut_crop(held, xy, size, fill), size.format)
     return time.process_time() - started
 
 
 def build(slide: Slide, work: Path) -> float:
     """CPU seconds of all that a slide's job does once its files are read."""
     names = GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols))
-    axis = gene_axis([names])
+    axis = make_gene_axis([names])
     with tempfile.TemporaryDirectory(dir=work) as out:
         started = time.process_time()
-        slide, panel = curated(slide, RULES), np.arange(len(axis.table))
+        slide, panel = curate_spots(slide, RULES), np.arange(len(axis.table))
         with open_image(slide.name, slide.image) as pixels:
-            picture = thumbnail(pixels)
-            slide, quality = seen(slide, pixels, picture, RULES)
+            picture = make_thumbnail(pixels)
+            slide, quality = curate_by_image(slide, pixels, picture, RULES)
             write_slide(Path(out), 0, slide, pixels, picture, quality, axis, panel, BuildSettings(), CROPS)
-        sketch(slide.barcodes, slide.counts, axis.columns(names))
+        make_sketch(slide.barcodes, slide.counts, axis.columns(names))
         return time.process_time() - started
 
 
@@ -168,10 +169,10 @@ def measure(what: str, case: str, data: Path, work: Path) -> dict[str, float]:
     synthetic.write_jpeg(warm, synthetic.stain(1, 1024))
     build(synthetic.slide("warm", 9, warm, 100.0, seed=1), work)  # imports what is imported on use
     if what == "memory":
-        before = memory("VmHWM")
+        before = read_memory("VmHWM")
         slide = make_slide(case, data, work)
         seconds = build(slide, work)
-        peak = memory("VmHWM") - before
+        peak = read_memory("VmHWM") - before
         with open_image(slide.name, slide.image) as pixels:
             size = pixels.width, pixels.height
         return {"peak": peak, "width": size[0], "height": size[1], "spots": len(slide), "seconds": seconds}
@@ -252,7 +253,7 @@ def main() -> None:
         "",
         *real_jobs(args.data),
         "",
-        machine("numpy", "pillow", "simplejpeg", "tifffile", "imagecodecs", "anndata"),
+        describe_machine("numpy", "pillow", "simplejpeg", "tifffile", "imagecodecs", "anndata"),
     ]
     write_results(args.out, lines, [{"case": case, **found} for case, found in results.items()])
 

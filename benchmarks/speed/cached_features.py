@@ -25,17 +25,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.machine import machine, write_results
+from benchmarks.machine import describe_machine, write_results
 from stalign_pl.batch.buffers import BatchBuffers
 from stalign_pl.batch.features import CachedFeatures
 from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.cli.from_config import ConfiguredParts
-from stalign_pl.data.epoch.plan import training_plan
+from stalign_pl.data.epoch.plan import plan_training
 from stalign_pl.data.feature_making import FeatureMaker
 from stalign_pl.data.features.cache import FeatureCache, FeatureRows
 from stalign_pl.data.reading.reader import BatchReader
-from stalign_pl.models import cacheable_streams, fingerprint
-from stalign_pl.training.optimizer import adamw
+from stalign_pl.models import find_cacheable_streams, fingerprint_encoder
+from stalign_pl.training.optimizer import make_adamw
 
 STREAM = "niche_image"
 VIEWS = 2
@@ -67,7 +67,7 @@ def arms(parts: ConfiguredParts, cache: FeatureCache) -> dict[str, BatchReader]:
 def batches(parts: ConfiguredParts, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     data = parts.datamodule
     spots = {number: len(slide) for number, slide in data.train_slides.items()}
-    plan = training_plan(spots, data.composition, data.seed, epoch)
+    plan = plan_training(spots, data.composition, data.seed, epoch)
     yield from zip(plan.slide, plan.rank, strict=True)
 
 
@@ -82,15 +82,15 @@ def step(parts: ConfiguredParts, batch: SpotBatch, optimizer: torch.optim.Optimi
 
 def measure(parts: ConfiguredParts, folder: Path, steps: int) -> dict[str, object]:
     data, model = parts.datamodule, parts.model.model.train()
-    streams = cacheable_streams(model)
-    settings = data.feature_settings({name: fingerprint(stream) for name, stream in streams.items()})
+    streams = find_cacheable_streams(model)
+    settings = data.feature_settings({name: fingerprint_encoder(stream) for name, stream in streams.items()})
     maker = FeatureMaker(data, streams, settings, folder, VIEWS, 64, torch.device("cpu"))
     started = time.process_time()
     for slide in data.train_slides.values():
         maker.make(slide, [STREAM], lambda spots: None)
     made = time.process_time() - started
     readers = arms(parts, FeatureCache(folder, settings, data.train_slides, data.train_slides))
-    optimizer = adamw(parts.model, replace(parts.model.optimizer_config, lr=1e-4), False)
+    optimizer = make_adamw(parts.model, replace(parts.model.optimizer_config, lr=1e-4), False)
     taken: dict[str, list[float]] = {name: [] for name in readers}
     for number, (slide, rank) in enumerate(batches(parts, 0)):
         if number > steps:
@@ -137,7 +137,7 @@ def main() -> None:
     parts = ConfiguredParts(["--config", given.config, "--data.shards", given.shards, *PARTS])
     with tempfile.TemporaryDirectory() as folder:
         found = measure(parts, Path(folder), given.steps)
-    lines = [*table(found), "", machine("torch", "timm", "h5py")]
+    lines = [*table(found), "", describe_machine("torch", "timm", "h5py")]
     write_results(given.out, lines, found)
     print("\n".join(lines))
 

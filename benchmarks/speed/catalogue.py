@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import machine, write_results
+from benchmarks.machine import describe_machine, write_results
 from benchmarks.speed import synthetic_slides as synthetic
 from benchmarks.speed.linked_slides import link
-from data_prep.check.check import check
+from data_prep.check.check import check_set
 from data_prep.cli.main import main as data_prep
-from data_prep.images import open_image, thumbnail
+from data_prep.images import make_thumbnail, open_image
 from data_prep.shards.settings import BuildSettings, CropSettings
 from data_prep.shards.write import write_slide
-from data_prep.slide.genes import GeneNames, gene_axis
+from data_prep.slide.genes import GeneNames, make_gene_axis
 from data_prep.slide.quality import ImageQuality
 from stalign_pl.shard_format import Manifest, SlideRecord
 
@@ -40,11 +40,11 @@ def build_one(folder: Path) -> tuple[SlideRecord, int, str]:
     width, height = synthetic.image_size(SPOTS, PITCH_PX)
     synthetic.write_jpeg(image, synthetic.repeated(synthetic.stain(0, 512), width, height))
     slide = synthetic.slide("one", SPOTS, image, PITCH_PX, seed=0)
-    axis = gene_axis([GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols))])
+    axis = make_gene_axis([GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols))])
     axis.table.write(folder / "genes.tsv")
     panel = np.arange(len(axis.table), dtype=np.int32)
     with open_image(slide.name, slide.image) as pixels:
-        picture, quality = thumbnail(pixels), ImageQuality(1.0, 1.0)
+        picture, quality = make_thumbnail(pixels), ImageQuality(1.0, 1.0)
         crops = CropSettings(1.0, 3.0)
         record = write_slide(folder, 0, slide, pixels, picture, quality, axis, panel, BuildSettings(), crops)
     return record, len(axis.table), axis.table.digest()
@@ -57,7 +57,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def no_problem(folder: Path, quick: bool) -> None:
-    problems = list(check(folder, quick=quick))
+    problems = list(check_set(folder, quick=quick))
     if problems:
         raise SystemExit(f"{len(problems)} problems, the first: {problems[0]}")
 
@@ -102,7 +102,7 @@ def main() -> None:
         f"`check` with every header: {found['headers_a_spot'] * 1e6:.0f} us a spot, "
         f"{found['headers_a_spot'] * SLIDES * SPOTS:.0f} s for the corpus in one process.",
         "",
-        machine("numpy"),
+        describe_machine("numpy"),
     ]
     write_results(args.out, lines, found)
     print("\n".join(lines))

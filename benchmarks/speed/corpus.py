@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import growth_between_halves, machine, memory, write_results
+from benchmarks.machine import describe_machine, growth_between_halves, read_memory, write_results
 from benchmarks.speed import synthetic_slides as synthetic
 from stalign_pl.shard_format import Manifest
 
@@ -37,14 +37,14 @@ MIB = 1 << 20
 
 def build(out: Path, slides: int, spots: int) -> dict[str, float]:
     """Write the set."""
-    from data_prep.images import open_image, thumbnail
+    from data_prep.images import make_thumbnail, open_image
     from data_prep.shards.settings import BuildSettings, CropSettings
     from data_prep.shards.write import write_slide
-    from data_prep.slide.genes import GeneAxis, GeneNames, gene_axis
+    from data_prep.slide.genes import GeneAxis, GeneNames, make_gene_axis
     from data_prep.slide.quality import ImageQuality
 
     ids = synthetic.gene_ids()
-    axis: GeneAxis = gene_axis([GeneNames(tuple(ids), ("",) * len(ids))])
+    axis: GeneAxis = make_gene_axis([GeneNames(tuple(ids), ("",) * len(ids))])
     axis.table.write(out / "genes.tsv")
     panel, image = np.arange(len(ids)), out / "image.jpeg"
     records, wall, cpu, after = [], 0.0, 0.0, []
@@ -55,12 +55,12 @@ def build(out: Path, slides: int, spots: int) -> dict[str, float]:
         slide = synthetic.slide(f"slide_{number:03d}", spots, image, PITCH_PX, seed=number)
         wall_started, cpu_started = time.perf_counter(), time.process_time()
         with open_image(slide.name, slide.image) as pixels:
-            picture, quality, crops = thumbnail(pixels), ImageQuality(1.0, 1.0), CropSettings(1.0, 3.0)
+            picture, quality, crops = make_thumbnail(pixels), ImageQuality(1.0, 1.0), CropSettings(1.0, 3.0)
             records.append(
                 write_slide(out, number, slide, pixels, picture, quality, axis, panel, BuildSettings(), crops)
             )
         wall, cpu = wall + time.perf_counter() - wall_started, cpu + time.process_time() - cpu_started
-        after.append(memory("VmRSS"))
+        after.append(read_memory("VmRSS"))
         print(f"slide {number}: {after[-1] / MIB:,.0f} MiB resident", file=sys.stderr, flush=True)
     image.unlink()
     settings = {"synthetic": True}
@@ -70,7 +70,7 @@ def build(out: Path, slides: int, spots: int) -> dict[str, float]:
         "pairs": slides * spots,
         "build_wall": wall,
         "build_cpu": cpu,
-        "build_peak": memory("VmHWM"),
+        "build_peak": read_memory("VmHWM"),
         "build_rss_second": after[min(1, slides - 1)],
         "build_rss_last": after[-1],
         "bytes": sum(sizes.values()),
@@ -80,7 +80,7 @@ def build(out: Path, slides: int, spots: int) -> dict[str, float]:
 
 def read(out: Path, threads: int) -> dict[str, float | list[int]]:
     """Read one epoch."""
-    from stalign_pl.data.epoch.plan import Composition, training_plan
+    from stalign_pl.data.epoch.plan import Composition, plan_training
     from stalign_pl.data.niches.config import NicheConfig
     from stalign_pl.data.reading.loader import BatchLoader
     from stalign_pl.data.reading.reader import BatchReader
@@ -89,7 +89,7 @@ def read(out: Path, threads: int) -> dict[str, float | list[int]]:
     slides = ShardSet(out).slides
     sizes = {number: len(slide) for number, slide in slides.items()}
     reader = BatchReader(slides, NicheConfig(), threads=threads)
-    loader = BatchLoader(reader, lambda epoch: training_plan(sizes, Composition(), 0, epoch))
+    loader = BatchLoader(reader, lambda epoch: plan_training(sizes, Composition(), 0, epoch))
     seen = {number: np.zeros(size, np.int64) for number, size in sizes.items()}
     own, resident = [], []
     wall, cpu = time.perf_counter(), time.process_time()
@@ -97,8 +97,8 @@ def read(out: Path, threads: int) -> dict[str, float | list[int]]:
         valid = batch.valid.numpy()
         for number, spot in zip(batch.slide.numpy()[valid], batch.spot.numpy()[valid], strict=True):
             seen[int(number)][spot] += 1
-        own.append(memory("RssAnon"))
-        resident.append(memory("VmRSS"))
+        own.append(read_memory("RssAnon"))
+        resident.append(read_memory("VmRSS"))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     reader.close()
     if not all((times == 1).all() for times in seen.values()):
@@ -161,7 +161,7 @@ def main() -> None:
         found = in_child(args, "build") | in_child(args, "read")
     finally:
         shutil.rmtree(args.work)
-    lines = [*table(found), "", machine("numpy", "torch", "pillow", "simplejpeg", "anndata")]
+    lines = [*table(found), "", describe_machine("numpy", "torch", "pillow", "simplejpeg", "anndata")]
     write_results(args.out, lines, found)
     print("\n".join(lines))
     growth = growth_between_halves(found["own_by_tenth"])

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.machine import machine, memory, write_results
+from benchmarks.machine import describe_machine, read_memory, write_results
 from benchmarks.speed.training_models import UNI
 from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.batch.inputs import ModelInputs
@@ -87,7 +87,7 @@ def measure(case: str, repeats: int) -> None:
         "case": case,
         "trained": trained,
         "frozen": sum(p.numel() for p in model.parameters()) + sum(p.numel() for p in objective.parameters()) - trained,
-        "bytes": memory("VmHWM"),
+        "bytes": read_memory("VmHWM"),
         "seconds": statistics.median(taken[1:]),
     }
     print(json.dumps(found))
@@ -119,7 +119,7 @@ def main() -> None:
         results.append(json.loads(done.stdout.splitlines()[-1]))
         print(table(results)[-1], flush=True)
     lines = [*table(results), "", f"Batch {ROWS}, {SIZE} px, {GENES:,} genes, float32, one thread."]
-    lines += ["", machine("torch", "timm")]
+    lines += ["", describe_machine("torch", "timm")]
     write_results(args.out, lines, results)
 
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import machine, write_results
+from benchmarks.machine import describe_machine, write_results
 from benchmarks.speed import pair_set
 from benchmarks.speed.step import data_of, like, resident, whole
 from benchmarks.speed.step_times import clock
@@ -229,7 +229,11 @@ def main(argv: list[str] | None = None) -> None:
     finally:
         shutil.rmtree(args.work)
     where = torch.cuda.get_device_name(device) if args.device == "cuda" else "CPU"
-    lines = [*table(encoders, peak, parity, measured), "", f"{where}; " + machine("torch", "lightning", "timm")]
+    lines = [
+        *table(encoders, peak, parity, measured),
+        "",
+        f"{where}; " + describe_machine("torch", "lightning", "timm"),
+    ]
     found = {"peak": peak, "encoders": [asdict(one) for one in encoders], "losses": parity, "step": measured}
     write_results(args.out, lines, found)
     print("\n".join(lines))

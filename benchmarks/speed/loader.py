@@ -28,10 +28,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.machine import machine, write_results
+from benchmarks.machine import describe_machine, write_results
 from benchmarks.speed import pair_set
 from benchmarks.speed.stock_loaders import columns_of, files_loader, webdataset_loader, write_files
-from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
+from stalign_pl.data.epoch.plan import Composition, Plan, plan_training
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.reading.loader import BatchLoader
 from stalign_pl.data.reading.reader import BatchReader
@@ -97,7 +97,7 @@ class OurEpoch:
         processes: int,
         threads: int,
     ) -> None:
-        plan = training_plan({number: len(slide) for number, slide in slides.items()}, composition, 0, 0)
+        plan = plan_training({number: len(slide) for number, slide in slides.items()}, composition, 0, 0)
         batches = pairs * processes // composition.batch
 
         def chunk(epoch: int) -> Plan:
@@ -220,7 +220,7 @@ def main(argv: list[str] | None = None) -> None:
         "",
         *verdicts,
         "",
-        machine("numpy", "torch", "torchvision", "simplejpeg", "imagecodecs", "webdataset"),
+        describe_machine("numpy", "torch", "torchvision", "simplejpeg", "imagecodecs", "webdataset"),
     ]
     write_results(args.out, lines, {"pairs": args.pairs, "bytes": sizes, "us_a_pair": found, "share": reached})
     print("\n".join(lines))

@@ -29,7 +29,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.machine import machine, memory, write_results
+from benchmarks.machine import describe_machine, read_memory, write_results
 from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.distributed import World
 from stalign_pl.objectives import Pairs, Retrieval, pairwise_sigmoid, symmetric_info_nce
@@ -79,14 +79,14 @@ def measure(kind: str, rows: int, repeats: int, clip: Path, rank: int, size: int
     log_scale = torch.tensor(2.659).requires_grad_()
     small = [tensor[:SLIDE].detach().requires_grad_() for tensor in (a, b)]
     loss_of(kind, *small, log_scale, spot_ids(SLIDE * size, world), world, clip).backward()
-    ids, before, taken, clock = spot_ids(rows, world), memory("VmRSS"), [], []
+    ids, before, taken, clock = spot_ids(rows, world), read_memory("VmRSS"), [], []
     for _ in range(repeats):
         a.grad = b.grad = None
         started, ticking = time.process_time(), time.perf_counter()
         loss_of(kind, a, b, log_scale, ids, world, clip).backward()
         taken.append(time.process_time() - started)
         clock.append(time.perf_counter() - ticking)
-    found = {"seconds": min(taken), "clock": min(clock), "bytes": memory("VmHWM") - before}
+    found = {"seconds": min(taken), "clock": min(clock), "bytes": read_memory("VmHWM") - before}
     if size > 1:
         dist.barrier()
         dist.destroy_process_group()
@@ -165,7 +165,7 @@ def main() -> None:
         repeats = args.repeats if rows <= 8192 else 1
         results.append({"kind": kind, "of": [size, rows], **in_children(kind, rows, size, repeats, args.clip)})
         print(table([*results][-1:])[-1], flush=True)
-    lines = [*table(results), "", *(f"- {line}" for line in verdict(results)), "", machine("torch")]
+    lines = [*table(results), "", *(f"- {line}" for line in verdict(results)), "", describe_machine("torch")]
     lines.append("ClipLoss of open_clip_torch 3.3.0, local loss, gather with gradient.")
     write_results(args.out, lines, results)
     print("\n".join(verdict(results)))

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.speed import synthetic_slides as synthetic
-from data_prep.images import open_image, thumbnail
+from data_prep.images import make_thumbnail, open_image
 from data_prep.shards.settings import BuildSettings, CropSettings
 from data_prep.shards.write import write_slide
-from data_prep.slide.genes import GeneNames, gene_axis
+from data_prep.slide.genes import GeneNames, make_gene_axis
 from data_prep.slide.quality import ImageQuality
 from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.shard_format import Manifest
@@ -49,7 +49,7 @@ def build(
 ) -> Manifest:
     """Write slides of the given numbers of spots; spot and niche pictures have `side` px, 224 at the most."""
     ids = synthetic.gene_ids()
-    axis = gene_axis([GeneNames(tuple(ids), ("",) * len(ids))])
+    axis = make_gene_axis([GeneNames(tuple(ids), ("",) * len(ids))])
     axis.table.write(out / "genes.tsv")
     panel, image, records = np.arange(len(ids)), out / "image.jpeg", []
     pitch_px = PITCH_PX * min(1.0, side / 56)
@@ -61,7 +61,7 @@ def build(
         with open_image(slide.name, slide.image) as pixels:
             records.append(
                 write_slide(
-                    *(out, number, slide, pixels, thumbnail(pixels), ImageQuality(1.0, 1.0)),
+                    *(out, number, slide, pixels, make_thumbnail(pixels), ImageQuality(1.0, 1.0)),
                     *(axis, panel, BuildSettings(), crops),
                 )
             )

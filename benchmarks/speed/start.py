@@ -28,11 +28,11 @@ from pathlib import Path
 import numpy as np
 from lightning import Trainer
 
-from benchmarks.machine import growth_between_halves, machine, memory, write_results
+from benchmarks.machine import describe_machine, growth_between_halves, read_memory, write_results
 from benchmarks.speed import pair_set
 from benchmarks.speed.linked_slides import link
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
+from stalign_pl.data.epoch.plan import Composition, Plan, plan_training
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.reading.loader import BatchLoader
 from stalign_pl.data.reading.reader import BatchReader
@@ -115,7 +115,7 @@ def epoch(folder: Path, composition: Composition, minutes: float) -> dict[str, o
     cpu, started, pairs, own = time.process_time(), time.perf_counter(), 0, []
     for batch in loader:
         pairs += int(batch.valid.sum())
-        own.append(memory("RssAnon"))
+        own.append(read_memory("RssAnon"))
         if time.perf_counter() - started > 60 * minutes:
             break
     cpu = time.process_time() - cpu
@@ -132,7 +132,7 @@ class Chunks:
 
     def __init__(self, slides: dict, composition: Composition, batches: int) -> None:
         sizes = {number: len(slide) for number, slide in slides.items()}
-        plan = training_plan(sizes, composition, 0, 0)
+        plan = plan_training(sizes, composition, 0, 0)
         self.batches = min(batches, len(plan) - 1)
 
         def chunk(epoch: int) -> Plan:
@@ -248,7 +248,7 @@ def main(argv: list[str] | None = None) -> None:
         f"{len(sizes)} slides, {found['epoch']['total']:,} spots, {composition.batch} spots a batch.",
         *("", *table(found), ""),
         *(f"- {line}" for line in verdict(found)),
-        *("", machine("numpy", "torch", "simplejpeg", "imagecodecs")),
+        *("", describe_machine("numpy", "torch", "simplejpeg", "imagecodecs")),
     ]
     write_results(args.out, lines, found)
     print("\n".join(lines))

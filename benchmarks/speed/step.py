@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from benchmarks.machine import machine, write_results
+from benchmarks.machine import describe_machine, write_results
 from benchmarks.speed import pair_set
 from benchmarks.speed.authors_scheme import NEGATIVES, authors, write_inputs
 from benchmarks.speed.step_times import WARM_UP, Times, now
@@ -236,7 +236,7 @@ def write(out: Path, results: dict[str, dict]) -> None:
         *(f"- {line}" for line in verdict(results)),
         "",
         *(f"{model}: {of['setting']}." for model, of in results.items()),
-        machine("torch", "lightning", "timm", "simplejpeg"),
+        describe_machine("torch", "lightning", "timm", "simplejpeg"),
     ]
     write_results(out, lines, results)
     print("\n".join(lines))

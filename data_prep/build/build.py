@@ -20,17 +20,17 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.build.config import BuildConfig
-from data_prep.build.duplicates import duplicate_of
-from data_prep.build.plan import Plan, PlannedSlide, make_plan, settle
+from data_prep.build.duplicates import match_duplicates
+from data_prep.build.plan import Plan, PlannedSlide, claim_folder, make_plan
 from data_prep.build.slide_job import build_slide
 from data_prep.build.state import SlideState, read_state, state_path
-from data_prep.console import with_bar
-from data_prep.shards.write import file_patterns
+from data_prep.console import show_bar
+from data_prep.shards.write import list_file_patterns
 from data_prep.slide.curation import Exclusion, SetAside
 from data_prep.slide.slide import SlideError
 from stalign_pl.errors import ConfigError, ShardError
-from stalign_pl.files import replacing, sweep, write_json
-from stalign_pl.shard_format import DUPLICATES, Manifest, SlideRecord, file_stem
+from stalign_pl.files import replace_file, sweep_temporary, write_json
+from stalign_pl.shard_format import DUPLICATES, Manifest, SlideRecord, make_file_stem
 
 EXCLUSIONS = "exclusions.json"
 
@@ -97,13 +97,13 @@ def build(
     if workers < 1:
         raise ConfigError(f"workers is {workers}; 1 or more is wanted")
     plan = make_plan(config, progress)
-    settle(out, plan)
+    claim_folder(out, plan)
     slides = plan.slides if share is None else share.of(plan.slides)
-    states = {slide.number: state for slide in slides if (state := ended(out, slide)) is not None}
+    states = {slide.number: state for slide in slides if (state := find_ended_state(out, slide)) is not None}
     reused = tuple(slide.job.name for slide in slides if slide.number in states)
     todo = [slide for slide in slides if slide.number not in states]
     outcomes = _run_jobs(todo, plan, out, workers)
-    for state in with_bar(outcomes, "build", progress, total=len(slides), done=len(reused)):
+    for state in show_bar(outcomes, "build", progress, total=len(slides), done=len(reused)):
         states[state.number] = state
     twins = find_duplicates(states) if share is None else {}
     if plan.curation.duplicates == "drop":
@@ -121,7 +121,7 @@ def build(
     if share is None:
         for state in plan.failed:
             state.write(out)
-        sweep(out, "manifest.json", EXCLUSIONS, DUPLICATES, "plan.json", "genes.tsv", "panel-*.npy")
+        sweep_temporary(out, "manifest.json", EXCLUSIONS, DUPLICATES, "plan.json", "genes.tsv", "panel-*.npy")
         write_json(out / EXCLUSIONS, [asdict(exclusion) for exclusion in exclusions])
         if twins and plan.curation.duplicates == "keep":
             write_duplicates(out, states, twins)
@@ -134,7 +134,7 @@ def build(
     return BuildReport(manifest, reused, failed, exclusions)
 
 
-def ended(out: Path, slide: PlannedSlide) -> SlideState | None:
+def find_ended_state(out: Path, slide: PlannedSlide) -> SlideState | None:
     """The state of a slide whose job need not run again, else None.
 
     Such a job ended without an error after its inputs last changed, and its files are there in full.
@@ -161,19 +161,19 @@ def read_record(out: Path, slide: str) -> SlideRecord:
     Raises:
         ShardError, OSError, ValueError: there is none, or none of this version.
     """
-    path = out / f"{file_stem(slide)}.json"
+    path = out / f"{make_file_stem(slide)}.json"
     return SlideRecord.from_json(json.loads(path.read_text()), path)
 
 
 def find_duplicates(states: dict[int, SlideState]) -> dict[int, tuple[int, float]]:
     """Find slide number -> (number of the first slide with the same counts, share in common)."""
     sketches = {number: np.array(state.sketch, np.uint64) for number, state in states.items() if state.sketch}
-    return duplicate_of(sketches)
+    return match_duplicates(sketches)
 
 
 def write_duplicates(out: Path, states: dict[int, SlideState], twins: dict[int, tuple[int, float]]) -> None:
     """List the sections that a set holds under two names, so that `splits` never tears them apart."""
-    with replacing(out / DUPLICATES) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with replace_file(out / DUPLICATES) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         file.write("slide,duplicate_of\n")
         rows = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
         rows.writerows((states[number].slide, states[kept].slide) for number, (kept, _) in twins.items())
@@ -195,7 +195,7 @@ def mark_duplicates(
 
 def remove_shard(out: Path, slide: str) -> None:
     """Remove a duplicate's files, the record first; panels stay, since slides share them."""
-    for pattern in file_patterns(file_stem(slide)):
+    for pattern in list_file_patterns(make_file_stem(slide)):
         for path in sorted(out.glob(pattern)):
             path.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import sparse
 
-from stalign_pl.draws import GOLDEN, mix
+from stalign_pl.draws import GOLDEN, mix_bits
 
 SKETCH = 256
 """Hashes a slide: the estimate's standard error is below .03."""
@@ -26,7 +26,7 @@ _TEN_X = re.compile(r"([ACGT]{14,})(-\d+)?$")
 _ARRAY = re.compile(r"(\d+)[x_](\d+)$")
 
 
-def bare_barcode(barcode: str) -> str:
+def strip_barcode(barcode: str) -> str:
     """Strip what sources add to a barcode: STimage's slide prefix, Cell Ranger's -1, HEST's zero padding (010x013)."""
     match = _TEN_X.search(barcode)
     if match:
@@ -35,7 +35,7 @@ def bare_barcode(barcode: str) -> str:
     return f"{int(match.group(1))}x{int(match.group(2))}" if match else barcode
 
 
-def sketch(barcodes: np.ndarray, counts: sparse.csr_matrix, genes: np.ndarray) -> np.ndarray:
+def make_sketch(barcodes: np.ndarray, counts: sparse.csr_matrix, genes: np.ndarray) -> np.ndarray:
     """Compute a slide's sketch: uint64 [at most SKETCH], ascending, the smallest hashes of its counts above zero.
 
     Args:
@@ -43,22 +43,22 @@ def sketch(barcodes: np.ndarray, counts: sparse.csr_matrix, genes: np.ndarray) -
         counts: [N, n] CSR, one column a gene.
         genes: int [n], gene indices in the set's table, so that slides that name genes differently agree.
     """
-    spots = np.array([_hash_text(bare_barcode(str(barcode))) for barcode in barcodes], np.uint64)
-    columns = mix(genes.astype(np.uint64) + np.uint64(1))
+    spots = np.array([_hash_text(strip_barcode(str(barcode))) for barcode in barcodes], np.uint64)
+    columns = mix_bits(genes.astype(np.uint64) + np.uint64(1))
     kept = np.empty(0, np.uint64)
     for start in range(0, len(spots), 64):  # by rows, so that memory stays small
         stop = min(start + 64, len(spots))
         low, high = counts.indptr[start], counts.indptr[stop]
         triples = np.repeat(spots[start:stop], np.diff(counts.indptr[start : stop + 1]))
         triples ^= columns[counts.indices[low:high]]
-        triples = mix(triples + counts.data[low:high].astype(np.uint64) * np.uint64(GOLDEN))
+        triples = mix_bits(triples + counts.data[low:high].astype(np.uint64) * np.uint64(GOLDEN))
         if len(kept) == SKETCH:  # after the first rows hardly any is small enough to be sorted
             triples = triples[triples < kept[-1]]
         kept = np.unique(np.concatenate([kept, triples]))[:SKETCH]
     return kept
 
 
-def shared(one: np.ndarray, other: np.ndarray) -> float:
+def estimate_shared(one: np.ndarray, other: np.ndarray) -> float:
     """Estimate the share, 0 to 1, of the smaller slide's triples that the other one also has (containment).
 
     From three estimates of bottom-k sketches: how much of the union is common (Jaccard), and the sizes of the union and
@@ -80,7 +80,7 @@ def _estimate_size(sketched: np.ndarray) -> float:
     return (SKETCH - 1) / (float(sketched[-1]) / 2.0**64)
 
 
-def duplicate_of(sketches: Mapping[int, np.ndarray]) -> dict[int, tuple[int, float]]:
+def match_duplicates(sketches: Mapping[int, np.ndarray]) -> dict[int, tuple[int, float]]:
     """Find slide number -> (number of the slide that is kept for it, share in common), of those not kept.
 
     Of slides that are one section the lowest number is kept. Only slides that share a hash are compared, so a corpus of
@@ -95,7 +95,7 @@ def duplicate_of(sketches: Mapping[int, np.ndarray]) -> dict[int, tuple[int, flo
     for one, other in sorted(pairs):
         if other in found:
             continue
-        share = shared(sketches[one], sketches[other])
+        share = estimate_shared(sketches[one], sketches[other])
         if share >= SAME:
             found[other] = (found[one][0] if one in found else one, share)
     return found

@@ -12,11 +12,11 @@ import numpy as np
 
 from data_prep.build.config import BuildConfig
 from data_prep.build.state import SlideState
-from data_prep.build.survey import Candidate, survey
-from data_prep.console import with_bar
+from data_prep.build.survey import Candidate, list_candidates
+from data_prep.console import show_bar
 from data_prep.shards.settings import BuildSettings, CropSettings
 from data_prep.slide.curation import Curation, Exclusion
-from data_prep.slide.genes import GeneAxis, GeneNames, gene_axis
+from data_prep.slide.genes import GeneAxis, GeneNames, make_gene_axis
 from data_prep.slide.slide import SlideError
 from data_prep.sources import SlideJob
 from data_prep.sources.sheet import SlideFacts
@@ -111,18 +111,18 @@ def make_plan(config: BuildConfig, progress: bool = False) -> Plan:
     Raises:
         ConfigError: nothing found, an unknown slide or patient name, or two slides of one name.
     """
-    candidates = survey(config)
+    candidates = list_candidates(config)
     wanted = [candidate for candidate in candidates if candidate.exclusion is None]
     failed: list[SlideState] = []
     found: list[tuple[int, Candidate, SlideJob, GeneNames]] = []
-    for number, candidate in enumerate(with_bar(wanted, "headers", progress)):
+    for number, candidate in enumerate(show_bar(wanted, "headers", progress)):
         job = candidate.job
         assert job is not None, "a slide with neither files nor an exclusion"
         try:
             found.append((number, candidate, job, job.genes()))
         except SlideError as error:
             failed.append(SlideState(candidate.name, number, "failed", reason=error.what))
-    axis = gene_axis(names for *_, names in found)
+    axis = make_gene_axis(names for *_, names in found)
     slides = tuple(
         PlannedSlide(
             number,
@@ -149,7 +149,7 @@ def _unite_genes(axis: GeneAxis, slides: list[GeneNames]) -> np.ndarray:
     return np.unique(np.concatenate(measured)).astype(np.int32) if measured else np.empty(0, np.int32)
 
 
-def settle(out: Path, plan: Plan) -> None:
+def claim_folder(out: Path, plan: Plan) -> None:
     """Prepare a folder for a plan: write genes.tsv and plan.json, or find the same plan there.
 
     Raises:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.build.duplicates import sketch
+from data_prep.build.duplicates import make_sketch
 from data_prep.build.plan import Plan, PlannedSlide
-from data_prep.images import Pixels, open_image, thumbnail
-from data_prep.shards.crops import check_spots_on_image, corner
+from data_prep.images import Pixels, make_thumbnail, open_image
+from data_prep.shards.crops import check_spots_on_image, locate_corner
 from data_prep.shards.write import write_slide
 from data_prep.slide.curation import Curation, SetAside, judge_slide, keep_measured_spots, keep_spots
 from data_prep.slide.genes import GeneNames
 from data_prep.slide.geometry import check_grid, check_orientation, check_scale
-from data_prep.slide.patients import unit_of
-from data_prep.slide.quality import ImageQuality, share_at, sharpness, tissue_mask
+from data_prep.slide.patients import find_unit
+from data_prep.slide.quality import ImageQuality, find_tissue, measure_share, measure_sharpness
 from data_prep.slide.slide import Slide, SlideError
 from data_prep.slide.validation import validate
 from stalign_pl.shard_format import MAX_SIDE_PX, SlideRecord
@@ -33,27 +33,27 @@ def build_slide(out: Path, plan: Plan, planned: PlannedSlide) -> tuple[SlideReco
         SlideError: the slide cannot be used.
         SetAside: it can, and a rule of the curation leaves it out.
     """
-    slide = curated(named(planned.facts.apply(planned.job.read()), plan, planned), plan.curation)
+    slide = curate_spots(set_patient(planned.facts.apply(planned.job.read()), plan, planned), plan.curation)
     panel = plan.panels[planned.panel]
     with open_image(slide.name, slide.image) as pixels:
-        picture = thumbnail(pixels)
-        slide, quality = seen(slide, pixels, picture, plan.curation)
+        picture = make_thumbnail(pixels)
+        slide, quality = curate_by_image(slide, pixels, picture, plan.curation)
         record = write_slide(
             out, planned.number, slide, pixels, picture, quality, plan.axis, panel, plan.settings, planned.crops
         )
     genes = plan.axis.columns(GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols)))
-    return record, sketch(slide.barcodes, slide.counts, genes)
+    return record, make_sketch(slide.barcodes, slide.counts, genes)
 
 
-def named(slide: Slide, plan: Plan, planned: PlannedSlide) -> Slide:
+def set_patient(slide: Slide, plan: Plan, planned: PlannedSlide) -> Slide:
     """Set the slide's patient, or what stands for it."""
-    patient, patient_from = unit_of(
+    patient, patient_from = find_unit(
         slide.name, slide.patient, planned.patient_from or "source", slide.study, plan.slide_as_patient
     )
     return replace(slide, patient=patient, patient_from=patient_from)
 
 
-def curated(slide: Slide, rules: Curation) -> Slide:
+def curate_spots(slide: Slide, rules: Curation) -> Slide:
     """Curate a slide by all rules that need no image; returns it with the spots that stay.
 
     Raises:
@@ -69,7 +69,7 @@ def curated(slide: Slide, rules: Curation) -> Slide:
     return slide
 
 
-def seen(slide: Slide, pixels: Pixels, picture: np.ndarray, rules: Curation) -> tuple[Slide, ImageQuality]:
+def curate_by_image(slide: Slide, pixels: Pixels, picture: np.ndarray, rules: Curation) -> tuple[Slide, ImageQuality]:
     """Curate a slide by its image; returns it with the spots that stay, and the image's quality.
 
     Args:
@@ -83,29 +83,31 @@ def seen(slide: Slide, pixels: Pixels, picture: np.ndarray, rules: Curation) -> 
     if (picture == picture[0, 0]).all():
         where = f"{slide.image.path} {slide.image.member}".strip()
         raise SlideError(slide.name, f"{where} is of one colour, {picture[0, 0].tolist()}, and shows nothing")
-    mask = tissue_mask(picture)
+    mask = find_tissue(picture)
     per_px = mask.shape[1] / pixels.width * slide.image.scale
     if rules.orientation:
         check_orientation(slide, mask, per_px)
-    tissue = share_at(mask, slide.xy * per_px, slide.spot_um / slide.um_per_px / 2 * per_px)
+    tissue = measure_share(mask, slide.xy * per_px, slide.spot_um / slide.um_per_px / 2 * per_px)
     if rules.min_spot_tissue:
         kept = tissue >= rules.min_spot_tissue
         slide = keep_spots(slide, kept, f"less than {rules.min_spot_tissue:g} of the spot is tissue")
         tissue = tissue[kept]
         judge_slide(slide, rules)
         validate(slide)
-    quality = ImageQuality(round(float(tissue.mean()), 4), round(sharpness(list(patches(slide, pixels))), 4))
+    quality = ImageQuality(
+        round(float(tissue.mean()), 4), round(measure_sharpness(list(cut_patches(slide, pixels))), 4)
+    )
     if quality.sharpness < rules.min_sharpness:
         what = f"its image has sharpness {quality.sharpness:.3f}; at least {rules.min_sharpness:g} is wanted"
         raise SetAside(slide.name, "min_sharpness", what)
     return slide, quality
 
 
-def patches(slide: Slide, pixels: Pixels) -> Iterator[np.ndarray]:
+def cut_patches(slide: Slide, pixels: Pixels) -> Iterator[np.ndarray]:
     """Cut native pixels around some of the spots, at most MAX_SIDE_PX a side and a pitch and a half wide."""
     side = max(3, min(MAX_SIDE_PX, round(1.5 * slide.pitch_px * slide.image.scale)))
     some = np.unique(np.linspace(0, len(slide) - 1, LOOKED_AT).astype(int))
-    low = corner(slide.xy[some] * slide.image.scale, side)
+    low = locate_corner(slide.xy[some] * slide.image.scale, side)
     for x, y in low[np.lexsort((low[:, 0], low[:, 1]))].tolist():  # from top to bottom: tiles are decoded once
         x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + side, pixels.width), min(y + side, pixels.height)
         if min(x1 - x0, y1 - y0) >= 3:

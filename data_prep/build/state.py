@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from stalign_pl.files import sweep, write_json
-from stalign_pl.shard_format import file_stem
+from stalign_pl.files import sweep_temporary, write_json
+from stalign_pl.shard_format import make_file_stem
 
 STATES = "state"
 
@@ -47,13 +47,13 @@ class SlideState:
         """Write the state into a set's folder."""
         path = state_path(out, self.slide)
         path.parent.mkdir(exist_ok=True)
-        sweep(path.parent, path.name)
+        sweep_temporary(path.parent, path.name)
         write_json(path, asdict(self))
 
 
 def state_path(out: Path, slide: str) -> Path:
     """The path of a slide's state file."""
-    return out / STATES / f"{file_stem(slide)}.json"
+    return out / STATES / f"{make_file_stem(slide)}.json"
 
 
 def read_state(out: Path, slide: str) -> SlideState | None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from data_prep.build.config import BuildConfig, SourceEntry
 from data_prep.slide.catalogue import CatalogueRow
 from data_prep.slide.curation import Exclusion, judge_row
-from data_prep.slide.patients import unit_of
+from data_prep.slide.patients import find_unit
 from data_prep.sources import CATALOGUES, Discovery, SlideJob, find_source
 from data_prep.sources.sheet import SHEET, SlideFacts, read_sheet
 from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format import file_stem
+from stalign_pl.shard_format import make_file_stem
 
 RESERVED = ("plan", "manifest", "exclusions", "report")
 """Stems of a set's own files."""
@@ -44,7 +44,7 @@ class Candidate:
         return self.row.name
 
 
-def survey(config: BuildConfig, files: bool = True) -> tuple[Candidate, ...]:
+def list_candidates(config: BuildConfig, files: bool = True) -> tuple[Candidate, ...]:
     """List the candidates, entries in order, names sorted within an entry.
 
     Args:
@@ -86,7 +86,7 @@ def _refuse_clashes(wanted: list[Candidate], config: BuildConfig) -> None:
                 f"two slides are named {candidate.name!r}: in {origins[candidate.name]} and in {folder}. "
                 f"Rename one of the folders or files"
             )
-        if file_stem(candidate.name) in RESERVED:
+        if make_file_stem(candidate.name) in RESERVED:
             raise ConfigError(
                 f"a slide cannot be named {candidate.name!r}: the set has a file of that name. Rename its folder"
             )
@@ -138,11 +138,11 @@ def _join_names(names: list[str]) -> str:
     return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
 
 
-def columns(candidate: Candidate, source: str, config: BuildConfig) -> dict[str, object]:
+def make_plan_row(candidate: Candidate, source: str, config: BuildConfig) -> dict[str, object]:
     """Make one line of `plan`'s table (slides.csv). `patient` is the unit of a split; a reader may still name one."""
     row, who, exclusion = candidate.row, candidate.patient_from, candidate.exclusion
     if row.patient or row.study or config.slide_as_patient:
-        patient, who = unit_of(row.name, row.patient, who, row.study, config.slide_as_patient)
+        patient, who = find_unit(row.name, row.patient, who, row.study, config.slide_as_patient)
         row = replace(row, patient=patient)
     return {
         "slide": row.name,

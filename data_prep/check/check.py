@@ -13,12 +13,12 @@ from data_prep.check.payloads import SlideArrays
 from data_prep.check.plain_format import check_plain_format
 from data_prep.check.problem import Problem, load_array
 from data_prep.check.tars import check_headers, check_neighbors
-from data_prep.shards.write import describe
+from data_prep.shards.write import describe_file
 from stalign_pl.errors import ShardError
 from stalign_pl.shard_format import GeneTable, Manifest, SlideRecord
 
 
-def check(folder: Path, deep: bool = False, quick: bool = False) -> Iterator[Problem]:
+def check_set(folder: Path, deep: bool = False, quick: bool = False) -> Iterator[Problem]:
     """Find every problem of a set, slide by slide.
 
     Args:
@@ -104,5 +104,5 @@ def _check_files(folder: Path, record: SlideRecord, deep: bool) -> Iterator[Prob
             yield Problem(name, "is missing")
         elif path.stat().st_size != wanted["bytes"]:
             yield Problem(name, f"has {path.stat().st_size} bytes, {wanted['bytes']} are wanted (cut off?)")
-        elif deep and describe(path) != wanted:
+        elif deep and describe_file(path) != wanted:
             yield Problem(name, "has another SHA-256 than when it was built")

@@ -11,7 +11,7 @@ import numpy as np
 from data_prep.check.payloads import SlideArrays, check_payloads
 from data_prep.check.problem import Problem
 from data_prep.check.tars import map_suffixes
-from stalign_pl.shard_format import INDEX_COLUMN, SlideRecord, sample_key
+from stalign_pl.shard_format import INDEX_COLUMN, SlideRecord, make_sample_key
 
 ABOUT_A_SAMPLE = ("__key__", "__url__", "__local_path__")
 """Entries that WebDataset adds to a sample's members."""
@@ -75,7 +75,7 @@ def check_plain_format(folder: Path, record: SlideRecord, arrays: SlideArrays) -
     by_rank = np.argsort(index[:, INDEX_COLUMN["rank"]])
     for part, name in enumerate(record.tars):
         spots = by_rank[index[by_rank, INDEX_COLUMN["part"]] == part]
-        wanted = {sample_key(record.number, spot): spot for spot in spots.tolist()}
+        wanted = {make_sample_key(record.number, spot): spot for spot in spots.tolist()}
         yield from _check_part(folder / name, wanted, record, arrays)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from data_prep.check.payloads import UNREADABLE, find_wrong_neighbors
 from data_prep.check.problem import Problem
-from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS, SlideRecord, sample_key
+from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS, SlideRecord, make_sample_key
 
 
 def map_suffixes(record: SlideRecord) -> dict[str, str]:
@@ -32,7 +32,7 @@ def check_headers(folder: Path, record: SlideRecord, index: np.ndarray) -> Itera
                 for info in tar:
                     if found < len(wanted):
                         spot, member = wanted[found]
-                        header = f"{sample_key(record.number, spot)}.{suffixes[member]}"
+                        header = f"{make_sample_key(record.number, spot)}.{suffixes[member]}"
                         yield from _check_header(name, info, header, spot, member, index)
                     found += 1
         except (tarfile.TarError, OSError) as error:

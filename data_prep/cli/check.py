@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_prep.check.check import check
+from data_prep.check.check import check_set
 from stalign_pl.shard_format import Manifest
 
 SHOWN = 200
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check; 0 where nothing is wrong, else 1."""
     problems = 0
-    for problem in check(args.shards, args.deep, args.quick):
+    for problem in check_set(args.shards, args.deep, args.quick):
         problems += 1
         if problems <= SHOWN:
             print(problem)

@@ -26,26 +26,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.console import byte_text
+from data_prep.console import format_bytes
 from data_prep.download.datasets import DATASETS, PublicDataset
 from data_prep.download.hub import (
     Listing,
     RemoteFile,
+    count_unfinished_bytes,
     fetch,
-    hub_endpoint,
+    find_endpoint,
     is_here,
     list_repository,
     refuse_without_space,
-    unfinished_bytes,
 )
 from data_prep.download.selection import (
     RemoteSlide,
-    catalogue_files,
-    kept_slides,
-    matching,
-    near_misses,
-    remote_slides,
-    wanted_kinds,
+    find_catalogue_files,
+    find_slides,
+    match_names,
+    read_kept_slides,
+    select_kinds,
+    suggest_names,
 )
 from stalign_pl.errors import ConfigError
 
@@ -77,13 +77,13 @@ def run(args: argparse.Namespace) -> int:
             "--slides '*' is all of it"
         )
     dataset = DATASETS[args.dataset]
-    kept = None if args.plan is None else kept_slides(args.plan, dataset)
-    listing = list_repository(dataset.repo, hub_endpoint(args.endpoint))
-    catalogue = catalogue_files(dataset, listing)
+    kept = None if args.plan is None else read_kept_slides(args.plan, dataset)
+    listing = list_repository(dataset.repo, find_endpoint(args.endpoint))
+    catalogue = find_catalogue_files(dataset, listing)
     slides = [] if args.catalogue_only else _select_slides(dataset, listing, args.slides, kept)
     groups = {"catalogue": catalogue} | {
         kind.name: tuple(slide.files[kind.name] for slide in slides if kind.name in slide.files)
-        for kind in (wanted_kinds(dataset, args.images) if slides else ())
+        for kind in (select_kinds(dataset, args.images) if slides else ())
     }
     files = [file for group in groups.values() for file in group]
     to_fetch = sum(file.bytes for file in files if not is_here(args.out, file))
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return 0
     free = refuse_without_space(args.out, to_fetch)
-    print(f"{byte_text(free)} free in {args.out}", flush=True)
+    print(f"{format_bytes(free)} free in {args.out}", flush=True)
     progress = sys.stderr.isatty()
     fetch(listing, catalogue, args.out, progress)
     if slides:
@@ -104,14 +104,14 @@ def _select_slides(
     dataset: PublicDataset, listing: Listing, patterns: Sequence[str], kept: tuple[str, ...] | None
 ) -> list[RemoteSlide]:
     """Select the slides to fetch; prints which kept ones the repository lacks."""
-    known = remote_slides(dataset, listing)
-    names = set(matching(patterns, known)) if patterns else set(known)
+    known = find_slides(dataset, listing)
+    names = set(match_names(patterns, known)) if patterns else set(known)
     if kept is not None:
         absent = [name for name in kept if name not in known]
         if absent:
             print(
                 f"note: {len(absent)} of {len(kept)} kept slides of the plan are not in {dataset.repo}, such as "
-                f"{absent[0]!r}; {near_misses(absent[0], list(known))}"
+                f"{absent[0]!r}; {suggest_names(absent[0], list(known))}"
             )
         names &= set(kept)
         if not names:
@@ -129,23 +129,24 @@ def _print(
     print(f"{listing.repo} at {listing.commit[:12]} ({listing.endpoint}): {len(slides)} slides")
     for slide in slides[:SHOWN]:
         wanted = [slide.files[kind] for kind in groups if kind in slide.files]
-        print(f"  {byte_text(sum(file.bytes for file in wanted)):>10}  {slide.name}")
+        print(f"  {format_bytes(sum(file.bytes for file in wanted)):>10}  {slide.name}")
     if len(slides) > SHOWN:
         print(f"  ... and {len(slides) - SHOWN} more")
     for name, files in groups.items():
-        print(f"{name:>12}: {len(files):>6,} files {byte_text(sum(file.bytes for file in files)):>10}")
+        print(f"{name:>12}: {len(files):>6,} files {format_bytes(sum(file.bytes for file in files)):>10}")
     total = sum(file.bytes for files in groups.values() for file in files)
-    print(f"{'together':>12}: {sum(map(len, groups.values())):>6,} files {byte_text(total):>10}")
-    print(f"{'to fetch':>12}: {byte_text(to_fetch)}, as {byte_text(total - to_fetch)} are in {out}")
+    print(f"{'together':>12}: {sum(map(len, groups.values())):>6,} files {format_bytes(total):>10}")
+    print(f"{'to fetch':>12}: {format_bytes(to_fetch)}, as {format_bytes(total - to_fetch)} are in {out}")
     lacking = [slide for slide in slides if slide.lacks]
     if lacking:
         print(
             f"note: {len(lacking)} slides are incomplete in the repository, such as {lacking[0].name}, which has no "
             f"{' and no '.join(lacking[0].lacks)}"
         )
-    left = unfinished_bytes(out)
+    left = count_unfinished_bytes(out)
     if left:
         print(
-            f"note: {byte_text(left)} of half fetched files lie in {out / '.cache'}, of a run that was killed; unless "
+            f"note: {format_bytes(left)} of half fetched files lie in {out / '.cache'}, of a run that was killed; "
+            f"unless "
             f"another run is filling this folder, they (*.incomplete) can be removed"
         )

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_prep.build.config import BuildConfig, read_config
-from data_prep.build.survey import Candidate, columns, survey
+from data_prep.build.survey import Candidate, list_candidates, make_plan_row
 from stalign_pl.errors import ConfigError
-from stalign_pl.files import replacing
+from stalign_pl.files import replace_file
 
 SHOWN = 20
 """Slides left out by one rule that are named on the screen; the table has all."""
@@ -37,16 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan; 0 where some slide stays, 1 where none does."""
-    config = with_catalogue(read_config(args.config), args.catalogue)
-    candidates = survey(config, files=args.files)
-    rows = [columns(candidate, config.sources[candidate.entry].source, config) for candidate in candidates]
+    config = set_catalogue(read_config(args.config), args.catalogue)
+    candidates = list_candidates(config, files=args.files)
+    rows = [make_plan_row(candidate, config.sources[candidate.entry].source, config) for candidate in candidates]
     if args.out is not None:
         _write(args.out, rows)
     _print(candidates, rows, config)
     return 0 if any(candidate.exclusion is None for candidate in candidates) else 1
 
 
-def with_catalogue(config: BuildConfig, catalogue: Path | None) -> BuildConfig:
+def set_catalogue(config: BuildConfig, catalogue: Path | None) -> BuildConfig:
     """Give the config's single source a catalogue file.
 
     Raises:
@@ -63,7 +63,7 @@ def with_catalogue(config: BuildConfig, catalogue: Path | None) -> BuildConfig:
 def _write(path: Path, rows: list[dict[str, object]]) -> None:
     if not rows:
         raise ConfigError("no source knows of any slide")
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with replace_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

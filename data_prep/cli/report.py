@@ -16,8 +16,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_prep.check.check import check
-from data_prep.console import byte_text
+from data_prep.check.check import check_set
+from data_prep.console import format_bytes
 from data_prep.report.page import make_report, write_page
 
 PAGE = "report.html"
@@ -41,13 +41,13 @@ def run(args: argparse.Namespace) -> int:
     spots = sum(row.record.spots for row in report.rows)
     print(
         f"{out}: {len(report.rows)} slides, {spots:,} spots, {excluded} excluded slides, "
-        f"{len(report.splits)} splits, {byte_text(out.stat().st_size)}"
+        f"{len(report.splits)} splits, {format_bytes(out.stat().st_size)}"
     )
     for notice in (*report.notices, *report.marks):
         print(f"note: {notice}")
     problems = [str(problem) for problem in report.problems]
     if (args.shards / "manifest.json").is_file():
-        problems += [str(problem) for problem in check(args.shards, quick=True)]
+        problems += [str(problem) for problem in check_set(args.shards, quick=True)]
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problems else 0

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from data_prep.splits.inputs import read_mapping, read_slides, with_duplicates
+from data_prep.splits.inputs import add_duplicates, read_mapping, read_slides
 from data_prep.splits.schemes import DEFAULT_SHARES, SCHEMES, By, SplitRequest, make_split
 from data_prep.splits.units import SplitSlide, UnitName
 from stalign_pl.shard_format.split import Split
@@ -69,12 +69,12 @@ def run(args: argparse.Namespace) -> int:
     """Make the split, write it, print what is in each part."""
     slides = read_slides(args.slides)
     if args.duplicates is not None:
-        slides = with_duplicates(slides, args.duplicates)
+        slides = add_duplicates(slides, args.duplicates)
     names = ("scheme", "seed", "val", "test", "by", "unit", "hold_out_dlpfc")
     mapping = None if args.mapping is None else read_mapping(args.mapping, slides)
     split = make_split(slides, SplitRequest(**{name: getattr(args, name) for name in names}, mapping=mapping))
     split.write(args.out)
-    for line in table(split, slides):
+    for line in format_table(split, slides):
         print(line)
     for mark in split.marks:
         print(f"note: {mark}")
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def table(split: Split, slides: Sequence[SplitSlide]) -> Iterator[str]:
+def format_table(split: Split, slides: Sequence[SplitSlide]) -> Iterator[str]:
     """Yield lines of a table: slides, spots, patients and tissues of every part of every fold."""
     by_name = {slide.name: slide for slide in slides}
     total = sum(slide.spots for slide in slides) or 1

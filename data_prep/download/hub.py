@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.console import byte_text
+from data_prep.console import format_bytes
 from data_prep.download.errors import DownloadError, explain_errors
 from stalign_pl.errors import ConfigError
 
@@ -41,7 +41,7 @@ class Listing:
     files: tuple[RemoteFile, ...]
 
 
-def hub_endpoint(given: str | None) -> str:
+def find_endpoint(given: str | None) -> str:
     """Find the address of the Hub: as given, else huggingface_hub's own (HF_ENDPOINT, huggingface.co).
 
     Raises:
@@ -97,7 +97,8 @@ def refuse_without_space(out: Path, wanted: int) -> int:
     free = shutil.disk_usage(there).free
     if free < wanted:
         raise DownloadError(
-            f"{byte_text(wanted)} are to be fetched, and {there} has {byte_text(free)} free. Give an --out on a larger "
+            f"{format_bytes(wanted)} are to be fetched, and {there} has {format_bytes(free)} free. Give an --out on a "
+            f"larger "
             f"disk, or fetch fewer slides (--slides, --plan) or no images (--no-images)"
         )
     return free
@@ -139,10 +140,10 @@ def fetch(listing: Listing, files: Sequence[RemoteFile], out: Path, progress: bo
     if missing:
         raise DownloadError(
             f"{len(missing)} of {len(files)} files are not there in full, such as {out / missing[0].path} "
-            f"({byte_text(missing[0].bytes)} are wanted). Give the command again"
+            f"({format_bytes(missing[0].bytes)} are wanted). Give the command again"
         )
 
 
-def unfinished_bytes(out: Path) -> int:
+def count_unfinished_bytes(out: Path) -> int:
     """Count the bytes of files that a killed run left half fetched (or that another run is fetching now)."""
     return sum(path.stat().st_size for path in (out / UNFINISHED).rglob("*.incomplete"))

@@ -26,7 +26,7 @@ class RemoteSlide:
     lacks: tuple[str, ...]
 
 
-def remote_slides(dataset: PublicDataset, listing: Listing) -> dict[str, RemoteSlide]:
+def find_slides(dataset: PublicDataset, listing: Listing) -> dict[str, RemoteSlide]:
     """Find all slides of a listing, by name."""
     found: dict[str, dict[str, RemoteFile]] = {}
     for file in listing.files:
@@ -43,17 +43,17 @@ def remote_slides(dataset: PublicDataset, listing: Listing) -> dict[str, RemoteS
     }
 
 
-def catalogue_files(dataset: PublicDataset, listing: Listing) -> tuple[RemoteFile, ...]:
+def find_catalogue_files(dataset: PublicDataset, listing: Listing) -> tuple[RemoteFile, ...]:
     """Find the files that describe all slides."""
     return tuple(file for file in listing.files if dataset.catalogue.fullmatch(file.path))
 
 
-def wanted_kinds(dataset: PublicDataset, images: bool) -> tuple[FileKind, ...]:
+def select_kinds(dataset: PublicDataset, images: bool) -> tuple[FileKind, ...]:
     """List the kinds of files to fetch."""
     return tuple(kind for kind in dataset.kinds if images or not kind.image)
 
 
-def matching(patterns: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+def match_names(patterns: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
     """Find the names that match one of the patterns (`*`, `?`, `[abc]`; upper and lower case differ), sorted.
 
     Raises:
@@ -64,12 +64,12 @@ def matching(patterns: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
     for pattern in patterns:
         names = [name for name in known if fnmatchcase(name, pattern)]
         if not names:
-            raise ConfigError(f"no slide matches {pattern!r}; {near_misses(pattern, known)}")
+            raise ConfigError(f"no slide matches {pattern!r}; {suggest_names(pattern, known)}")
         found.update(names)
     return tuple(sorted(found))
 
 
-def near_misses(pattern: str, known: Sequence[str]) -> str:
+def suggest_names(pattern: str, known: Sequence[str]) -> str:
     """Suggest, in words, names that a pattern or name may have meant."""
     folded = [name for name in known if fnmatchcase(name.lower(), f"*{pattern.lower()}*")]
     plain = pattern.lower().strip("*?")
@@ -81,7 +81,7 @@ def near_misses(pattern: str, known: Sequence[str]) -> str:
     return f"there are {len(known)}, such as {', '.join(known[:NEAR_MISSES])}"
 
 
-def kept_slides(path: Path, dataset: PublicDataset) -> tuple[str, ...]:
+def read_kept_slides(path: Path, dataset: PublicDataset) -> tuple[str, ...]:
     """Read the slides of a data set that a plan's table (`python -m data_prep plan --out slides.csv`) keeps; sorted.
 
     Rows of another source are passed over, where the table has a column `source`.

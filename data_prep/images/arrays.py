@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from data_prep.images.colour import grey, over_white
+from data_prep.images.colour import blend_over_white, repeat_grey
 from data_prep.images.place import ImagePlace
 
 BLOCK_PX = 1024
@@ -69,12 +69,12 @@ class ArrayBlocks:
                 )
             values = np.round(values * 255).astype(np.uint8)
         if self.channels_axis is None:
-            return grey(values)
+            return repeat_grey(values)
         values = np.moveaxis(values, self.channels_axis, 2)
-        return over_white(values) if values.shape[2] == 4 else values
+        return blend_over_white(values) if values.shape[2] == 4 else values
 
 
-def array_blocks(place: ImagePlace, array: StoredImage, name: str, axes: str = "") -> ArrayBlocks:
+def make_blocks(place: ImagePlace, array: StoredImage, name: str, axes: str = "") -> ArrayBlocks:
     """Returns the blocks of an array after a look at its shape and type.
 
     Args:
@@ -111,7 +111,7 @@ def open_hdf5(place: ImagePlace, stack: ExitStack) -> list[ArrayBlocks]:
         array = file.get(place.member)
     if not isinstance(array, h5py.Dataset):
         raise place.error("is not an array of this file")
-    return [array_blocks(place, array, "the array")]
+    return [make_blocks(place, array, "the array")]
 
 
 def open_zarr(place: ImagePlace) -> list[ArrayBlocks]:
@@ -125,7 +125,7 @@ def open_zarr(place: ImagePlace) -> list[ArrayBlocks]:
     with place.decoding("cannot be read as zarr"):
         node = zarr.open(place.path, path=place.member or None, mode="r")
     if isinstance(node, zarr.Array):
-        return [array_blocks(place, node, "the array")]
+        return [make_blocks(place, node, "the array")]
     images = _find_multiscales(node.attrs.asdict())
     if not images:
         raise place.error("is a group without `multiscales`; an array or an OME-Zarr image is wanted")
@@ -136,7 +136,7 @@ def open_zarr(place: ImagePlace) -> list[ArrayBlocks]:
     for found, name in zip(nodes, names, strict=True):
         if not isinstance(found, zarr.Array):
             raise place.error(f"has a level {name} that is a group; an array is wanted")
-        levels.append(array_blocks(place, found, name, axes))
+        levels.append(make_blocks(place, found, name, axes))
     return sorted(levels, key=lambda level: -level.width)
 
 

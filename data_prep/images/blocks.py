@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from data_prep.images.pixels import level_of
+from data_prep.images.pixels import make_level
 
 CACHE_BYTES = 256 << 20
 """Decoded blocks of an image are kept up to this size, or one block where one is larger."""
@@ -46,7 +46,7 @@ class BlockPixels:
     def __init__(self, levels: Sequence[Blocks], cache_bytes: int = CACHE_BYTES) -> None:
         self._blocks = levels
         self.width, self.height = levels[0].width, levels[0].height
-        self.levels = tuple(level_of((self.width, self.height), (level.width, level.height)) for level in levels)
+        self.levels = tuple(make_level((self.width, self.height), (level.width, level.height)) for level in levels)
         self._cache: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
         self.cache_bytes, self._cached_bytes = cache_bytes, 0
 

@@ -8,7 +8,7 @@ from PIL import Image
 from data_prep.images.whole import as_rgb
 
 
-def over_white(rgba: np.ndarray, premultiplied: bool = False) -> np.ndarray:
+def blend_over_white(rgba: np.ndarray, premultiplied: bool = False) -> np.ndarray:
     """Blend RGBA, uint8 [h, w, 4], over white to uint8 [h, w, 3]: what is see-through is glass, hence white.
 
     Args:
@@ -23,6 +23,6 @@ def over_white(rgba: np.ndarray, premultiplied: bool = False) -> np.ndarray:
     return np.asarray(as_rgb(Image.fromarray(np.ascontiguousarray(rgba), "RGBA")))
 
 
-def grey(values: np.ndarray) -> np.ndarray:
+def repeat_grey(values: np.ndarray) -> np.ndarray:
     """Repeat grey values, [h, w], as RGB, [h, w, 3]."""
     return np.repeat(values[:, :, None], 3, axis=2)

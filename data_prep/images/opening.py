@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from data_prep.gzipped import is_gzipped, plain_file
+from data_prep.gzipped import is_gzipped, unpack_plain
 from data_prep.images.arrays import open_hdf5, open_zarr
 from data_prep.images.blocks import CACHE_BYTES, BlockPixels
 from data_prep.images.pixels import Pixels
@@ -48,7 +48,7 @@ def _open_pixels(place: ImagePlace, stack: ExitStack, cache_bytes: int) -> Pixel
         return BlockPixels(open_hdf5(place, stack), cache_bytes)
     if is_gzipped(place.path):
         with place.decoding("cannot be read as gzip"):
-            unpacked = stack.enter_context(plain_file(place.path))
+            unpacked = stack.enter_context(unpack_plain(place.path))
         place = replace(place, path=unpacked, shown=place.path)
     with open(place.path, "rb") as file:
         start = file.read(4)

@@ -65,7 +65,7 @@ class Pixels(Protocol):
         ...
 
 
-def level_of(full: tuple[int, int], size: tuple[int, int]) -> Level:
+def make_level(full: tuple[int, int], size: tuple[int, int]) -> Level:
     """Returns the level of `size` (width, height) in a pyramid over `full`.
 
     A side that a writer rounded (60,001 px halved to 30,000 or 30,001) is a whole factor all the same.
@@ -77,13 +77,13 @@ def level_of(full: tuple[int, int], size: tuple[int, int]) -> Level:
     return Level(*size, *shrinks)
 
 
-def level_for(levels: tuple[Level, ...], shrink: float) -> int:
+def choose_level(levels: tuple[Level, ...], shrink: float) -> int:
     """Returns the number of the coarsest level at least as fine as the image reduced by `shrink` (1 or more)."""
     fine = [number for number, level in enumerate(levels) if max(level.shrink_x, level.shrink_y) <= shrink]
     return max(fine, key=lambda number: levels[number].shrink_x, default=0)
 
 
-def thumbnail(pixels: Pixels, longest_px: int = THUMBNAIL_PX) -> np.ndarray:
+def make_thumbnail(pixels: Pixels, longest_px: int = THUMBNAIL_PX) -> np.ndarray:
     """Returns uint8 [h, w, 3]: the image reduced to `longest_px` on its longer side, never enlarged.
 
     As Pillow's resize(size, BOX, reducing_gap=2.0) of the whole image to the byte, but a band of rows at a time; of a
@@ -91,7 +91,7 @@ def thumbnail(pixels: Pixels, longest_px: int = THUMBNAIL_PX) -> np.ndarray:
     """
     shrink = max(1.0, max(pixels.width, pixels.height) / longest_px)
     size = (max(1, round(pixels.width / shrink)), max(1, round(pixels.height / shrink)))
-    number = level_for(pixels.levels, shrink)
+    number = choose_level(pixels.levels, shrink)
     level = pixels.levels[number]
     factor = max(1, int(level.width / size[0] / 2.0)), max(1, int(level.height / size[1] / 2.0))
     reduced = np.concatenate(list(_reduce_bands(pixels, number, factor)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_prep.images.place import MAX_WHOLE_PIXELS, ImagePlace
-from data_prep.images.tiff_codec import SampleKind, decode_samples, sample_kind, samples_to_rgb
+from data_prep.images.tiff_codec import SampleKind, convert_to_rgb, decode_samples, read_sample_kind
 
 if TYPE_CHECKING:
     import tifffile
@@ -38,7 +38,7 @@ class TiffBlocks:
         page = pages[0]
         self.place, self.handle, self.number = place, handle, number
         self.width, self.height = page.imagewidth, page.imagelength
-        self.kinds = [sample_kind(place, page) for page in pages]
+        self.kinds = [read_sample_kind(place, page) for page in pages]
         self.kind: SampleKind = self.kinds[0]
         self.tiled = page.is_tiled
         self.block_width = page.tilewidth if self.tiled else self.width
@@ -94,7 +94,7 @@ class TiffBlocks:
         else:
             planes = [self._read_segment(plane, row, column) for plane in range(self.planes)]
             samples = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
-        return samples_to_rgb(samples[:high, :wide], self.kind)
+        return convert_to_rgb(samples[:high, :wide], self.kind)
 
     def _read_rows(self, first: int, rows: int) -> np.ndarray:
         row_bytes = self.width * self.kind.samples

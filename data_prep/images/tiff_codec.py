@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from data_prep.images.colour import grey, over_white
+from data_prep.images.colour import blend_over_white, repeat_grey
 from data_prep.images.place import ImagePlace
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class SampleKind:
         return self.compression == NONE and self.predictor == 1
 
 
-def sample_kind(place: ImagePlace, page: tifffile.TiffPage) -> SampleKind:
+def read_sample_kind(place: ImagePlace, page: tifffile.TiffPage) -> SampleKind:
     """Returns how a page stores its samples, if they have a plain 8-bit RGB form.
 
     Raises:
@@ -183,7 +183,7 @@ def _check_claim(width: int, height: int, shape: tuple[int, int, int]) -> None:
         raise ValueError(f"it is {width} x {height} px where {shape[1]} x {shape[0]} are wanted")
 
 
-def samples_to_rgb(samples: np.ndarray, kind: SampleKind) -> np.ndarray:
+def convert_to_rgb(samples: np.ndarray, kind: SampleKind) -> np.ndarray:
     """Convert uint8 [h, w, all samples] to RGB, uint8 [h, w, 3]; alpha over white."""
     if kind.palette is not None:
         return kind.palette[samples[:, :, 0]]
@@ -192,13 +192,13 @@ def samples_to_rgb(samples: np.ndarray, kind: SampleKind) -> np.ndarray:
     if kind.compression == JPEG2000_YCBCR:
         return _convert_by_pillow(samples[:, :, :3], "YCbCr")
     if samples.shape[2] < 3:
-        rgb = grey(255 - samples[:, :, 0] if kind.photometric == WHITE_IS_ZERO else samples[:, :, 0])
+        rgb = repeat_grey(255 - samples[:, :, 0] if kind.photometric == WHITE_IS_ZERO else samples[:, :, 0])
         alpha = samples[:, :, 1:]
     else:
         rgb, alpha = samples[:, :, :3], samples[:, :, 3:]
     if alpha.shape[2] == 0 or kind.extra[:1] not in ((ASSOCIATED_ALPHA,), (ALPHA,)):
         return rgb
-    return over_white(np.concatenate([rgb, alpha], axis=2), premultiplied=kind.extra[0] == ASSOCIATED_ALPHA)
+    return blend_over_white(np.concatenate([rgb, alpha], axis=2), premultiplied=kind.extra[0] == ASSOCIATED_ALPHA)
 
 
 def _convert_by_pillow(samples: np.ndarray, mode: str) -> np.ndarray:

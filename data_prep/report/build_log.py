@@ -56,7 +56,7 @@ def read_states(folder: Path) -> dict[str, SlideState]:
     return states
 
 
-def excluded(
+def group_exclusions(
     exclusions: Iterable[Exclusion], states: Iterable[SlideState], in_set: Iterable[str]
 ) -> tuple[ExclusionGroup, ...]:
     """Group the slides that are not in the set by stage and rule, the largest group first.

@@ -53,7 +53,7 @@ class GeneCoverage:
     panels: tuple[Panel, ...]
 
 
-def gene_coverage(shard_set: ReportedSet) -> GeneCoverage:
+def count_gene_coverage(shard_set: ReportedSet) -> GeneCoverage:
     """Count which slides measured which genes. Panels: the one that most slides share first."""
     slides_of: dict[str, list[str]] = {}
     for record in shard_set.slides:

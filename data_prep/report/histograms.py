@@ -46,7 +46,7 @@ class Histogram:
     height: float = HEIGHT
 
 
-def histogram(title: str, values: Sequence[float] | np.ndarray, what: str) -> Histogram:
+def make_histogram(title: str, values: Sequence[float] | np.ndarray, what: str) -> Histogram:
     """Make a histogram of values >= 0 on a logarithmic axis; the caption counts the zeros.
 
     Args:

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.console import byte_text, with_bar
-from data_prep.report.build_log import ExclusionGroup, excluded, read_exclusions, read_states
-from data_prep.report.gene_coverage import GeneCoverage, gene_coverage
-from data_prep.report.histograms import Histogram, histogram
+from data_prep.console import format_bytes, show_bar
+from data_prep.report.build_log import ExclusionGroup, group_exclusions, read_exclusions, read_states
+from data_prep.report.gene_coverage import GeneCoverage, count_gene_coverage
+from data_prep.report.histograms import Histogram, make_histogram
 from data_prep.report.shard_set import ReportedSet, read_set
-from data_prep.report.slide_rows import SlideRow, slide_row
+from data_prep.report.slide_rows import SlideRow, read_slide_row
 from data_prep.report.split_tables import SplitTable, read_split_table
 from data_prep.report.thumbnail import LARGE, SMALL
-from data_prep.report.warnings import LicenceRow, licence_rows, patient_marks
+from data_prep.report.warnings import LicenceRow, count_licences, warn_of_patients
 from stalign_pl import __version__
-from stalign_pl.files import replacing
+from stalign_pl.files import replace_file
 from stalign_pl.shard_format import FORMAT_VERSION
 
 MANY_SLIDES = 60
@@ -66,19 +66,19 @@ def make_report(folder: Path, splits: Sequence[Path] = (), progress: bool = Fals
     split_tables = tuple(read_split_table(path, shard_set.slides) for path in splits)
     size = LARGE if len(shard_set.slides) <= MANY_SLIDES else SMALL
     rows = tuple(
-        slide_row(folder, record, states.get(record.name), size)
-        for record in with_bar(shard_set.slides, "report", progress, total=len(shard_set.slides))
+        read_slide_row(folder, record, states.get(record.name), size)
+        for record in show_bar(shard_set.slides, "report", progress, total=len(shard_set.slides))
     )
     names = {record.name for record in shard_set.slides}
     return Report(
         shard_set,
         rows,
         _write_notices(shard_set, rows),
-        patient_marks(shard_set.slides),
+        warn_of_patients(shard_set.slides),
         _draw_histograms(rows),
-        gene_coverage(shard_set),
-        excluded(read_exclusions(folder), states.values(), names),
-        licence_rows(shard_set.slides),
+        count_gene_coverage(shard_set),
+        group_exclusions(read_exclusions(folder), states.values(), names),
+        count_licences(shard_set.slides),
         split_tables,
     )
 
@@ -87,7 +87,7 @@ def write_page(report: Report, path: Path) -> None:
     """Write the page, whole or not at all. The same set gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     html = render(report)
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 
@@ -98,7 +98,7 @@ def render(report: Report) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"bytes": byte_text, "number": _format_number, "whole": _format_whole}
+    environment.filters |= {"bytes": format_bytes, "number": _format_number, "whole": _format_whole}
     source = resources.files("data_prep.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source).render(
         report=report,
@@ -130,9 +130,9 @@ def _write_notices(shard_set: ReportedSet, rows: Sequence[SlideRow]) -> tuple[st
 def _draw_histograms(rows: Sequence[SlideRow]) -> tuple[Histogram, ...]:
     counts = np.concatenate([row.spot_counts for row in rows]) if rows else np.empty(0)
     return (
-        histogram("Spots a slide", [row.record.spots for row in rows], "slides"),
-        histogram("Counts a spot", counts, "spots"),
-        histogram("µm per pixel of the cropped image", [row.record.image_um_per_px for row in rows], "slides"),
+        make_histogram("Spots a slide", [row.record.spots for row in rows], "slides"),
+        make_histogram("Counts a spot", counts, "spots"),
+        make_histogram("µm per pixel of the cropped image", [row.record.image_um_per_px for row in rows], "slides"),
     )
 
 

@@ -71,30 +71,30 @@ class SlideRow:
         return any(claim.disagrees for claim in self.claims)
 
 
-def slide_row(folder: Path, record: SlideRecord, state: SlideState | None, size: ThumbnailSize) -> SlideRow:
+def read_slide_row(folder: Path, record: SlideRecord, state: SlideState | None, size: ThumbnailSize) -> SlideRow:
     """Read a slide's counts and draw its thumbnail. A file that cannot be read is the row's `problem`."""
     problems = []
     counts = genes = np.empty(0, np.int64)
     thumbnail = None
     try:
-        counts, genes = spot_sums(folder, record)
+        counts, genes = sum_spots(folder, record)
     except ShardError as error:
         problems.append(str(error))
     try:
         thumbnail = draw_thumbnail(folder / record.h5ad, record, size)
     except ShardError as error:
         problems.append(str(error))
-    return SlideRow(record, counts, genes, claims(record), state, thumbnail, "; ".join(problems))
+    return SlideRow(record, counts, genes, list_claims(record), state, thumbnail, "; ".join(problems))
 
 
-def claims(record: SlideRecord) -> tuple[Claim, ...]:
+def list_claims(record: SlideRecord) -> tuple[Claim, ...]:
     """List the claims of a slide's scale, by name."""
     return tuple(
         Claim(by, value, value / record.um_per_px - 1) for by, value in sorted(record.um_per_px_claims.items())
     )
 
 
-def spot_sums(folder: Path, record: SlideRecord) -> tuple[np.ndarray, np.ndarray]:
+def sum_spots(folder: Path, record: SlideRecord) -> tuple[np.ndarray, np.ndarray]:
     """Sum int64 [N] counts and int64 [N] genes of every spot, from the memory-mapped arrays.
 
     Raises:

@@ -105,13 +105,13 @@ def draw(image: Image.Image, overlay: Overlay) -> Image.Image:
     return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
 
-def bar_length_um(width_um: float) -> int:
+def choose_bar_length(width_um: float) -> int:
     """Find the longest of 1, 2, 5, 10, ... um that is at most a quarter of the width."""
     lengths = [step * 10**power for power in range(7) for step in (1, 2, 5)]
     return max((length for length in lengths if length <= width_um / 4), default=1)
 
 
-def shown_spots(xy: np.ndarray) -> tuple[int, ...]:
+def choose_spots(xy: np.ndarray) -> tuple[int, ...]:
     """Choose the spot nearest to the middle, and those nearest to the upper left and the lower right corner."""
     middle = np.linalg.norm(xy - (xy.min(axis=0) + xy.max(axis=0)) / 2, axis=1).argmin()
     along = xy.sum(axis=1)
@@ -120,7 +120,7 @@ def shown_spots(xy: np.ndarray) -> tuple[int, ...]:
 
 def _draw_scale_bar(pen: ImageDraw.ImageDraw, size: tuple[int, int], um_per_px: float) -> None:
     width, height = size
-    length = bar_length_um(width * um_per_px)
+    length = choose_bar_length(width * um_per_px)
     text = f"{length // 1000} mm" if length >= 1000 else f"{length} µm"
     unit = max(width, height) / 60
     font = ImageFont.load_default(size=unit * 1.5)
@@ -161,7 +161,7 @@ def _read_overlay(path: Path, record: SlideRecord, side_px: int) -> tuple[Image.
             scale = float(_get_dataset(file, f"{library}/scalefactors/tissue_lowres_scalef")[()])
             spot_px = float(_get_dataset(file, f"{library}/scalefactors/spot_diameter_fullres")[()])
             xy = _get_dataset(file, "obsm/spatial")[()]
-            boxed = shown_spots(xy)
+            boxed = choose_spots(xy)
             low, high = _get_dataset(file, "obsp/spatial_connectivities/indptr")[boxed[0] : boxed[0] + 2]
             spots = _get_dataset(file, "obsp/spatial_connectivities/indices")[low:high]
             neighbours = tuple(int(spot) for spot in spots)

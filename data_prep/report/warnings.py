@@ -22,16 +22,16 @@ class LicenceRow:
     warning: str
 
 
-def licence_rows(slides: Iterable[SlideRecord]) -> tuple[LicenceRow, ...]:
+def count_licences(slides: Iterable[SlideRecord]) -> tuple[LicenceRow, ...]:
     """Count slides by licence, the commonest first."""
     counts = Counter(slide.licence.strip() for slide in slides)
     return tuple(
-        LicenceRow(licence, count, licence_warning(licence))
+        LicenceRow(licence, count, warn_of_licences(licence))
         for licence, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     )
 
 
-def licence_warning(licence: str) -> str:
+def warn_of_licences(licence: str) -> str:
     """Warn of a licence's limits; '' where it has none."""
     if not licence:
         return "no licence is named: without one nobody may pass the data on. Look at the source's page"
@@ -40,7 +40,7 @@ def licence_warning(licence: str) -> str:
     return ""
 
 
-def patient_marks(slides: Iterable[SlideRecord]) -> tuple[str, ...]:
+def warn_of_patients(slides: Iterable[SlideRecord]) -> tuple[str, ...]:
     """Warn, in words, of slides without a named patient, and of what that means for a split."""
     slides = tuple(slides)
     marks = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from data_prep.images import Pixels, level_for
+from data_prep.images import Pixels, choose_level
 from data_prep.slide.slide import Slide, SlideError
 from stalign_pl.shard_format import LOSSLESS_BELOW_PX, MAX_SIDE_PX
 
@@ -35,36 +35,36 @@ class CropSize:
         return self.stored_px / self.side_px
 
 
-def crop_size(side_um: float, image_um_per_px: float) -> CropSize:
+def compute_crop_size(side_um: float, image_um_per_px: float) -> CropSize:
     """Compute the size of the crop nearest to `side_um`: a whole number of image pixels, at least one."""
     side_px = max(1, round(side_um / image_um_per_px))
     return CropSize(side_um, side_px, min(side_px, MAX_SIDE_PX))
 
 
-def border_colour(pixels: Pixels) -> np.ndarray:
+def measure_border_colour(pixels: Pixels) -> np.ndarray:
     """Compute uint8 [3]: the median of the image's outermost pixels, the glass as this scanner shows it.
 
     White instead would draw an edge that the model can read, wherever the background is grey. Of a pyramid, those of
     the coarsest level that has FRAME_PX pixels a side.
     """
-    number = level_for(pixels.levels, max(1.0, max(pixels.width, pixels.height) / FRAME_PX))
+    number = choose_level(pixels.levels, max(1.0, max(pixels.width, pixels.height) / FRAME_PX))
     width, height = pixels.levels[number].width, pixels.levels[number].height
     sides = ((0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height))
     frame = [pixels.region(*side, number).reshape(-1, 3) for side in sides]
     return np.median(np.concatenate(frame), axis=0).astype(np.uint8)
 
 
-def corner(centre_xy_px: np.ndarray, side_px: int) -> np.ndarray:
+def locate_corner(centre_xy_px: np.ndarray, side_px: int) -> np.ndarray:
     """Compute int64 [..., 2]: the crop's upper left pixel (x, y). Pixel i covers [i, i + 1)."""
     return np.floor(np.asarray(centre_xy_px) - side_px / 2 + 0.5).astype(np.int64)
 
 
-def crop(pixels: Pixels, centre_xy_px: np.ndarray, size: CropSize, fill: np.ndarray) -> np.ndarray:
+def cut_crop(pixels: Pixels, centre_xy_px: np.ndarray, size: CropSize, fill: np.ndarray) -> np.ndarray:
     """Cut a square around a point; what lies outside the image is filled with `fill`, never dropped.
 
     Args:
         centre_xy_px: [2] float, (x, y) in pixels of the image.
-        fill: uint8 [3], see `border_colour`.
+        fill: uint8 [3], see `measure_border_colour`.
 
     Returns:
         uint8 [stored_px, stored_px, 3], reduced by Pillow's antialiased bicubic filter where larger than that; of a
@@ -73,9 +73,9 @@ def crop(pixels: Pixels, centre_xy_px: np.ndarray, size: CropSize, fill: np.ndar
     Raises:
         SlideError: a part of the file that the crop needs is damaged or missing.
     """
-    number = level_for(pixels.levels, size.side_px / size.stored_px)
+    number = choose_level(pixels.levels, size.side_px / size.stored_px)
     level = pixels.levels[number]
-    corner_xy = corner(centre_xy_px, size.side_px)
+    corner_xy = locate_corner(centre_xy_px, size.side_px)
     low = corner_xy / (level.shrink_x, level.shrink_y)
     high = (corner_xy + size.side_px) / (level.shrink_x, level.shrink_y)
     (x0, y0), (x1, y1) = np.floor(low).astype(int).tolist(), np.ceil(high).astype(int).tolist()
@@ -102,15 +102,17 @@ def _cut_padded(pixels: Pixels, number: int, window: tuple[int, int, int, int], 
     return patch
 
 
-def outside_share(centres_xy_px: np.ndarray, side_px: int, width: int, height: int) -> np.ndarray:
-    """Compute float64 [N]: the share of each square crop outside a width x height image, as `crop` pads it."""
-    low = corner(centres_xy_px, side_px)
+def measure_outside_share(centres_xy_px: np.ndarray, side_px: int, width: int, height: int) -> np.ndarray:
+    """Compute float64 [N]: the share of each square crop outside a width x height image, as `cut_crop` pads it."""
+    low = locate_corner(centres_xy_px, side_px)
     edge = np.array([width, height])
     inside = np.clip(low + side_px, 0, edge) - np.clip(low, 0, edge)
     return 1 - inside.prod(axis=1) / side_px**2
 
 
-def niche_boxes(members_xy_px: np.ndarray, corner_xy_px: np.ndarray, spot: CropSize, niche: CropSize) -> np.ndarray:
+def compute_niche_boxes(
+    members_xy_px: np.ndarray, corner_xy_px: np.ndarray, spot: CropSize, niche: CropSize
+) -> np.ndarray:
     """Compute the paper's niche images: bounding boxes over the spot-sized patches of the target and its K nearest.
 
     Args:

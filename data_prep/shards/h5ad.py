@@ -10,7 +10,7 @@ from scipy import sparse
 
 from data_prep.shards.niches import Neighbors
 from data_prep.slide.slide import Slide
-from stalign_pl.files import replacing
+from stalign_pl.files import replace_file
 from stalign_pl.shard_format import FORMAT_VERSION, GeneTable
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ def write_h5ad(
         var=_make_gene_frame(table, measured),
     )
     adata.obsm["spatial"] = slide.xy
-    adata.obsp["spatial_connectivities"] = first_ring(neighbors)
+    adata.obsp["spatial_connectivities"] = make_first_ring(neighbors)
     adata.uns["spatial"] = {slide.name.replace("/", "_"): _make_picture_entry(slide, picture, image_width)}
     adata.uns["stalign_source"] = _make_provenance(slide)
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         adata.write_h5ad(temporary)
 
 
-def first_ring(neighbors: Neighbors) -> sparse.csr_matrix:
+def make_first_ring(neighbors: Neighbors) -> sparse.csr_matrix:
     """Make the graph float32 [N, N], 1 between spots of the first ring."""
     ends = neighbors.ring_ends[:, 0].astype(np.int64)
     place = np.arange(neighbors.indices.shape[1])[None, :] < ends[:, None]

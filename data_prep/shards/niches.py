@@ -71,7 +71,7 @@ class Neighbors:
         return tuple(int(end) for end in self.ring_ends.max(axis=0, initial=0))
 
 
-def neighbor_table(slide: Slide, rule: NeighborRule) -> Neighbors:
+def find_neighbors(slide: Slide, rule: NeighborRule) -> Neighbors:
     """Find neighbours by a rule, in order of distance; ties in a balanced order.
 
     Equal distances are ordered by angle, measured on the array clockwise (y down) from +x. The places of one distance
@@ -120,8 +120,8 @@ def _find_within(slide: Slide, bounds: np.ndarray) -> Neighbors:
     return _find_on_lattice(slide.grid, slide.lattice, bounds)
 
 
-def lattice_offsets(lattice: Lattice, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """List the array's places around a spot up to the last of `bounds` (pitches), in the order of `neighbor_table`.
+def list_lattice_offsets(lattice: Lattice, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """List the array's places around a spot up to the last of `bounds` (pitches), in the order of `find_neighbors`.
 
     Returns:
         int64 [P, 2], (column, row) steps from the spot; int64 [P], the ring of each, counted from 0.
@@ -142,7 +142,7 @@ def lattice_offsets(lattice: Lattice, bounds: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _find_on_lattice(grid: np.ndarray, lattice: Lattice, bounds: np.ndarray) -> Neighbors:
-    steps, ring_of_step = lattice_offsets(lattice, bounds)
+    steps, ring_of_step = list_lattice_offsets(lattice, bounds)
     margin = np.abs(steps).max()
     place = grid.astype(np.int64) - grid.min(axis=0) + margin
     spot_at = np.full(place.max(axis=0) + margin + 1, -1, np.int32)

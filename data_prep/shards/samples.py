@@ -12,7 +12,16 @@ import numpy as np
 from scipy import sparse
 
 from data_prep.images import Pixels
-from data_prep.shards.crops import CropSize, border_colour, corner, crop, crop_size, encode, niche_boxes, outside_share
+from data_prep.shards.crops import (
+    CropSize,
+    compute_crop_size,
+    compute_niche_boxes,
+    cut_crop,
+    encode,
+    locate_corner,
+    measure_border_colour,
+    measure_outside_share,
+)
 from data_prep.shards.niches import Neighbors
 from data_prep.shards.settings import CropSettings
 from data_prep.slide.slide import Slide
@@ -61,11 +70,11 @@ class SlideSamples:
     @cached_property
     def outside(self) -> np.ndarray:
         """float64 [N]: the share of each niche crop that lies outside the image."""
-        return outside_share(self.xy_image, self.niche.side_px, self.pixels.width, self.pixels.height)
+        return measure_outside_share(self.xy_image, self.niche.side_px, self.pixels.width, self.pixels.height)
 
     @cached_property
     def _fill(self) -> np.ndarray:
-        return border_colour(self.pixels)
+        return measure_border_colour(self.pixels)
 
     def pairs(self, start: int, stop: int) -> np.ndarray:
         """Make [2, stop - start], gene index and count, of the type of `genes`, of counts number start .. stop - 1."""
@@ -85,8 +94,8 @@ class SlideSamples:
 
     def pictures(self, spot: int) -> tuple[bytes, bytes]:
         """Cut and encode the spot and niche crops of a spot."""
-        spot_crop = crop(self.pixels, self.xy_image[spot], self.spot, self._fill)
-        niche_crop = crop(self.pixels, self.xy_image[spot], self.niche, self._fill)
+        spot_crop = cut_crop(self.pixels, self.xy_image[spot], self.spot, self._fill)
+        niche_crop = cut_crop(self.pixels, self.xy_image[spot], self.niche, self._fill)
         return encode(spot_crop, self.spot.format), encode(niche_crop, self.niche.format)
 
     def tables(self, spot: int) -> dict[str, bytes]:
@@ -94,7 +103,7 @@ class SlideSamples:
         ends = self.neighbors.ring_ends[spot]
         members = self.neighbors.indices[spot, : ends[-1]]
         near = self.xy_image[np.concatenate([[spot], members[:BOX_MEMBERS]])]
-        boxes = niche_boxes(near, corner(self.xy_image[spot], self.niche.side_px), self.spot, self.niche)
+        boxes = compute_niche_boxes(near, locate_corner(self.xy_image[spot], self.niche.side_px), self.spot, self.niche)
         meta = {
             "slide": self.slide.name,
             "barcode": str(self.slide.barcodes[spot]),
@@ -105,13 +114,13 @@ class SlideSamples:
             "outside": round(float(self.outside[spot]), 4),
         }
         return {
-            "genes": npy_bytes(self.pairs(*self.counts.indptr[spot : spot + 2].tolist())),
-            "neighbors": npy_bytes(members),
+            "genes": encode_npy(self.pairs(*self.counts.indptr[spot : spot + 2].tolist())),
+            "neighbors": encode_npy(members),
             "meta": json.dumps(meta, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(),
         }
 
 
-def slide_samples(
+def gather_samples(
     slide: Slide,
     pixels: Pixels,
     counts: sparse.csr_matrix,
@@ -135,12 +144,12 @@ def slide_samples(
         counts=counts,
         genes=np.asarray(measured).astype(dtype),
         neighbors=neighbors,
-        spot=crop_size(crops.spot_scale * slide.spot_um, image_um_per_px),
-        niche=crop_size(crops.niche_pitches * slide.pitch_um, image_um_per_px),
+        spot=compute_crop_size(crops.spot_scale * slide.spot_um, image_um_per_px),
+        niche=compute_crop_size(crops.niche_pitches * slide.pitch_um, image_um_per_px),
     )
 
 
-def npy_bytes(array: np.ndarray) -> bytes:
+def encode_npy(array: np.ndarray) -> bytes:
     """Serialise an array as the bytes of a .npy file (C order, no pickle)."""
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)

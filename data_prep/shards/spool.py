@@ -14,7 +14,7 @@ from data_prep.shards.samples import SlideSamples
 
 
 @contextmanager
-def encoded_pictures(samples: SlideSamples, folder: Path) -> Iterator[Callable[[int], tuple[bytes, bytes]]]:
+def spool_pictures(samples: SlideSamples, folder: Path) -> Iterator[Callable[[int], tuple[bytes, bytes]]]:
     """Give a function spot -> its encoded spot and niche crops, for any order of spots.
 
     Of an image in memory they are cut when they are asked for. Of one that is read by region all are cut first, tile
@@ -30,7 +30,7 @@ def encoded_pictures(samples: SlideSamples, folder: Path) -> Iterator[Callable[[
     with tempfile.TemporaryFile(dir=folder) as spool:
         bounds = np.zeros((len(samples.slide), 3), np.int64)
         end = 0
-        for spot in reading_order(samples.xy_image, band_px).tolist():
+        for spot in order_by_band(samples.xy_image, band_px).tolist():
             picture, niche = samples.pictures(spot)
             spool.write(picture)
             spool.write(niche)
@@ -46,6 +46,6 @@ def encoded_pictures(samples: SlideSamples, folder: Path) -> Iterator[Callable[[
         yield pictures_of
 
 
-def reading_order(xy_px: np.ndarray, band_px: int) -> np.ndarray:
+def order_by_band(xy_px: np.ndarray, band_px: int) -> np.ndarray:
     """Order the spots, int64 [N], band after band of `band_px` rows, from left to right in each."""
     return np.lexsort((xy_px[:, 1], xy_px[:, 0], xy_px[:, 1] // band_px))

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.shards.samples import SlideSamples
-from data_prep.shards.spool import encoded_pictures
-from stalign_pl.files import replacing
-from stalign_pl.shard_format import INDEX, INDEX_COLUMN, MEMBERS, sample_key, tar_name
+from data_prep.shards.spool import spool_pictures
+from stalign_pl.files import replace_file
+from stalign_pl.shard_format import INDEX, INDEX_COLUMN, MEMBERS, make_sample_key, make_tar_name
 
 
-def sample_order(spots: int, seed: int, slide_name: str) -> np.ndarray:
+def draw_order(spots: int, seed: int, slide_name: str) -> np.ndarray:
     """Draw int64 [N]: the spots in the random order of the tars; a function of (seed, name) alone."""
     words = np.frombuffer(hashlib.sha256(slide_name.encode()).digest()[:16], dtype="<u4")
     return np.random.default_rng([seed, *words.tolist()]).permutation(spots)
@@ -35,7 +35,7 @@ def write_tars(
     """Write a slide's tars.
 
     Args:
-        order: int [N], see `sample_order`.
+        order: int [N], see `draw_order`.
         part_spots: spots a tar.
         done: called after each tar with the number of its spots.
 
@@ -43,20 +43,20 @@ def write_tars(
         The tars' names, and the index, int64 [N, len(INDEX)], row = spot.
     """
     parts = -(-len(order) // part_spots)
-    names = tuple(tar_name(stem, part, parts) for part in range(parts))
+    names = tuple(make_tar_name(stem, part, parts) for part in range(parts))
     index = np.zeros((len(order), len(INDEX)), np.int64)
     index[:, INDEX_COLUMN["counts_start"]] = samples.counts.indptr[:-1]
     index[:, INDEX_COLUMN["counts_stop"]] = samples.counts.indptr[1:]
     index[order, INDEX_COLUMN["rank"]] = np.arange(len(order))
-    with encoded_pictures(samples, folder) as pictures_of:
+    with spool_pictures(samples, folder) as pictures_of:
         for part, name in enumerate(names):
             spots = order[part * part_spots : (part + 1) * part_spots]
             index[spots, INDEX_COLUMN["part"]] = part
-            with replacing(folder / name) as path, tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            with replace_file(folder / name) as path, tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
                 for spot in spots.tolist():
                     picture, niche = pictures_of(spot)
                     payloads = {"spot": picture, "niche": niche, **samples.tables(spot)}
-                    _add_sample(tar, sample_key(slide_number, spot), payloads, samples.suffixes, index[spot])
+                    _add_sample(tar, make_sample_key(slide_number, spot), payloads, samples.suffixes, index[spot])
             if done is not None:
                 done(len(spots))
     return names, index

@@ -10,15 +10,15 @@ import numpy as np
 
 from data_prep.images import Pixels
 from data_prep.shards.h5ad import write_h5ad
-from data_prep.shards.niches import neighbor_table
-from data_prep.shards.samples import SlideSamples, npy_bytes, slide_samples
+from data_prep.shards.niches import find_neighbors
+from data_prep.shards.samples import SlideSamples, encode_npy, gather_samples
 from data_prep.shards.settings import BuildSettings, CropSettings
-from data_prep.shards.tars import sample_order, write_tars
-from data_prep.slide.genes import GeneAxis, GeneNames, counts_on
+from data_prep.shards.tars import draw_order, write_tars
+from data_prep.slide.genes import GeneAxis, GeneNames, spread_counts
 from data_prep.slide.quality import ImageQuality
 from data_prep.slide.slide import Slide
-from stalign_pl.files import replacing, sweep, write_json
-from stalign_pl.shard_format import SlideRecord, file_stem
+from stalign_pl.files import replace_file, sweep_temporary, write_json
+from stalign_pl.shard_format import SlideRecord, make_file_stem
 
 
 def write_slide(
@@ -49,27 +49,27 @@ def write_slide(
     """
     columns = axis.columns(GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols)))
     measured = np.asarray(study_panel if slide.absent_is_zero else np.unique(columns), np.int32)
-    counts = counts_on(measured, columns, slide.counts)
-    neighbors = neighbor_table(slide, settings.neighbors)
-    samples = slide_samples(slide, pixels, counts, measured, neighbors, crops)
+    counts = spread_counts(measured, columns, slide.counts)
+    neighbors = find_neighbors(slide, settings.neighbors)
+    samples = gather_samples(slide, pixels, counts, measured, neighbors, crops)
 
-    stem = file_stem(slide.name)
-    sweep(out, *file_patterns(stem))
+    stem = make_file_stem(slide.name)
+    sweep_temporary(out, *list_file_patterns(stem))
     panel = write_panel(out, measured)
-    order = sample_order(len(slide), settings.seed, slide.name)
+    order = draw_order(len(slide), settings.seed, slide.name)
     tars, index = write_tars(out, stem, number, samples, order, settings.part_spots)
     record = _make_record(slide, quality, number, stem, samples, panel, len(measured), tars)
-    with replacing(out / record.counts) as temporary, open(temporary, "wb") as file:
+    with replace_file(out / record.counts) as temporary, open(temporary, "wb") as file:
         samples.write_pairs(file)
-    _write_bytes(out / record.index, npy_bytes(index))
+    _write_bytes(out / record.index, encode_npy(index))
     write_h5ad(out / record.h5ad, slide, picture, pixels.width, counts, measured, axis.table, neighbors)
     names = (*tars, record.h5ad, record.counts, record.index, panel)
-    record = replace(record, files={name: describe(out / name) for name in names})
+    record = replace(record, files={name: describe_file(out / name) for name in names})
     write_json(out / f"{stem}.json", record.to_json())
     return record
 
 
-def file_patterns(stem: str) -> tuple[str, ...]:
+def list_file_patterns(stem: str) -> tuple[str, ...]:
     """List the names of one slide's own files, `*` for any number of a part; the record first."""
     ends = (".json", ".tar", "-part*.tar", ".h5ad", ".counts.npy", ".index.npy")
     return tuple(f"{stem}{end}" for end in ends)
@@ -77,7 +77,7 @@ def file_patterns(stem: str) -> tuple[str, ...]:
 
 def write_panel(out: Path, measured: np.ndarray) -> str:
     """Write the measured gene indices, named by their hash, unless they are there: slides on one panel share a file."""
-    payload = npy_bytes(np.asarray(measured, np.int32))
+    payload = encode_npy(np.asarray(measured, np.int32))
     name = f"panel-{hashlib.sha256(payload).hexdigest()[:12]}.npy"
     path = out / name
     if not path.is_file() or path.read_bytes() != payload:
@@ -85,7 +85,7 @@ def write_panel(out: Path, measured: np.ndarray) -> str:
     return name
 
 
-def describe(path: Path) -> dict[str, int | str]:
+def describe_file(path: Path) -> dict[str, int | str]:
     """Describe a file by size and SHA-256, as a record lists them."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -93,7 +93,7 @@ def describe(path: Path) -> dict[str, int | str]:
 
 
 def _write_bytes(path: Path, payload: bytes) -> None:
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         temporary.write_bytes(payload)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 
 from data_prep.simulation.expression import draw_expression, draw_genes
-from data_prep.simulation.files import write_slide
+from data_prep.simulation.files import write_folder
 from data_prep.simulation.histology import draw_image
 from data_prep.simulation.parameters import CohortParameters
 from data_prep.simulation.tissue import compose, draw_tissue
 from stalign_pl.errors import ConfigError
-from stalign_pl.files import replacing, write_json
+from stalign_pl.files import replace_file, write_json
 
 
 def _refuse_another_cohort(out: Path, names: list[str], record: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ def _write_patient(job: tuple[CohortParameters, int, int, Path]) -> str:
     tissue = draw_tissue(parameters, seed, patient)
     expression = draw_expression(parameters, seed, patient, tissue, genes, composition)
     image = draw_image(parameters, seed, patient, tissue)
-    write_slide(out / name, tissue, image, expression, genes.names, composition.names, parameters.um_per_px)
+    write_folder(out / name, tissue, image, expression, genes.names, composition.names, parameters.um_per_px)
     return name
 
 
@@ -64,6 +64,6 @@ def simulate(parameters: CohortParameters, seed: int, out: Path, workers: int = 
         "Visium",
     )
     sheet["labels"] = [f"{name}/labels.csv" for name in names]
-    with replacing(out / "slides.csv") as temporary:
+    with replace_file(out / "slides.csv") as temporary:
         sheet.to_csv(temporary, index=False)
     write_json(out / "cohort.json", record)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.simulation.parameters import CohortParameters
-from data_prep.simulation.tissue import Composition, Tissue, stream
+from data_prep.simulation.tissue import Composition, Tissue, open_stream
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Genes:
 
 def draw_genes(parameters: CohortParameters, seed: int) -> Genes:
     """Draw the genes that a cohort's patients share."""
-    p, random = parameters, stream(seed, "genes")
+    p, random = parameters, open_stream(seed, "genes")
     names = tuple(
         f"{kind}{number + 1:03d}"
         for kind, count in (("LAM", p.laminar_genes), ("MARK", p.marker_genes), ("FLAT", p.flat_genes))
@@ -46,7 +46,7 @@ def draw_genes(parameters: CohortParameters, seed: int) -> Genes:
     return Genes(names, random.normal(0, p.mean_spread, p.genes), effect, slope)
 
 
-def shares_of(genes: Genes, state_effect: np.ndarray, depth: np.ndarray, patient_effect: np.ndarray) -> np.ndarray:
+def compute_shares(genes: Genes, state_effect: np.ndarray, depth: np.ndarray, patient_effect: np.ndarray) -> np.ndarray:
     """Compute [N, G], each gene's expected share of a spot's counts, from [N, G] state effects and [N] depth."""
     log_rate = genes.base + patient_effect + state_effect + np.outer(depth - 0.5, genes.slope)
     rate = np.exp(log_rate)
@@ -72,7 +72,7 @@ def draw_expression(
     parameters: CohortParameters, seed: int, patient: int, tissue: Tissue, genes: Genes, composition: Composition
 ) -> Expression:
     """Draw one slide's counts: a patient shifts depth and every gene, a spot's size is log-normal."""
-    p, random = parameters, stream(seed, patient, "expression")
+    p, random = parameters, open_stream(seed, patient, "expression")
     patient_effect = random.normal(0, p.patient_gene_sd, p.genes)
     log_size = (
         np.log(p.median_counts) + random.normal(0, p.patient_counts_sd) + p.cellularity_to_counts * tissue.cellularity
@@ -84,11 +84,11 @@ def draw_expression(
         rate = generator.gamma(1 / p.overdispersion, p.overdispersion, shares.shape)
         return generator.poisson(shares * size[:, None] * rate)
 
-    shares = shares_of(genes, genes.state[tissue.state], tissue.depth, patient_effect)
+    shares = compute_shares(genes, genes.state[tissue.state], tissue.depth, patient_effect)
     counts = draw(shares, random).astype(np.int32)
 
-    seen = shares_of(genes, genes.state[tissue.picture], tissue.depth, patient_effect)
-    oracle = stream(seed, patient, "oracle")
+    seen = compute_shares(genes, genes.state[tissue.picture], tissue.depth, patient_effect)
+    oracle = open_stream(seed, patient, "oracle")
     expected = np.zeros(seen.shape)
     for _ in range(p.oracle_draws):
         sample = draw(seen, oracle)
@@ -96,5 +96,5 @@ def draw_expression(
     expected /= p.oracle_draws
 
     domain_effect = np.log(composition.shares @ np.exp(genes.state))  # the mixture's mean expression
-    noise_free = np.log(shares_of(genes, domain_effect[tissue.domain], tissue.depth, patient_effect))
+    noise_free = np.log(compute_shares(genes, domain_effect[tissue.domain], tissue.depth, patient_effect))
     return Expression(counts, expected.astype(np.float32), noise_free.astype(np.float32))

@@ -13,13 +13,13 @@ from scipy import sparse
 
 from data_prep.simulation.expression import Expression
 from data_prep.simulation.tissue import PITCH_UM, Tissue
-from stalign_pl.files import replacing
+from stalign_pl.files import replace_file
 
 SPOT_UM = 55.0
 HIRES_PX, LOWRES_PX = 1000, 600
 
 
-def barcodes_of(grid: np.ndarray) -> np.ndarray:
+def make_barcodes(grid: np.ndarray) -> np.ndarray:
     """Make [N] 16-letter barcodes, one a place of the array, the same in every slide (as on real Visium slides)."""
     letters = np.array(list("ACGT"))
     number = (grid[:, 1].astype(np.int64) * 1024 + grid[:, 0]) * 2654435761 % 4**16
@@ -30,7 +30,7 @@ def barcodes_of(grid: np.ndarray) -> np.ndarray:
 def write_matrix(path: Path, counts: np.ndarray, barcodes: np.ndarray, genes: tuple[str, ...]) -> None:
     """Write `filtered_feature_bc_matrix.h5`: genes x barcodes, CSC, as 10x documents it."""
     matrix = sparse.csr_matrix(counts)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replace_file(path) as temporary, h5py.File(temporary, "w") as file:
         group = file.create_group("matrix")
         group["barcodes"] = np.char.encode(barcodes)
         group["data"], group["indices"], group["indptr"] = (
@@ -46,7 +46,7 @@ def write_matrix(path: Path, counts: np.ndarray, barcodes: np.ndarray, genes: tu
         features["_all_tag_keys"] = np.array([b"genome"])
 
 
-def write_slide(
+def write_folder(
     folder: Path,
     tissue: Tissue,
     image: np.ndarray,
@@ -58,7 +58,7 @@ def write_slide(
     """Write one slide: matrix, positions, scale factors, images, labels.csv, and oracle.npz (float16, no pickle)."""
     spatial = folder / "spatial"
     spatial.mkdir(parents=True, exist_ok=True)
-    barcodes = barcodes_of(tissue.grid)
+    barcodes = make_barcodes(tissue.grid)
     xy = tissue.xy_um / um_per_px
     write_matrix(folder / "filtered_feature_bc_matrix.h5", expression.counts, barcodes, genes)
 
@@ -66,28 +66,28 @@ def write_slide(
         {"barcode": barcodes, "in_tissue": 1, "array_row": tissue.grid[:, 1], "array_col": tissue.grid[:, 0]}
     )
     positions["pxl_row_in_fullres"], positions["pxl_col_in_fullres"] = xy[:, 1], xy[:, 0]
-    with replacing(spatial / "tissue_positions.csv") as temporary:
+    with replace_file(spatial / "tissue_positions.csv") as temporary:
         positions.to_csv(temporary, index=False, float_format="%.3f")
-    with replacing(folder / "labels.csv") as temporary:
+    with replace_file(folder / "labels.csv") as temporary:
         pd.DataFrame({"barcode": barcodes, "domain": np.array(domains)[tissue.domain]}).to_csv(temporary, index=False)
 
     picture, longest = Image.fromarray(image), max(image.shape[:2])
     scales = {"tissue_hires_scalef": HIRES_PX / longest, "tissue_lowres_scalef": LOWRES_PX / longest}
-    with replacing(folder / "full_image.png") as temporary:
+    with replace_file(folder / "full_image.png") as temporary:
         picture.save(temporary, format="PNG", compress_level=1)
     for name, scale in (("hires", scales["tissue_hires_scalef"]), ("lowres", scales["tissue_lowres_scalef"])):
         size = tuple(round(side * scale) for side in picture.size)
-        with replacing(spatial / f"tissue_{name}_image.png") as temporary:
+        with replace_file(spatial / f"tissue_{name}_image.png") as temporary:
             picture.resize(size, Image.Resampling.BOX).save(temporary, format="PNG", compress_level=1)
     factors = {
         **scales,
         "spot_diameter_fullres": SPOT_UM / um_per_px,
         "fiducial_diameter_fullres": PITCH_UM / um_per_px,
     }
-    with replacing(spatial / "scalefactors_json.json") as temporary:
+    with replace_file(spatial / "scalefactors_json.json") as temporary:
         temporary.write_text(json.dumps(factors))
 
-    with replacing(folder / "oracle.npz") as temporary, open(temporary, "wb") as file:
+    with replace_file(folder / "oracle.npz") as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
             file,
             barcodes=np.char.encode(barcodes),

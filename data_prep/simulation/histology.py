@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial import KDTree
 
 from data_prep.simulation.parameters import CohortParameters
-from data_prep.simulation.tissue import PITCH_UM, Tissue, stream
+from data_prep.simulation.tissue import PITCH_UM, Tissue, open_stream
 
 HEMATOXYLIN = np.array([0.65, 0.70, 0.29])  # optical density in R, G, B (Ruifrok & Johnston 2001)
 EOSIN = np.array([0.07, 0.99, 0.11])
@@ -37,7 +37,7 @@ def draw_image(parameters: CohortParameters, seed: int, patient: int, tissue: Ti
     Returns:
         [H, W, 3] uint8 RGB at `um_per_px`.
     """
-    p, random, states = parameters, stream(seed, patient, "histology"), stream(seed, "states")
+    p, random, states = parameters, open_stream(seed, patient, "histology"), open_stream(seed, "states")
     count = p.domains
     density = p.nuclei_per_um2 * np.exp(states.normal(0, p.nuclei_density_sd, count))
     size = p.nuclei_size_um * np.exp(states.normal(0, p.nuclei_size_sd, count))

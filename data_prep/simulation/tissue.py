@@ -12,7 +12,7 @@ from data_prep.simulation.parameters import CohortParameters
 PITCH_UM = 100.0
 
 
-def stream(seed: int, *names: int | str) -> np.random.Generator:
+def open_stream(seed: int, *names: int | str) -> np.random.Generator:
     """Make a generator that depends on the cohort's seed and on what is drawn, never on what was drawn before."""
     return np.random.default_rng(
         [seed, *(n if isinstance(n, int) else int.from_bytes(n.encode(), "big") for n in names)]
@@ -73,7 +73,7 @@ def compose(parameters: CohortParameters) -> Composition:
     return Composition(tuple(names), shares)
 
 
-def smooth_field(
+def draw_smooth_field(
     random: np.random.Generator, xy_um: np.ndarray, size_um: tuple[float, float], scale_um: float
 ) -> np.ndarray:
     """Draw a smooth random field with standard deviation about 1, read at positions `xy_um` [N, 2]."""
@@ -86,7 +86,7 @@ def smooth_field(
 
 def draw_tissue(parameters: CohortParameters, seed: int, patient: int) -> Tissue:
     """Draw one slide of one patient."""
-    p, random = parameters, stream(seed, patient, "tissue")
+    p, random = parameters, open_stream(seed, patient, "tissue")
     column, row = np.meshgrid(np.arange(2 * p.columns), np.arange(p.rows))
     grid = np.stack([column, row], axis=-1)[(column + row) % 2 == 0]
     margin = 2 * PITCH_UM
@@ -94,12 +94,12 @@ def draw_tissue(parameters: CohortParameters, seed: int, patient: int) -> Tissue
     size_um = (p.columns * PITCH_UM + 2 * margin, p.rows * PITCH_UM * np.sqrt(3) / 2 + 2 * margin)
 
     centre = np.array(size_um) / 2
-    radius = np.linalg.norm((xy_um - centre) / centre, axis=1) + 0.12 * smooth_field(random, xy_um, size_um, 400)
+    radius = np.linalg.norm((xy_um - centre) / centre, axis=1) + 0.12 * draw_smooth_field(random, xy_um, size_um, 400)
     inside = radius <= np.quantile(radius, p.tissue_share)
     grid, xy_um = grid[inside].astype(np.int32), xy_um[inside]
 
     angle = random.uniform(0, 2 * np.pi)
-    waves = p.boundary_noise_um * smooth_field(random, xy_um, size_um, 300)
+    waves = p.boundary_noise_um * draw_smooth_field(random, xy_um, size_um, 300)
     bend = random.normal(0, 1.2e-4) * ((xy_um - centre) @ [-np.sin(angle), np.cos(angle)]) ** 2
     along = (xy_um - centre) @ [np.cos(angle), np.sin(angle)] + waves + bend
     depth = (along - along.min()) / np.ptp(along)
@@ -118,5 +118,5 @@ def draw_tissue(parameters: CohortParameters, seed: int, patient: int) -> Tissue
     state = np.where(stray, random.integers(shares.shape[1], size=len(state)), state)
     uninformed = random.random(len(state)) >= p.image_informative
     picture = np.where(uninformed, random.integers(shares.shape[1], size=len(state)), state)
-    cellularity = smooth_field(random, xy_um, size_um, 60)
+    cellularity = draw_smooth_field(random, xy_um, size_um, 60)
     return Tissue(grid, xy_um, domain, state, picture, depth, cellularity, size_um)

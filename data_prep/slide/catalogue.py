@@ -38,11 +38,11 @@ class CatalogueRow:
     um_per_px: float | None = None
 
 
-def species_word(text: str) -> str:
+def translate_species(text: str) -> str:
     """Translate a species: 'Homo sapiens' -> 'human'."""
     return SPECIES.get(text.strip().lower(), text.strip().lower())
 
 
-def technology_word(text: str) -> str:
+def translate_technology(text: str) -> str:
     """Translate a technology: 'Spatial Transcriptomics' -> 'ST', 'VisiumHD' -> 'Visium HD'."""
     return TECHNOLOGIES.get(text.strip().lower(), text.strip())

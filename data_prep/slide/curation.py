@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from data_prep.slide.catalogue import CatalogueRow, species_word, technology_word
+from data_prep.slide.catalogue import CatalogueRow, translate_species, translate_technology
 from data_prep.slide.slide import Slide, SlideError
 from stalign_pl.errors import ConfigError
 
@@ -109,7 +109,7 @@ def judge_row(row: CatalogueRow, rules: Curation) -> tuple[str, str] | None:
 
 
 def _explain_unwanted(name: str, found: str, rules: Curation) -> str | None:
-    word = {"species": species_word, "technology": technology_word}[name]
+    word = {"species": translate_species, "technology": translate_technology}[name]
     wanted = getattr(rules, name)
     if not wanted or word(found) in {word(text) for text in wanted}:
         return None

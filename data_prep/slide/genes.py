@@ -29,7 +29,7 @@ class GeneNames:
         return len(self.ids)
 
 
-def gene_names(names: Sequence[str], symbols: Sequence[str] | None = None) -> GeneNames:
+def make_gene_names(names: Sequence[str], symbols: Sequence[str] | None = None) -> GeneNames:
     """Sort column names into ids and symbols.
 
     Args:
@@ -74,7 +74,7 @@ class GeneAxis:
         return {key: number for number, key in enumerate(_keys(self.table))}
 
 
-def gene_axis(slides: Iterable[GeneNames]) -> GeneAxis:
+def make_gene_axis(slides: Iterable[GeneNames]) -> GeneAxis:
     """Make one gene table for slides that name their genes differently. Independent of the order of the slides.
 
     A symbol becomes an Ensembl id where some slide carries both; a symbol with several ids takes the smallest. What
@@ -105,7 +105,7 @@ def gene_axis(slides: Iterable[GeneNames]) -> GeneAxis:
     return GeneAxis(table, id_of_symbol)
 
 
-def counts_on(measured: np.ndarray, columns: np.ndarray, counts: sparse.csr_matrix) -> sparse.csr_matrix:
+def spread_counts(measured: np.ndarray, columns: np.ndarray, counts: sparse.csr_matrix) -> sparse.csr_matrix:
     """Returns a slide's counts over its measured genes; sums the columns of one gene; a gene without column is zero.
 
     Args:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_prep.slide.curation import SetAside
-from data_prep.slide.quality import share_at
+from data_prep.slide.quality import measure_share
 from data_prep.slide.slide import Slide
 from data_prep.slide.spot_tree import find_nearest
 
@@ -166,16 +166,16 @@ def check_orientation(slide: Slide, mask: np.ndarray, mask_per_px: float) -> Non
         SetAside: names the reading that fits, with both shares.
     """
     radius = slide.spot_um / slide.um_per_px / 2 * mask_per_px
-    given = float(share_at(mask, slide.xy * mask_per_px, radius).mean())
+    given = float(measure_share(mask, slide.xy * mask_per_px, radius).mean())
     if given > CONVINCED_ABOVE:
         return
     found = [
-        (float(share_at(mask, xy * mask_per_px, radius * scale).mean()), name)
-        for name, xy, scale in readings(slide, mask, mask_per_px)
+        (float(measure_share(mask, xy * mask_per_px, radius * scale).mean()), name)
+        for name, xy, scale in list_readings(slide, mask, mask_per_px)
     ]
     share, name = max(found)
     if given < LOST_BELOW and share <= BELIEVED_FROM:
-        (dx, dy), share = best_shift(slide, mask, mask_per_px, radius)
+        (dx, dy), share = find_best_shift(slide, mask, mask_per_px, radius)
         name = f"positions shifted by ({dx:.0f}, {dy:.0f}) px"
     if share > given + MISFIT and share > BELIEVED_FROM:
         raise SetAside(
@@ -186,7 +186,7 @@ def check_orientation(slide: Slide, mask: np.ndarray, mask_per_px: float) -> Non
         )
 
 
-def readings(slide: Slide, mask: np.ndarray, mask_per_px: float) -> Iterator[tuple[str, np.ndarray, float]]:
+def list_readings(slide: Slide, mask: np.ndarray, mask_per_px: float) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield other readings of a slide's positions.
 
     Yields:
@@ -211,7 +211,9 @@ def readings(slide: Slide, mask: np.ndarray, mask_per_px: float) -> Iterator[tup
                 yield f"positions read as pixels of a {kind} image of {side} px", slide.xy * factor, factor
 
 
-def best_shift(slide: Slide, mask: np.ndarray, mask_per_px: float, radius: float) -> tuple[tuple[float, float], float]:
+def find_best_shift(
+    slide: Slide, mask: np.ndarray, mask_per_px: float, radius: float
+) -> tuple[tuple[float, float], float]:
     """Find the shift of all spots, (x, y) in full-resolution pixels, that puts most of their area on tissue.
 
     The spots' centres are correlated with the share of tissue around every pixel of the mask (by Fourier transform).
@@ -237,7 +239,7 @@ def best_shift(slide: Slide, mask: np.ndarray, mask_per_px: float, radius: float
     found = fftconvolve(around, spots[::-1, ::-1])  # [y, x]: the spots' box ends at that row and column
     y, x = np.unravel_index(found.argmax(), found.shape)
     shift = (np.array([x - (width - 1), y - (height - 1)]) - low) / mask_per_px
-    share = float(share_at(mask, (slide.xy + shift) * mask_per_px, radius).mean())
+    share = float(measure_share(mask, (slide.xy + shift) * mask_per_px, radius).mean())
     return (float(shift[0]), float(shift[1])), share
 
 

@@ -79,7 +79,7 @@ def fit_lattice(xy: np.ndarray, lattice: Literal["hex", "square"]) -> LatticeFit
     return LatticeFit(_number_grid(places, lattice), pitch, float(residual.max()))
 
 
-def grid_residual(lattice_xy: np.ndarray, xy: np.ndarray) -> float:
+def measure_grid_residual(lattice_xy: np.ndarray, xy: np.ndarray) -> float:
     """Measure how far positions are from a grid under the best affine map: the 95th percentile, in pitches.
 
     Args:

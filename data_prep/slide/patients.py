@@ -17,7 +17,7 @@ import re
 from data_prep.slide.slide import SlideError
 
 
-def unit_of(slide: str, patient: str, patient_from: str, study: str, slide_as_patient: bool) -> tuple[str, str]:
+def find_unit(slide: str, patient: str, patient_from: str, study: str, slide_as_patient: bool) -> tuple[str, str]:
     """Find (patient, who named it) of a slide.
 
     A named patient stands, then a donor whom the literature names (DLPFC_DONORS). Else, where the user said so, the
@@ -34,7 +34,7 @@ def unit_of(slide: str, patient: str, patient_from: str, study: str, slide_as_pa
     """
     if patient:
         return patient, patient_from
-    donor = known_patient(slide)
+    donor = find_known_patient(slide)
     if donor:
         return donor, "source"
     if slide_as_patient:
@@ -74,15 +74,15 @@ _SLICE = re.compile(rf"(?<!\d)({'|'.join(_SLICES)})(?!\d)")
 _LIEBER = re.compile(r"^Human_Brain_(?:Louise|Kwon)_.*_(Br\d{4})(?:_|$)")
 
 
-def dlpfc_slice(slide_name: str) -> str | None:
+def find_dlpfc_slice(slide_name: str) -> str | None:
     """The number of the DLPFC section that a slide is, by its name or file stem; None if it is none of the twelve."""
     found = _SLICE.search(slide_name)
     return found.group(1) if found else _HEST.get(slide_name)
 
 
-def known_patient(slide_name: str) -> str | None:
+def find_known_patient(slide_name: str) -> str | None:
     """The donor of a slide that a publication names; None where this table knows nobody."""
-    slice_number = dlpfc_slice(slide_name)
+    slice_number = find_dlpfc_slice(slide_name)
     for donor, slices in DLPFC_DONORS.items():
         if slice_number in slices:
             return donor

@@ -16,14 +16,14 @@ class ImageQuality:
 
     Attributes:
         on_tissue: mean share of the spots' area that shows tissue, 0 to 1.
-        sharpness: see `sharpness`.
+        sharpness: see `measure_sharpness`.
     """
 
     on_tissue: float
     sharpness: float
 
 
-def tissue_mask(picture: np.ndarray) -> np.ndarray:
+def find_tissue(picture: np.ndarray) -> np.ndarray:
     """Find bool [H, W], where a picture is not glass.
 
     Glass is the commonest colour of the brighter half of the picture, as this scanner shows it: white, grey, bluish or
@@ -56,7 +56,7 @@ def _find_otsu_cut(values: np.ndarray) -> float:
     return float(centres[between.argmax()])
 
 
-def share_at(mask: np.ndarray, xy_px: np.ndarray, radius_px: float) -> np.ndarray:
+def measure_share(mask: np.ndarray, xy_px: np.ndarray, radius_px: float) -> np.ndarray:
     """Compute float64 [N], the share of True in a square around each point; what lies outside the mask counts as False.
 
     Args:
@@ -75,7 +75,7 @@ def share_at(mask: np.ndarray, xy_px: np.ndarray, radius_px: float) -> np.ndarra
     return inside / whole
 
 
-def sharpness(patches: list[np.ndarray]) -> float:
+def measure_sharpness(patches: list[np.ndarray]) -> float:
     """Compute the median over patches of the Laplacian's variance over the grey's own variance.
 
     0 is a blank, white noise is 20. The division takes stain and exposure out; what is left is how much of the contrast

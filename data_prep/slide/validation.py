@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from scipy import sparse
 
-from data_prep.slide.catalogue import species_word
+from data_prep.slide.catalogue import translate_species
 from data_prep.slide.slide import Slide, SlideError
 from stalign_pl.gene_ids import SPECIES_PREFIXES, species_of
 
@@ -24,7 +24,7 @@ def shape_of(matrix: sparse.csr_matrix | sparse.csc_matrix) -> tuple[int, int]:
     return rows, columns
 
 
-def whole_counts(slide_name: str, matrix: Matrix, origin: str) -> sparse.csr_matrix:
+def check_whole_counts(slide_name: str, matrix: Matrix, origin: str) -> sparse.csr_matrix:
     """Returns raw counts as canonical CSR int32; refuses rather than rounds.
 
     Args:
@@ -93,7 +93,7 @@ def _check_axes(slide: Slide) -> None:
 
 def _check_species(slide: Slide) -> None:
     """Refuse gene ids that are mostly of another species than the slide; a mixture (a xenograft) passes."""
-    stated = species_word(slide.species)
+    stated = translate_species(slide.species)
     if stated not in SPECIES_PREFIXES:
         return
     found = Counter(species_of(str(gene)) for gene in slide.gene_ids if gene)

@@ -44,7 +44,7 @@ def read_rows(path: Path, key: str, columns: Sequence[str]) -> dict[str, dict[st
     return rows
 
 
-def number(path: Path, name: str, column: str, text: str) -> float | None:
+def parse_number(path: Path, name: str, column: str, text: str) -> float | None:
     """Read a cell as a number above 0; None for an empty one.
 
     Raises:
@@ -61,15 +61,15 @@ def number(path: Path, name: str, column: str, text: str) -> float | None:
     return value
 
 
-def whole_number(path: Path, name: str, column: str, text: str) -> int | None:
-    """Read a cell as `number` does, for a count; `1,301` and 1301.5 are none."""
-    value = number(path, name, column, text)
+def parse_whole_number(path: Path, name: str, column: str, text: str) -> int | None:
+    """Read a cell as `parse_number` does, for a count; `1,301` and 1301.5 are none."""
+    value = parse_number(path, name, column, text)
     if value is not None and value != int(value):
         raise ConfigError(f"catalogue {path}: {column} of {name!r} is {text!r}; a whole number is wanted")
     return None if value is None else int(value)
 
 
-def joined_studies(marks_of_slide: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
+def join_studies(marks_of_slide: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
     """Returns slide -> every mark of its study.
 
     Slides that share a mark, or are linked by a chain of shared marks, are one study, so that a split by study tears no

@@ -17,7 +17,7 @@ metadata that are a list, its decoders a RuntimeError over a chunk that is cut o
 
 
 @contextmanager
-def reading(slide_name: str, path: Path, what: str = "") -> Iterator[None]:
+def explain_damage(slide_name: str, path: Path, what: str = "") -> Iterator[None]:
     """Raise SlideError in place of the errors of DAMAGED.
 
     Args:

@@ -36,7 +36,7 @@ class SpotArray:
 VISIUM = SpotArray("Visium", 100.0, 55.0, "hex")
 
 
-def array_of(slide_name: str, barcodes: np.ndarray, origin: str) -> SpotArray:
+def identify_array(slide_name: str, barcodes: np.ndarray, origin: str) -> SpotArray:
     """Tell the array by the barcodes: Visium HD where they are bins (square, side to side), else Visium.
 
     Args:
@@ -74,6 +74,6 @@ def is_dense(x: np.ndarray, y: np.ndarray) -> bool:
     return len(np.unique((x + y) % 2)) == 1
 
 
-def square_grid(x: np.ndarray, y: np.ndarray, dense: bool) -> np.ndarray:
+def make_square_grid(x: np.ndarray, y: np.ndarray, dense: bool) -> np.ndarray:
     """Returns [N, 2] (column, row) with nearest spots one step apart; a dense array's rows run along the diagonals."""
     return np.stack([(x + y) // 2, (y - x) // 2] if dense else [x, y], axis=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_prep.splits.schemes import ONLY, Mappings
 from data_prep.splits.units import SplitSlide
-from stalign_pl.errors import ConfigError, listed
+from stalign_pl.errors import ConfigError, join_names
 from stalign_pl.shard_format import Manifest
 from stalign_pl.shard_format.index import DUPLICATES
 from stalign_pl.shard_format.split import read_split
@@ -35,7 +35,7 @@ def read_slides(source: Path) -> list[SplitSlide]:
         SplitSlide(record.name, record.patient, record.patient_from, record.study, record.tissue, record.spots)
         for record in Manifest.read(source).slides
     ]
-    return with_duplicates(slides, source / DUPLICATES) if (source / DUPLICATES).is_file() else slides
+    return add_duplicates(slides, source / DUPLICATES) if (source / DUPLICATES).is_file() else slides
 
 
 def _read_planned(path: Path) -> list[SplitSlide]:
@@ -56,7 +56,7 @@ def _read_planned(path: Path) -> list[SplitSlide]:
     return slides
 
 
-def with_duplicates(slides: Sequence[SplitSlide], path: Path) -> list[SplitSlide]:
+def add_duplicates(slides: Sequence[SplitSlide], path: Path) -> list[SplitSlide]:
     """Add the duplicates that a CSV of the columns slide and duplicate_of lists.
 
     Raises:
@@ -108,7 +108,9 @@ def _read_rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, s
         table = csv.DictReader(file)
         missing = [name for name in needed if name not in (table.fieldnames or ())]
         if missing:
-            raise ConfigError(f"{path} has no column {listed(missing)}; it has: {listed(table.fieldnames or ())}")
+            raise ConfigError(
+                f"{path} has no column {join_names(missing)}; it has: {join_names(table.fieldnames or ())}"
+            )
         return [
             (table.line_num, {key: (value or "").strip() for key, value in row.items() if key is not None})
             for row in table

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from data_prep.slide.patients import PAPER_TEST_SLICES, dlpfc_slice
-from data_prep.splits.units import SplitSlide, Tie, Unit, UnitName, ties, torn, units
-from stalign_pl.errors import ConfigError, listed
-from stalign_pl.shard_format.split import PARTS, Fold, Part, Split, patient_marks, slide_list_digest
+from data_prep.slide.patients import PAPER_TEST_SLICES, find_dlpfc_slice
+from data_prep.splits.units import SplitSlide, Tie, Unit, UnitName, find_ties, find_torn, group_units
+from stalign_pl.errors import ConfigError, join_names
+from stalign_pl.shard_format.split import PARTS, Fold, Part, Split, describe_patients, hash_slide_list
 
 ONLY = "main"
 """Name of the fold of a scheme that has one."""
@@ -67,11 +67,11 @@ def make_split(slides: Sequence[SplitSlide], request: SplitRequest) -> Split:
     if (request.mapping is not None) != (request.scheme == "file"):
         raise ConfigError("a mapping goes with the scheme 'file', and that scheme needs one (--mapping FILE)")
     slides = sorted(slides, key=lambda slide: slide.name)
-    found = ties(slides, request.unit)
-    assignments = SCHEMES[request.scheme](units(slides, found), request)
-    marks = patient_marks(slides)
+    found = find_ties(slides, request.unit)
+    assignments = SCHEMES[request.scheme](group_units(slides, found), request)
+    marks = describe_patients(slides)
     for name, part_of in assignments.items():
-        broken = torn(found, part_of)
+        broken = find_torn(found, part_of)
         if request.scheme == "paper":
             marks.insert(0, _write_paper_mark(found, part_of))
         elif broken:
@@ -87,7 +87,7 @@ def make_split(slides: Sequence[SplitSlide], request: SplitRequest) -> Split:
         options=_list_options(request),
         marks=tuple(marks),
         slides=len(slides),
-        digest=slide_list_digest(slides, unit),
+        digest=hash_slide_list(slides, unit),
         folds={name: _make_fold(slides, part_of) for name, part_of in assignments.items()},
     )
 
@@ -107,11 +107,11 @@ def _fill_in_shares(request: SplitRequest) -> dict[str, float]:
 
 def _write_paper_mark(found: Sequence[Tie], part_of: Assignment) -> str:
     """Write the caveat of the paper's split. A set may hold its six sections and none of their donors'."""
-    shared = [tie.why for tie in found if torn([tie], part_of)]
+    shared = [tie.why for tie in found if find_torn([tie], part_of)]
     if not shared:
         return "held out by slide: the paper's split"
     donors = [why for why in shared if why.startswith("donor")]
-    return f"not disjoint by patient: the paper's split ({listed(donors or shared)} in train and test)"
+    return f"not disjoint by patient: the paper's split ({join_names(donors or shared)} in train and test)"
 
 
 def _make_fold(slides: Sequence[SplitSlide], part_of: Assignment) -> Fold:
@@ -122,7 +122,7 @@ def _assign_slides(groups: Mapping[str, Sequence[Unit]]) -> Assignment:
     return {slide.name: part for part, group in groups.items() for unit in group for slide in unit.slides}
 
 
-def patients(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
+def split_by_patient(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
     """Divide at random by patient, tissue by tissue.
 
     Within each tissue of as many patients as there are parts (the others are pooled), patients in seeded random order
@@ -132,14 +132,14 @@ def patients(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
     shares = _fill_in_shares(request)
     uncounted = [slide.name for unit in every for slide in unit.slides if slide.spots < 1]
     if request.by == "spots" and uncounted:
-        raise ConfigError(f"the spots of {listed(uncounted)} are not known: give shares of patients, --by patients")
+        raise ConfigError(f"the spots of {join_names(uncounted)} are not known: give shares of patients, --by patients")
     if sum(shares.values()) >= 1:
         raise ConfigError(f"--val {shares['val']} and --test {shares['test']} leave nothing to train on")
     parts = 1 + sum(share > 0 for share in shares.values())
     _refuse_a_single_patient(every)
     if len(every) < parts:
         raise ConfigError(
-            f"{len(every)} patients ({listed(_list_names(every))}) do not make {parts} parts. Set --val 0 or "
+            f"{len(every)} patients ({join_names(_list_names(every))}) do not make {parts} parts. Set --val 0 or "
             f"--test 0, or use --scheme leave_one_patient_out"
         )
     forced = [unit for unit in every if unit.dlpfc and request.hold_out_dlpfc]
@@ -161,7 +161,7 @@ def _explain_empty_part(
     part: str, every: list[Unit], forced: list[Unit], shares: Mapping[str, float], request: SplitRequest
 ) -> str:
     if part == "train":
-        why = f" after the DLPFC donors ({listed(_list_names(forced))}) are held out" if forced else ""
+        why = f" after the DLPFC donors ({join_names(_list_names(forced))}) are held out" if forced else ""
         return (
             f"no patient is left to train on{why}: {len(every)} patients, --val {shares['val']}, --test "
             f"{shares['test']}. Give smaller shares{', or --no-hold-out-dlpfc' if forced else ''}"
@@ -227,7 +227,7 @@ def _refuse_a_single_patient(every: list[Unit]) -> None:
         )
 
 
-def leave_one_patient_out(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
+def split_leave_one_out(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
     """Make one fold a patient, named after it; the next patient by name, after the last the first, validates."""
     if request.test is not None or request.val not in (None, 0):
         raise ConfigError("leave_one_patient_out tests on one patient and validates on another: no shares, or --val 0")
@@ -244,12 +244,16 @@ def leave_one_patient_out(every: list[Unit], request: SplitRequest) -> dict[str,
     return folds
 
 
-def paper(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
+def split_as_paper(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
     """Hold out the paper's six DLPFC sections by slide; all other slides train, none validates."""
     if request.val or request.test is not None:
         raise ConfigError("the paper's split has its own test slides and no validation; --val and --test do not apply")
     slides = [slide for unit in every for slide in unit.slides]
-    held = {slide.name: dlpfc_slice(slide.name) for slide in slides if dlpfc_slice(slide.name) in PAPER_TEST_SLICES}
+    held = {
+        slide.name: find_dlpfc_slice(slide.name)
+        for slide in slides
+        if find_dlpfc_slice(slide.name) in PAPER_TEST_SLICES
+    }
     missing = [number for number in PAPER_TEST_SLICES if number not in held.values()]
     if missing:
         raise ConfigError(
@@ -261,7 +265,7 @@ def paper(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
     return {ONLY: {slide.name: "test" if slide.name in held else "train" for slide in slides}}
 
 
-def from_mapping(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
+def split_by_mapping(every: list[Unit], request: SplitRequest) -> dict[str, Assignment]:
     """Give every slide the user's part, by its name or its patient's; 'none' leaves it out."""
     assert request.mapping is not None  # make_split sees to it
     slides = [slide for unit in every for slide in unit.slides]
@@ -273,11 +277,11 @@ def from_mapping(every: list[Unit], request: SplitRequest) -> dict[str, Assignme
             raise ConfigError(f"mapping, fold {fold!r}: part {wrong[0]!r}; known: {', '.join(PARTS)}, none")
         unknown = sorted(given.keys() - names)
         if unknown:
-            raise ConfigError(f"mapping, fold {fold!r}: no slide or patient of these names: {listed(unknown)}")
+            raise ConfigError(f"mapping, fold {fold!r}: no slide or patient of these names: {join_names(unknown)}")
         part_of = {slide.name: given.get(slide.name) or given.get(slide.patient) for slide in slides}
         left = sorted(name for name, part in part_of.items() if part is None)
         if left:
-            raise ConfigError(f"mapping, fold {fold!r} gives no part to: {listed(left)}. 'none' leaves a slide out")
+            raise ConfigError(f"mapping, fold {fold!r} gives no part to: {join_names(left)}. 'none' leaves a slide out")
         if "train" not in part_of.values():
             raise ConfigError(f"mapping, fold {fold!r} leaves nobody to train on")
         folds[fold] = {name: part for name, part in part_of.items() if part in PARTS}
@@ -285,8 +289,8 @@ def from_mapping(every: list[Unit], request: SplitRequest) -> dict[str, Assignme
 
 
 SCHEMES: dict[str, Callable[[list[Unit], SplitRequest], dict[str, Assignment]]] = {
-    "patients": patients,
-    "leave_one_patient_out": leave_one_patient_out,
-    "paper": paper,
-    "file": from_mapping,
+    "patients": split_by_patient,
+    "leave_one_patient_out": split_leave_one_out,
+    "paper": split_as_paper,
+    "file": split_by_mapping,
 }

@@ -12,8 +12,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from data_prep.slide.patients import dlpfc_slice, known_patient
-from stalign_pl.errors import ConfigError, listed
+from data_prep.slide.patients import find_dlpfc_slice, find_known_patient
+from stalign_pl.errors import ConfigError, join_names
 
 UnitName = Literal["patient", "study"]
 
@@ -69,10 +69,10 @@ class Unit:
     @cached_property
     def dlpfc(self) -> bool:
         """Whether one of the twelve DLPFC sections is in it."""
-        return any(dlpfc_slice(slide.name) for slide in self.slides)
+        return any(find_dlpfc_slice(slide.name) for slide in self.slides)
 
 
-def ties(slides: Sequence[SplitSlide], unit: UnitName = "patient") -> list[Tie]:
+def find_ties(slides: Sequence[SplitSlide], unit: UnitName = "patient") -> list[Tie]:
     """List all reasons for which slides belong together.
 
     Raises:
@@ -89,12 +89,13 @@ def ties(slides: Sequence[SplitSlide], unit: UnitName = "patient") -> list[Tie]:
     unknown = sorted(slide.name for slide in slides if not slide.patient.strip())
     if unknown:
         raise ConfigError(
-            f"{len(unknown)} slides have no patient, and splits are made by patient: {listed(unknown)}. Name it in a "
+            f"{len(unknown)} slides have no patient, and splits are made by patient: {join_names(unknown)}. "
+            f"Name it in a "
             f"sheet (slides.csv), let the study stand for it (the column study), or, where every slide is its own "
             f"patient, build with --slide-as-patient"
         )
     found = _tie_equal("patient", ((slide.name, slide.patient) for slide in slides))
-    found += _tie_equal("donor", ((slide.name, known_patient(slide.name) or "") for slide in slides))
+    found += _tie_equal("donor", ((slide.name, find_known_patient(slide.name) or "") for slide in slides))
     if unit == "study":
         found += _tie_equal("study", ((slide.name, slide.study.strip()) for slide in slides))
     for slide in slides:
@@ -113,7 +114,7 @@ def _tie_equal(kind: str, pairs: Iterable[tuple[str, str]]) -> list[Tie]:
     return [Tie(f"{kind} {value!r}", tuple(sorted(groups[value]))) for value in sorted(groups)]
 
 
-def units(slides: Sequence[SplitSlide], found: Sequence[Tie]) -> list[Unit]:
+def group_units(slides: Sequence[SplitSlide], found: Sequence[Tie]) -> list[Unit]:
     """Group slides so that no tie reaches beyond a group; sorted by name, independent of the order of the slides."""
     slides = sorted(slides, key=lambda slide: slide.name)
     place = {slide.name: number for number, slide in enumerate(slides)}
@@ -127,7 +128,7 @@ def units(slides: Sequence[SplitSlide], found: Sequence[Tie]) -> list[Unit]:
     return sorted((Unit(tuple(group)) for group in groups.values()), key=lambda unit: unit.name)
 
 
-def torn(found: Sequence[Tie], part_of: Mapping[str, str]) -> list[str]:
+def find_torn(found: Sequence[Tie], part_of: Mapping[str, str]) -> list[str]:
     """List, in words, the ties that a division breaks; a slide that `part_of` leaves out breaks none."""
     broken = []
     for tie in found:
@@ -136,6 +137,6 @@ def torn(found: Sequence[Tie], part_of: Mapping[str, str]) -> list[str]:
             if name in part_of:
                 parts.setdefault(part_of[name], []).append(name)
         if len(parts) > 1:
-            where = "; ".join(f"{listed(names)} in {part}" for part, names in sorted(parts.items()))
+            where = "; ".join(f"{join_names(names)} in {part}" for part, names in sorted(parts.items()))
             broken.append(f"{tie.why}: {where}")
     return broken

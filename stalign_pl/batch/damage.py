@@ -45,7 +45,7 @@ class Damaged:
         return f"slide {self.name!r}, spot {self.spot} ({self.file}): {self.why}"
 
 
-def allowed(bad_samples: int | float | None, spots: int) -> int:
+def count_allowed(bad_samples: int | float | None, spots: int) -> int:
     """The number of spots that may be damaged before a run stops.
 
     Args:
@@ -66,7 +66,7 @@ def allowed(bad_samples: int | float | None, spots: int) -> int:
     return int(bad_samples * spots) if isinstance(bad_samples, float) else bad_samples
 
 
-def too_many(damaged: Sequence[Damaged], what: str) -> ShardError:
+def make_damage_error(damaged: Sequence[Damaged], what: str) -> ShardError:
     """Make the error that ends a run; it describes the first samples.
 
     Args:

@@ -1,6 +1,6 @@
 """Random numbers of a batch's rows, on their device: a pure function of (seed, epoch, slide, spot, stream).
 
-The same numbers as `stalign_pl.draws.uniform`, in whole-number arithmetic on tensors: for gene masks and
+The same numbers as `stalign_pl.draws.draw_uniform`, in whole-number arithmetic on tensors: for gene masks and
 dropout, whose draws are too many to be sent from the host.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stalign_pl.draws import FIRST, GOLDEN, SECOND, start
+from stalign_pl.draws import FIRST, GOLDEN, SECOND, start_draws
 
 GENE_MASK = 2
 DROPOUT = 16
@@ -54,7 +54,7 @@ class RowKeys:
 
     def _bits(self, stream: int, draws: int) -> Tensor:
         """int64 [B, draws], uniform on 0 to 2^24 - 1."""
-        state = torch.full_like(self.slide, _signed(start(self.seed, self.epoch, stream)))
+        state = torch.full_like(self.slide, _signed(start_draws(self.seed, self.epoch, stream)))
         for column in (self.slide, self.spot):
             state = _mix(state + _signed(GOLDEN) * (column + 1))
         counter = torch.arange(1, draws + 1, device=state.device)
@@ -72,7 +72,7 @@ def _shift(value: Tensor, bits: int) -> Tensor:
 
 
 def _mix(value: Tensor) -> Tensor:
-    """As `draws.mix`, on int64: products wrap, which is arithmetic modulo 2^64."""
+    """As `draws.mix_bits`, on int64: products wrap, which is arithmetic modulo 2^64."""
     value = _shift(value, 30).bitwise_xor_(value).mul_(_signed(FIRST))
     value = _shift(value, 27).bitwise_xor_(value).mul_(_signed(SECOND))
     return _shift(value, 31).bitwise_xor_(value)

@@ -10,11 +10,11 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from stalign_pl.distributed import World, gather_parts
-from stalign_pl.training.evaluation_step import Evaluated
+from stalign_pl.training.evaluation_step import EvaluatedBatch
 
 
 class Collected(Metric):
-    """Chosen fields of `Evaluated` batches: a torchmetrics state a field, on the host, joined over ranks at the end.
+    """Chosen fields of `EvaluatedBatch` batches: a torchmetrics state each, on the host, joined over ranks at the end.
 
     On its module's device (`.to(device)`), over which ranks exchange rows. One instance a pass.
 
@@ -28,7 +28,7 @@ class Collected(Metric):
         for name in self.names:
             self.add_state(name, [], dist_reduce_fx="cat")
 
-    def update(self, output: Evaluated) -> None:
+    def update(self, output: EvaluatedBatch) -> None:
         """Keep a batch's rows."""
         for name in self.names:
             tensor = getattr(output, name)
@@ -66,7 +66,7 @@ class Table:
     """Rows of all spots of a pass, sorted by slide and spot.
 
     Attributes:
-        columns: field of `Evaluated` -> [N, ...], `slide` and `spot` among them.
+        columns: field of `EvaluatedBatch` -> [N, ...], `slide` and `spot` among them.
     """
 
     columns: dict[str, np.ndarray]

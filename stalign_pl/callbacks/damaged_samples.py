@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from stalign_pl.batch.damage import Damaged, too_many
+from stalign_pl.batch.damage import Damaged, make_damage_error
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.distributed import World, gather_objects
 from stalign_pl.runs.trainer import get_data, get_loader
@@ -83,11 +83,11 @@ class DamagedSamples(Callback):
     def _stop_at_limit(self, data: STAlignData) -> None:
         held_out = [sample for sample in self._known.values() if sample.slide not in data.train_slides]
         if held_out:
-            raise too_many(held_out, "and a held-out slide is scored whole or not at all")
+            raise make_damage_error(held_out, "and a held-out slide is scored whole or not at all")
         if len(self._known) > data.allowed_damage:
             spots = sum(len(slide) for slide in data.train_slides.values())
             allows = f"data.bad_samples allows {data.allowed_damage:,} of {spots:,}"
-            raise too_many(list(self._known.values()), allows)
+            raise make_damage_error(list(self._known.values()), allows)
 
 
 def _gather(trainer: Trainer, own: list[Damaged]) -> list[Damaged]:

@@ -15,7 +15,7 @@ from stalign_pl.callbacks.collected import Collected, Table
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.distributed import World, gather_objects
 from stalign_pl.evaluation.results import Row
-from stalign_pl.runs.results import merge_results, provenance
+from stalign_pl.runs.results import describe_provenance, merge_results
 from stalign_pl.runs.trainer import get_data
 from stalign_pl.training.evaluation_step import EvaluationStep
 from stalign_pl.training.module import STAlignModule
@@ -124,7 +124,7 @@ class EvaluationCallback(Callback):
         if trainer.is_global_zero:
             for note in (note for report in reports for note in report.notes):
                 print(note)
-            merge_results(run / "results.json", rows, provenance(data, run), _get_step_of_weights(module))
+            merge_results(run / "results.json", rows, describe_provenance(data, run), _get_step_of_weights(module))
             self._show(trainer, [path for report in reports for path in report.figures])
         self._log(module, rows)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from stalign_pl.callbacks.collected import Table
 from stalign_pl.callbacks.evaluation_pass import EvaluationCallback, SlideReport
-from stalign_pl.callbacks.shared_genes import fitting_counts, fitting_spots, shared_genes
+from stalign_pl.callbacks.shared_genes import find_shared_genes, list_fitting_spots, read_fitting_counts
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.shards.section import read_section
 from stalign_pl.data.shards.shard_set import SlideShard
@@ -18,11 +18,11 @@ from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.canvas import save_figure
 from stalign_pl.evaluation.expression import (
     GeneScores,
-    constant_prediction,
-    log_cp10k,
+    normalise_cp10k,
+    predict_constant,
     score_genes,
 )
-from stalign_pl.evaluation.figures import expression_figure
+from stalign_pl.evaluation.figures import draw_expression
 from stalign_pl.evaluation.oracle import read_oracle
 from stalign_pl.evaluation.results import Row
 from stalign_pl.evaluation.ridge import fit_ridge
@@ -113,13 +113,13 @@ class GenePredictionCallback(EvaluationCallback):
     ) -> Iterator[tuple[str, np.ndarray]]:
         """(row name, [N, T] or [T]) of the model and of everything beside it."""
         if trained is not None and trained.has("image"):
-            yield "stalign", ridge_prediction(trained, ("image",), slide, targets)
+            yield "stalign", predict_by_ridge(trained, ("image",), slide, targets)
         if untrained is not None:
             if untrained.has("image"):
-                yield "untrained", ridge_prediction(untrained, ("image",), slide, targets)
+                yield "untrained", predict_by_ridge(untrained, ("image",), slide, targets)
                 seen = tuple(name for name in ("spot_features", "niche_features") if untrained.has(name))
-                yield "image", ridge_prediction(untrained, seen, slide, targets)
-            yield "constant", constant_prediction(targets.fit)
+                yield "image", predict_by_ridge(untrained, seen, slide, targets)
+            yield "constant", predict_constant(targets.fit)
             if self.oracle is not None:
                 shard = data.shard_set.slides[slide]
                 barcodes = read_section(shard).barcodes
@@ -138,7 +138,7 @@ class GenePredictionCallback(EvaluationCallback):
     ) -> Path:
         section = read_section(shard)
         shown = slice(0, FIGURE_GENES)  # the first of the list made from training spots: never the best predicted
-        figure = expression_figure(
+        figure = draw_expression(
             section.xy_um,
             targets.measured[:, shown],
             prediction[:, shown],
@@ -160,7 +160,7 @@ def find_targets(
     Raises:
         ConfigError: a named gene that the slide and the training slides do not share.
     """
-    shared = shared_genes(data, shard, coverage)
+    shared = find_shared_genes(data, shard, coverage)
     if shared is None:
         return None
     fit_slides, panel, table = shared.slides, shared.panel, data.shard_set.genes
@@ -175,13 +175,13 @@ def find_targets(
                 f"training slides alike ({len(panel)} genes are)"
             )
         chosen = np.array(indices)
-    fit = np.concatenate([log_cp10k(counts, panel, chosen) for counts in fitting_counts(data, fit_slides)])
-    measured = log_cp10k(shard.csr(len(table)), panel, chosen)
-    fit_spots = tuple(fitting_spots(data, number) for number in fit_slides)
+    fit = np.concatenate([normalise_cp10k(counts, panel, chosen) for counts in read_fitting_counts(data, fit_slides)])
+    measured = normalise_cp10k(shard.csr(len(table)), panel, chosen)
+    fit_spots = tuple(list_fitting_spots(data, number) for number in fit_slides)
     return Targets(chosen, [table.names[gene] for gene in chosen], fit_slides, fit_spots, fit, measured)
 
 
-def ridge_prediction(table: Table, names: tuple[str, ...], slide: int, targets: Targets) -> np.ndarray:
+def predict_by_ridge(table: Table, names: tuple[str, ...], slide: int, targets: Targets) -> np.ndarray:
     """Fit on the training slides' rows of a pass, predict a held-out slide's: [N, T].
 
     Damaged samples have no row in the pass; their counts stay out of the fit.

@@ -9,16 +9,16 @@ import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
 from stalign_pl.callbacks.collected import Collected, Table
-from stalign_pl.callbacks.gene_prediction import find_targets, ridge_prediction
+from stalign_pl.callbacks.gene_prediction import find_targets, predict_by_ridge
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.shards.section import read_section
 from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.evaluation.domains import DomainResult, spatial_domains
-from stalign_pl.files import replacing
-from stalign_pl.runs.results import provenance
+from stalign_pl.evaluation.domains import DomainResult, score_domains
+from stalign_pl.files import replace_file
+from stalign_pl.runs.results import describe_provenance
 from stalign_pl.runs.trainer import get_data
-from stalign_pl.training.evaluation_step import Evaluated
+from stalign_pl.training.evaluation_step import EvaluatedBatch
 
 
 class PredictionWriter(Callback):
@@ -53,7 +53,7 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if not isinstance(outputs, Evaluated):
+        if not isinstance(outputs, EvaluatedBatch):
             raise TypeError(f"the prediction step gave {type(outputs).__name__}; Evaluated is wanted")
         self._collected.update(outputs)
 
@@ -64,7 +64,7 @@ class PredictionWriter(Callback):
         folder = Path(trainer.default_root_dir) / "predictions"
         folder.mkdir(parents=True, exist_ok=True)
         data = get_data(trainer)
-        source = provenance(data, Path(trainer.default_root_dir)) | {"checkpoint": str(trainer.ckpt_path)}
+        source = describe_provenance(data, Path(trainer.default_root_dir)) | {"checkpoint": str(trainer.ckpt_path)}
         # As text: HDF5 has no name for a slide's with a slash, and no empty list of texts.
         source = {key: value if isinstance(value, str) else json.dumps(value) for key, value in source.items()}
         for slide in sorted(data.held_out)[trainer.global_rank :: trainer.world_size]:
@@ -91,10 +91,10 @@ class PredictionWriter(Callback):
         if targets is not None:
             column = {int(gene): number for number, gene in enumerate(section.var["gene_index"])}
             columns = [column[int(gene)] for gene in targets.genes]
-            predicted[:, columns] = ridge_prediction(table, ("image",), slide, targets)
+            predicted[:, columns] = predict_by_ridge(table, ("image",), slide, targets)
         section.layers["stalign_predicted"] = predicted
         section.uns["stalign"] = {**source, **found, "predicted_genes": int(np.isfinite(predicted[0]).sum())}
-        with replacing(path) as temporary:
+        with replace_file(path) as temporary:
             section.write_h5ad(temporary, compression="gzip")
 
     def _find_domains(self, niche: np.ndarray, shard: SlideShard) -> DomainResult:
@@ -103,4 +103,4 @@ class PredictionWriter(Callback):
         classes = 0 if labels is None else len(set(labels) - {""})
         k = self.domains or (classes if classes > 1 else 7)
         ignored = np.array(["a", "b"] * len(niche))[: len(niche)]  # the read-out wants labels; its scores are unused
-        return spatial_domains(niche, ignored, k, seeds=1, slide=shard.record.name)
+        return score_domains(niche, ignored, k, seeds=1, slide=shard.record.name)

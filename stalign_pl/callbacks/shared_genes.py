@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.reading.niche_table import niche_sums
+from stalign_pl.data.reading.niche_table import read_niche_sums
 from stalign_pl.data.shards.shard_set import SlideShard
-from stalign_pl.evaluation.expression import shared_panel
+from stalign_pl.evaluation.expression import intersect_panels
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -31,7 +31,7 @@ class SharedGenes:
         return self.slides == other.slides and np.array_equal(self.panel, other.panel)
 
 
-def shared_genes(data: STAlignData, shard: SlideShard, coverage: float) -> SharedGenes | None:
+def find_shared_genes(data: STAlignData, shard: SlideShard, coverage: float) -> SharedGenes | None:
     """The training slides that measured at least `coverage` of a held-out slide's vocabulary genes; None without."""
     wanted = np.intersect1d(data.vocabulary.genes, shard.panel)
     slides = tuple(
@@ -41,22 +41,22 @@ def shared_genes(data: STAlignData, shard: SlideShard, coverage: float) -> Share
     )
     if not slides:
         return None
-    return SharedGenes(slides, shared_panel([shard.panel, *(data.train_slides[number].panel for number in slides)]))
+    return SharedGenes(slides, intersect_panels([shard.panel, *(data.train_slides[number].panel for number in slides)]))
 
 
-def fitting_spots(data: STAlignData, slide: int) -> np.ndarray:
+def list_fitting_spots(data: STAlignData, slide: int) -> np.ndarray:
     """int [F], ascending: the spots of a training slide that read-outs are fitted on (`fit_ranks`)."""
     return np.sort(data.train_slides[slide].spot_of_rank[data.fit_ranks[slide]])
 
 
-def fitting_counts(data: STAlignData, slides: Iterable[int]) -> Iterator[sparse.csr_matrix]:
+def read_fitting_counts(data: STAlignData, slides: Iterable[int]) -> Iterator[sparse.csr_matrix]:
     """[F, G] raw counts of each training slide's fitting spots."""
     for number in slides:
-        yield data.train_slides[number].csr(len(data.shard_set.genes), fitting_spots(data, number))
+        yield data.train_slides[number].csr(len(data.shard_set.genes), list_fitting_spots(data, number))
 
 
-def fitting_niches(data: STAlignData, slides: Iterable[int], panel: np.ndarray) -> Iterator[sparse.csr_matrix]:
+def read_fitting_niches(data: STAlignData, slides: Iterable[int], panel: np.ndarray) -> Iterator[sparse.csr_matrix]:
     """[F, G] their niches' counts of the panel's genes, summed as the model's are."""
     for number in slides:
         genes = len(data.shard_set.genes)
-        yield niche_sums(data.train_slides[number], data.niche, genes, panel, data.fit_ranks[number])
+        yield read_niche_sums(data.train_slides[number], data.niche, genes, panel, data.fit_ranks[number])

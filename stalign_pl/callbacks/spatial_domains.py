@@ -10,18 +10,24 @@ from lightning import LightningModule, Trainer
 
 from stalign_pl.callbacks.collected import Table
 from stalign_pl.callbacks.evaluation_pass import EvaluationCallback, SlideReport
-from stalign_pl.callbacks.shared_genes import SharedGenes, fitting_counts, fitting_niches, shared_genes
+from stalign_pl.callbacks.shared_genes import SharedGenes, find_shared_genes, read_fitting_counts, read_fitting_niches
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.niches.config import NicheConfig
-from stalign_pl.data.reading.niche_table import niche_sums
+from stalign_pl.data.reading.niche_table import read_niche_sums
 from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.data.shards.section import Section, check_label, read_section
 from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.evaluation.baselines import MAX_ROUNDS, TrainingPCA, coordinates, raw_image_features, smoothed_pca
+from stalign_pl.evaluation.baselines import (
+    MAX_ROUNDS,
+    TrainingPCA,
+    check_coordinates,
+    compute_pixel_features,
+    compute_smoothed_pca,
+)
 from stalign_pl.evaluation.canvas import save_figure
-from stalign_pl.evaluation.domains import DomainResult, Readout, spatial_domains
-from stalign_pl.evaluation.figures import domains_figure
+from stalign_pl.evaluation.domains import DomainResult, Readout, score_domains
+from stalign_pl.evaluation.figures import draw_domains
 from stalign_pl.evaluation.oracle import read_oracle
 from stalign_pl.evaluation.results import Row, Split
 from stalign_pl.runs.trainer import get_data
@@ -101,7 +107,7 @@ class SpatialDomainCallback(EvaluationCallback):
             return report
         column = self.label or "first label column"
         for row, features, readout in self._list_embeddings(data, shard, section, trained, untrained):
-            result = spatial_domains(features, labels, None, self.seeds, readout, section.name, column)
+            result = score_domains(features, labels, None, self.seeds, readout, section.name, column)
             report.rows += _make_rows(split, section.name, row, readout, result)
             if row == "stalign" and not report.figures:
                 picture = self._draw(section, labels, shard, result, figures, when, data.division.marks)
@@ -135,17 +141,17 @@ class SpatialDomainCallback(EvaluationCallback):
                 yield name, untrained.of(shard.record.number, field)
         counts = shard.csr(len(data.shard_set.genes))
         for rounds in range(self.smooth + 1):
-            yield _name_row("pca", rounds), smoothed_pca(counts, section.neighbours, rounds)
+            yield _name_row("pca", rounds), compute_smoothed_pca(counts, section.neighbours, rounds)
         fitted = self._fit(data, shard)
         if fitted:
             panel = fitted["train_niche_pca"].panel
-            niches = niche_sums(shard, data.niche, len(data.shard_set.genes), panel)
+            niches = read_niche_sums(shard, data.niche, len(data.shard_set.genes), panel)
             read = {"train_pca": counts, "train_niche_pca": niches}
             for name, pca in fitted.items():
                 for rounds in range(TRAIN_PCA_ROUNDS[name] + 1):
                     yield _name_row(name, rounds), pca.scores(read[name], section.neighbours, rounds)
-        yield "pixels", raw_image_features(niche_pictures(shard))
-        yield "coordinates", coordinates(section.xy_um)
+        yield "pixels", compute_pixel_features(read_niche_pictures(shard))
+        yield "coordinates", check_coordinates(section.xy_um)
         if self.oracle is not None:
             none = np.zeros(0, np.int64)
             yield (
@@ -155,13 +161,13 @@ class SpatialDomainCallback(EvaluationCallback):
 
     def _fit(self, data: STAlignData, shard: SlideShard) -> dict[str, TrainingPCA]:
         """Fitted once for all slides that share panel and training slides; the genes are the vocabulary's."""
-        shared = shared_genes(data, shard, self.coverage)
+        shared = find_shared_genes(data, shard, self.coverage)
         if shared is None:
             return {}
         if self._train_pca is None or not self._train_pca[0].same(shared):
             panel = np.intersect1d(shared.panel, data.vocabulary.genes)
-            spots = TrainingPCA.fit(fitting_counts(data, shared.slides), panel)
-            niches = TrainingPCA.fit(fitting_niches(data, shared.slides, panel), panel, spots.target_sum)
+            spots = TrainingPCA.fit(read_fitting_counts(data, shared.slides), panel)
+            niches = TrainingPCA.fit(read_fitting_niches(data, shared.slides, panel), panel, spots.target_sum)
             self._train_pca = shared, {"train_pca": spots, "train_niche_pca": niches}
         return self._train_pca[1]
 
@@ -175,7 +181,7 @@ class SpatialDomainCallback(EvaluationCallback):
         when: str,
         marks: Sequence[str],
     ) -> Path:
-        figure = domains_figure(
+        figure = draw_domains(
             section.xy_um,
             labels,
             result.predicted,
@@ -190,7 +196,7 @@ class SpatialDomainCallback(EvaluationCallback):
         return path
 
 
-def niche_pictures(shard: SlideShard) -> np.ndarray:
+def read_niche_pictures(shard: SlideShard) -> np.ndarray:
     """uint8 [N, side, side, 3]: the stored niche pictures of a slide, in spot order."""
     reader = BatchReader({shard.record.number: shard}, NicheConfig(k=0), threads=2, decoded=("niche",))
     ranks = np.arange(len(shard))

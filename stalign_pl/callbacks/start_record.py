@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
-from stalign_pl.data.epoch.figures import plan_figures
+from stalign_pl.data.epoch.figures import compute_figures
 from stalign_pl.data.epoch.plan import PADDING
-from stalign_pl.data.genes.vocabulary import few_measured
-from stalign_pl.errors import listed
+from stalign_pl.data.genes.vocabulary import report_few_measured
+from stalign_pl.errors import join_names
 from stalign_pl.models import ScGPT
 from stalign_pl.runs.trainer import get_data, get_loader
 
@@ -32,11 +32,11 @@ class DataRecord(Callback):
         for mark in data.division.marks:
             print(f"note: {mark}")
         print(f"genes: {len(vocabulary):,} of {len(table):,}, selection {vocabulary.digest()[:12]}, in {path}")
-        for line in few_measured(vocabulary, data.used_slides.values(), table):
+        for line in report_few_measured(vocabulary, data.used_slides.values(), table):
             print(line)
         for name, stream in pl_module.get_submodule("model").named_children():
             if isinstance(stream, ScGPT):
-                known, absent = len(vocabulary) - len(stream.left_out), listed(stream.left_out)
+                known, absent = len(vocabulary) - len(stream.left_out), join_names(stream.left_out)
                 print(f"{name}: scGPT knows {known:,} of {len(vocabulary):,} genes; not: {absent or 'none'}")
 
 
@@ -52,7 +52,7 @@ class PlanRecord(Callback):
         """Not at `on_fit_start`: a run that goes on knows its epoch only from here."""
         if trainer.is_global_zero:
             data, epoch = get_data(trainer), trainer.current_epoch
-            lines = plan_figures(data.training_plan(epoch), epoch, data.train_slides).described()
+            lines = compute_figures(data.training_plan(epoch), epoch, data.train_slides).described()
             print("the plan: " + "; ".join(f"{name}: {value}" for name, value in lines), flush=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:

@@ -104,7 +104,7 @@ def _make_features(given: argparse.Namespace, of_fit: list[str]) -> int:
 
     from stalign_pl.cli.from_config import ConfiguredParts
     from stalign_pl.data.feature_making import FeatureMaker
-    from stalign_pl.models import cacheable_streams, fingerprint
+    from stalign_pl.models import find_cacheable_streams, fingerprint_encoder
 
     configs = [word for path in given.config for word in ("--config", path)]
     parts = ConfiguredParts([*configs, *of_fit])
@@ -114,13 +114,13 @@ def _make_features(given: argparse.Namespace, of_fit: list[str]) -> int:
         raise ConfigError("no folder: give --out DIR, or a config with data.features")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"the folder of the features, {out}, is a file")
-    streams = _choose_streams(cacheable_streams(model), given.streams)
-    settings = data.feature_settings({name: fingerprint(stream) for name, stream in streams.items()})
+    streams = _choose_streams(find_cacheable_streams(model), given.streams)
+    settings = data.feature_settings({name: fingerprint_encoder(stream) for name, stream in streams.items()})
     device = _choose_device(given.device, given.task or 0)
     on_device = {name: stream.to(device) for name, stream in streams.items()}
     out.mkdir(parents=True, exist_ok=True)
     maker = FeatureMaker(data, on_device, settings, out, given.views, given.batch, torch.device(device))
-    slides = share(list(data.used_slides.values()), given.task or 0, given.tasks or 1)
+    slides = choose_share(list(data.used_slides.values()), given.task or 0, given.tasks or 1)
     wanted = {slide.record.number: maker.missing(slide, print) for slide in slides}
     todo = [slide for slide in slides if wanted[slide.record.number]]
     total = sum(len(slide) * (1 + maker.views_of(slide)) for slide in todo)
@@ -160,7 +160,7 @@ def _choose_device(asked: str, task: int) -> str:
     return "cpu" if asked == "cpu" or not found else f"cuda:{task % found}"
 
 
-def share(slides: Sequence[SlideShard], task: int, tasks: int) -> list[SlideShard]:
+def choose_share(slides: Sequence[SlideShard], task: int, tasks: int) -> list[SlideShard]:
     """Choose a task's slides so that spots are spread evenly over the tasks.
 
     The choice depends on the slides and the number of tasks alone, not on which features exist.

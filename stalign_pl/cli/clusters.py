@@ -19,7 +19,7 @@ from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.checks import EvaluationError
 from stalign_pl.evaluation.clusters import cluster_spots
-from stalign_pl.files import output_file
+from stalign_pl.files import parse_output_file
 
 
 def main(arguments: list[str]) -> int:
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         "python -m stalign_pl clusters", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("shards", metavar="SHARDS", help="folder of a shard set")
-    parser.add_argument("--out", type=output_file, required=True, metavar="FILE", help="the table to write")
+    parser.add_argument("--out", type=parse_output_file, required=True, metavar="FILE", help="the table to write")
     parser.add_argument("--clusters", type=int, default=CLUSTERS, help=f"clusters of a slide (default {CLUSTERS})")
     parser.add_argument("--seed", type=int, default=0, help="seed of KMeans (default 0)")
     given = parser.parse_args(arguments)

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import stalign_pl
 from stalign_pl.errors import ConfigError
-from stalign_pl.evaluation.tables import markdown
-from stalign_pl.export.card import DataSource, ModelFacts, model_card
+from stalign_pl.evaluation.tables import make_markdown
+from stalign_pl.export.card import DataSource, ModelFacts, make_model_card
 from stalign_pl.export.folder import WEIGHTS
 from stalign_pl.export.from_run import FinishedRun, read_run
-from stalign_pl.export.licences import EncoderTerms, encoder_terms
+from stalign_pl.export.licences import EncoderTerms, find_encoder_terms
 from stalign_pl.export.pretrained import check_hub_name, push, save_pretrained
-from stalign_pl.files import content_sha256
+from stalign_pl.files import hash_json
 from stalign_pl.shard_format import SlideRecord
 from stalign_pl.shard_format.split import PARTS
 
@@ -39,10 +39,10 @@ def main(arguments: list[str]) -> int:
     stated = _parse_licences(given.encoder_licence)
     run = read_run(given.config, given.ckpt_path, given.shards)
     frozen = {prefix.partition(".")[0] for prefix in run.model.frozen_prefixes}
-    encoders = encoder_terms(run.architecture, set() if given.include_frozen else frozen, frozen, stated)
+    encoders = find_encoder_terms(run.architecture, set() if given.include_frozen else frozen, frozen, stated)
     if given.push and not given.private:
         _refuse_public(encoders, given.push)
-    card = model_card(_collect_facts(run, encoders, given.licence))
+    card = make_model_card(_collect_facts(run, encoders, given.licence))
     save_pretrained(
         run.model,
         given.out,
@@ -125,7 +125,7 @@ def _collect_facts(run: FinishedRun, encoders: tuple[EncoderTerms, ...], licence
         parts={part: (len(of), len({record.patient for record in of})) for part, of in records.items()},
         marks=data.division.marks,
         encoders=encoders,
-        tables=markdown(rows, data.division.marks),
+        tables=make_markdown(rows, data.division.marks),
         untold=tuple(untold),
     )
 
@@ -161,6 +161,6 @@ def _collect_provenance(run: FinishedRun) -> dict[str, object]:
         "shards_sha256": data.shard_set.digest(),
         "vocabulary_sha256": data.vocabulary.digest(),
         "split_sha256": data.division.split_sha256,
-        "slides_sha256": content_sha256(names),
+        "slides_sha256": hash_json(names),
         "seed": run.config["seed_everything"],
     }

@@ -15,9 +15,9 @@ from typing import get_args
 
 from stalign_pl.data.epoch.division import divide
 from stalign_pl.data.genes.selection import GeneSelection, Method
-from stalign_pl.data.genes.vocabulary import build_vocabulary, few_measured
+from stalign_pl.data.genes.vocabulary import build_vocabulary, report_few_measured
 from stalign_pl.data.shards.shard_set import ShardSet
-from stalign_pl.files import output_file
+from stalign_pl.files import parse_output_file
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("shards", metavar="SHARDS", help="folder of a shard set")
     parser.add_argument("--split", required=True, metavar="FILE", help="of `python -m data_prep splits`")
     parser.add_argument("--fold", metavar="NAME", help="its fold; needed where it has several")
-    parser.add_argument("--out", type=output_file, required=True, metavar="FILE", help="genes.tsv to write")
+    parser.add_argument("--out", type=parse_output_file, required=True, metavar="FILE", help="genes.tsv to write")
     parser.add_argument("--n", type=int, default=defaults.n, help=f"number of genes (default {defaults.n})")
     parser.add_argument("--method", choices=get_args(Method), default=defaults.method, help="the most variable, or all")
     parser.add_argument(
@@ -58,6 +58,6 @@ def main(arguments: list[str]) -> int:
     print(division.described())
     print(f"genes: {len(vocabulary):,} of {len(shards.genes):,}, selection {vocabulary.digest()[:12]}, in {given.out}")
     every = {**division.train, **division.val, **division.test}
-    for line in few_measured(vocabulary, every.values(), shards.genes):
+    for line in report_few_measured(vocabulary, every.values(), shards.genes):
         print(line)
     return 0

@@ -33,12 +33,12 @@ from stalign_pl.callbacks import (
 from stalign_pl.cli.preflight import refuse_fit, refuse_other_sizes, refuse_settings
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
-from stalign_pl.runs.changes import deciding_changes, refuse_changes, shapes_inputs
+from stalign_pl.runs.changes import find_deciding_changes, refuse_changes, shapes_inputs
 from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from stalign_pl.runs.config_file import RunConfigFile
-from stalign_pl.runs.folder import find_checkpoint, goes_on, read_config, resume_point
+from stalign_pl.runs.folder import find_checkpoint, find_resume_point, goes_on, read_config
 from stalign_pl.runs.last_checkpoint import LastCheckpoint
-from stalign_pl.runs.loggers import MetricsCSV, WandbMode, refuse_wandb, wandb_logger
+from stalign_pl.runs.loggers import MetricsCSV, WandbMode, make_wandb_logger, refuse_wandb
 from stalign_pl.runs.preemption import Preemption
 from stalign_pl.runs.report import RunReport
 from stalign_pl.runs.start import FreshRun, MovedRun
@@ -137,7 +137,7 @@ class STAlignCLI(LightningCLI):
         if options.data.seed is None:  # one seed, unless the data have their own
             options.data.seed = int(options.seed_everything)
         options.weights_only = True  # a checkpoint is data: loading one runs none of its code
-        find = resume_point if self.subcommand == "fit" else find_checkpoint
+        find = find_resume_point if self.subcommand == "fit" else find_checkpoint
         checkpoint = find(options.ckpt_path, run)
         options.ckpt_path = None if checkpoint is None else str(checkpoint)
         if goes_on(checkpoint, run):
@@ -152,7 +152,7 @@ class STAlignCLI(LightningCLI):
         path, changes = run / "config.yaml", []
         if path.exists():
             now = self._parser(self.subcommand).dump(self._options, skip_none=False)
-            changes = deciding_changes(_resolve(read_config(path)), _resolve(now))
+            changes = find_deciding_changes(_resolve(read_config(path)), _resolve(now))
         else:
             _print_once(f"{path} is not there: whether this run goes on with its own settings is not known")
         allowed = self._options.run.allow_changes
@@ -203,7 +203,7 @@ class STAlignCLI(LightningCLI):
         """Build our loggers, in the run's folder, and join those of the configuration to them."""
         run.mkdir(parents=True, exist_ok=True)
         options, given = self._options.run, self._get(self.config_init, "trainer").logger
-        ours = [MetricsCSV(run, writer), wandb_logger(run, options.wandb, options.project)]
+        ours = [MetricsCSV(run, writer), make_wandb_logger(run, options.wandb, options.project)]
         return [logger for logger in (*ours, *_to_list(given)) if isinstance(logger, Logger)]
 
 

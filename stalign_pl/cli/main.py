@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 
 from stalign_pl.errors import STAlignError
-from stalign_pl.runs.signals import Preempted, leave, on_signals, stop_at_once
+from stalign_pl.runs.signals import Preempted, leave, set_handler, stop_at_once
 
 LIGHTNING_COMMANDS = {
     "fit": "pretrain on a shard set",
@@ -29,7 +29,7 @@ OWN_COMMANDS = {
 def main() -> int:
     """Run the command of `sys.argv`; the exit status."""
     if sys.argv[1:2] == ["fit"]:
-        on_signals(stop_at_once)
+        set_handler(stop_at_once)
     # torch reads this when it is imported: large CPU tensors then lie on huge pages. Without, page faults take about
     # half the time of a CPU step. Numbers do not change.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stalign_pl.data.epoch.division import divide
-from stalign_pl.data.epoch.figures import excluded_shares, plan_figures
-from stalign_pl.data.epoch.plan import PADDING, Composition, Plan, rows_a_rank, training_plan
+from stalign_pl.data.epoch.figures import compute_figures, estimate_excluded_shares
+from stalign_pl.data.epoch.plan import PADDING, Composition, Plan, divide_rows, plan_training
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.files import output_file, replacing
+from stalign_pl.files import parse_output_file, replace_file
 
 Section = TypeVar("Section", Composition, NicheConfig)
 
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     ranks = given.devices if given.devices is not None else devices
     if ranks < 1:
         raise ConfigError(f"--devices is {ranks}; it must be at least 1")
-    rows = rows_a_rank(composition.batch, ranks)
+    rows = divide_rows(composition.batch, ranks)
     slides = divide(ShardSet(data["shards"]), *(data.get(name) for name in DIVISION)).train
     niche.excluded_width([slide.record.ring_members for slide in slides.values()])
     sizes = {number: len(slide) for number, slide in slides.items()}
@@ -48,9 +48,9 @@ def main(arguments: list[str]) -> int:
     for name, value in (("--epoch", given.epoch), ("--seed", seed)):
         if value < 0:
             raise ConfigError(f"{name} is {value}; 0 or more is wanted")
-    plan = training_plan(sizes, composition, seed, given.epoch)
-    masked = niche if given.exact else excluded_shares(slides, niche)
-    lines = plan_figures(plan, given.epoch, slides, masked).described()
+    plan = plan_training(sizes, composition, seed, given.epoch)
+    masked = niche if given.exact else estimate_excluded_shares(slides, niche)
+    lines = compute_figures(plan, given.epoch, slides, masked).described()
     lines.append((f"rows a rank on {ranks}", f"{rows:,}"))
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
@@ -86,7 +86,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epoch", type=int, default=0, metavar="N", help="which epoch (default 0)")
     parser.add_argument("--devices", type=int, metavar="N", help="processes in all (default: of the config, else 1)")
     parser.add_argument("--exact", action="store_true", help="count masked pairs by reading every spot's neighbours")
-    parser.add_argument("--out", type=output_file, metavar="FILE", help="CSV of batch, row, slide, spot")
+    parser.add_argument("--out", type=parse_output_file, metavar="FILE", help="CSV of batch, row, slide, spot")
     return parser
 
 
@@ -143,7 +143,7 @@ def _build_section(kind: type[Section], values: Mapping[str, Any], name: str) ->
 
 def _write_rows(path: Path, plan: Plan, slides: Mapping[int, SlideShard]) -> None:
     """Write batch, row, slide and spot of every row that is a spot, as CSV."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with replace_file(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("batch", "row", "slide", "spot"))
         for batch, (numbers, ranks) in enumerate(zip(plan.slide.tolist(), plan.rank.tolist(), strict=True)):

@@ -8,8 +8,8 @@ from typing import Any
 from stalign_pl.data.epoch.clusters import ClusterTable
 from stalign_pl.data.genes.vocabulary import Vocabulary
 from stalign_pl.data.shards.shard_set import SlideShard
-from stalign_pl.errors import ConfigError, listed
-from stalign_pl.files import content_sha256
+from stalign_pl.errors import ConfigError, join_names
+from stalign_pl.files import hash_json
 
 
 def hash_content(slides: Iterable[SlideShard], clusters: ClusterTable | None, views: Mapping[str, int]) -> str:
@@ -25,7 +25,7 @@ def hash_content(slides: Iterable[SlideShard], clusters: ClusterTable | None, vi
     content: dict[str, Any] = {"slides": sums, "clusters": None if clusters is None else clusters.sha256()}
     if views:
         content["views"] = dict(views)
-    return content_sha256(content)
+    return hash_json(content)
 
 
 def record_data(
@@ -70,5 +70,5 @@ def refuse_other_data(state: Mapping[str, Any], vocabulary: Vocabulary, held_out
     if trained:
         raise ConfigError(
             f"the checkpoint was trained on {len(trained)} slides that this configuration holds out: "
-            f"{listed(trained)}. Use the split, fold or patients that it was trained with"
+            f"{join_names(trained)}. Use the split, fold or patients that it was trained with"
         )

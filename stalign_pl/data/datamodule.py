@@ -11,19 +11,19 @@ import numpy as np
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from stalign_pl.batch.damage import allowed
+from stalign_pl.batch.damage import count_allowed
 from stalign_pl.batch.features import Fingerprint
 from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.data.checkpoint_state import hash_content, record_data, refuse_other_data
-from stalign_pl.data.epoch.clusters import ClusterTable, read_clusters, with_pair_draws
+from stalign_pl.data.epoch.clusters import ClusterTable, append_pair_draws, read_clusters
 from stalign_pl.data.epoch.division import divide
-from stalign_pl.data.epoch.plan import Composition, Plan, reading_plan, share_ranks, training_plan
+from stalign_pl.data.epoch.plan import Composition, Plan, plan_reading, plan_training, share_ranks
 from stalign_pl.data.features.cache import FeatureCache, FeatureRows
 from stalign_pl.data.features.settings import FeatureSettings
 from stalign_pl.data.genes.selection import GeneSelection
-from stalign_pl.data.genes.vocabulary import Vocabulary, build_vocabulary, measured_counts
+from stalign_pl.data.genes.vocabulary import Vocabulary, build_vocabulary, count_measured
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.pictures.augmentation import Augmentation
 from stalign_pl.data.pictures.resize import Interpolation, PictureForm
@@ -33,7 +33,7 @@ from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.data.shards.staging import Staging, open_shards
 from stalign_pl.data.slide_tables import SlideTables, read_slide_tables
 from stalign_pl.data.transform import BatchTransform
-from stalign_pl.draws import Draws, no_draws
+from stalign_pl.draws import Draws, draw_nothing
 from stalign_pl.errors import ConfigError
 
 
@@ -124,7 +124,7 @@ class STAlignData(LightningDataModule):
         self.train_slides, self.val_slides = self.division.train, self.division.val
         self.test_slides = self.division.test
         niche.excluded_width([slide.record.ring_members for slide in self.used_slides.values()])  # refuses k, rings
-        self.allowed_damage = allowed(bad_samples, sum(len(slide) for slide in self.train_slides.values()))
+        self.allowed_damage = count_allowed(bad_samples, sum(len(slide) for slide in self.train_slides.values()))
         self.clusters: ClusterTable | None = None
         if clusters is not None:
             self.clusters = read_clusters(Path(clusters))
@@ -142,7 +142,7 @@ class STAlignData(LightningDataModule):
     @cached_property
     def measured_genes(self) -> dict[str, int]:
         """Slide name -> number of the vocabulary's genes that it measured, of slides that did not measure all."""
-        return measured_counts(self.vocabulary, self.used_slides.values())
+        return count_measured(self.vocabulary, self.used_slides.values())
 
     @cached_property
     def content(self) -> str:
@@ -253,13 +253,13 @@ class STAlignData(LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         draws = self.augmentation.draws(self.seed)
         if self.clusters is not None:
-            draws = with_pair_draws(draws, self.seed, self.clusters.clusters)
+            draws = append_pair_draws(draws, self.seed, self.clusters.clusters)
         return self._loader(self.train_slides, draws, self.training_plan, seed=self.seed)
 
     def training_plan(self, epoch: int) -> Plan:
         """The order of a training epoch; the last one is kept."""
         if self._plan is None or self._plan[0] != epoch:
-            self._plan = epoch, training_plan(self._train_spots, self.composition, self.seed, epoch)
+            self._plan = epoch, plan_training(self._train_spots, self.composition, self.seed, epoch)
         return self._plan[1]
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
@@ -279,8 +279,8 @@ class STAlignData(LightningDataModule):
         """One pass: the held-out slides whole, and the training spots that the gene read-out is fitted on."""
         self.held_out = held_out
         ranks = {number: np.arange(len(slide)) for number, slide in held_out.items()} | self.fit_ranks
-        plan = reading_plan(ranks, self.composition.batch)
-        return self._loader({**held_out, **self.train_slides}, no_draws, lambda epoch: plan)
+        plan = plan_reading(ranks, self.composition.batch)
+        return self._loader({**held_out, **self.train_slides}, draw_nothing, lambda epoch: plan)
 
     def _loader(
         self, slides: dict[int, SlideShard], draws: Draws, plan: Callable[[int], Plan], seed: int | None = None

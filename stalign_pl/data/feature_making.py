@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.epoch.plan import reading_plan
-from stalign_pl.data.features.file import FeatureFile, feature_path, new_features, open_features
-from stalign_pl.data.features.settings import FeatureSettings, Settings, differences
+from stalign_pl.data.epoch.plan import plan_reading
+from stalign_pl.data.features.file import FeatureFile, create_features, feature_path, open_features
+from stalign_pl.data.features.settings import FeatureSettings, Settings, describe_differences
 from stalign_pl.data.reading.loader import BatchLoader
 from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.files import sweep
+from stalign_pl.files import sweep_temporary
 
 VIEWS_SEED = 0
 """Of the augmented views' draws: not the run's, so that runs of several seeds share one cache."""
@@ -85,7 +85,7 @@ class FeatureMaker:
         except ConfigError:
             say(f"{path} cannot be read as features, and is made anew")
             return False
-        if file.views != self.views_of(slide) or differences(file.settings, self._settings_of(stream, slide)):
+        if file.views != self.views_of(slide) or describe_differences(file.settings, self._settings_of(stream, slide)):
             return False
         if damaged := file.damaged:
             say(f"{path} is damaged, {damaged} of its features are not what was written; it is made anew")
@@ -111,10 +111,10 @@ class FeatureMaker:
             ConfigError: another process makes the same files.
         """
         views, number = self.views_of(slide), slide.record.number
-        sweep(self.folder, *(feature_path(self.folder, slide, stream).name for stream in streams))
+        sweep_temporary(self.folder, *(feature_path(self.folder, slide, stream).name for stream in streams))
         data, pin = self.data, self.device.type == "cuda"
         reader = BatchReader({number: slide}, data.niche, threads=data.threads, verify=data.verify, pin=pin)
-        plan = reading_plan({number: np.arange(len(slide))}, min(self.batch, len(slide)))
+        plan = plan_reading({number: np.arange(len(slide))}, min(self.batch, len(slide)))
         loader = BatchLoader(reader, lambda epoch: plan, pin=pin)
         files: dict[str, FeatureFile] = {}
         with ExitStack() as stack:
@@ -124,7 +124,7 @@ class FeatureMaker:
                     for stream, values in self._encode(batch, view, streams).items():
                         if stream not in files:
                             path, settings = feature_path(self.folder, slide, stream), self._settings_of(stream, slide)
-                            new = new_features(path, settings, views, len(slide), values.shape[1])
+                            new = create_features(path, settings, views, len(slide), values.shape[1])
                             files[stream] = stack.enter_context(new)
                         files[stream].values[view, spots] = values.float().cpu().numpy()
                     progress(len(spots))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stalign_pl.data.genes.vocabulary import Vocabulary
 from stalign_pl.data.niches.config import NicheConfig
-from stalign_pl.data.pictures.colour import SlideColour, colour_of
+from stalign_pl.data.pictures.colour import SlideColour, measure_colour
 from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.errors import ShardError
@@ -64,7 +64,7 @@ def read_slide_tables(
         clusters: slide number -> int8 [N], its spots' clusters, of all training slides; {} without clusters.
 
     Raises:
-        ShardError: a slide whose colour cannot be measured, see `slide_colour`.
+        ShardError: a slide whose colour cannot be measured, see `read_slide_colour`.
     """
     column = torch.full((genes,), -1, dtype=torch.int64)
     column[torch.from_numpy(vocabulary.genes)] = torch.arange(len(vocabulary))
@@ -76,7 +76,7 @@ def read_slide_tables(
         measured[slide.table] = torch.from_numpy(known)
         target[slide.table] = vocabulary.target_sum(known)
         if by_slide_colour:
-            colour[slide.table] = slide_colour(slide).as_tensor()
+            colour[slide.table] = read_slide_colour(slide).as_tensor()
     common = colour[[slides[number].table for number in reference]].mean(dim=0)
     cluster, start = _join_clusters(slides, tables, clusters)
     return SlideTables(column, measured, target, colour, common, cluster, start)
@@ -95,7 +95,7 @@ def _join_clusters(
     return torch.from_numpy(np.concatenate([clusters[number] for number in numbers])), start
 
 
-def slide_colour(slide: SlideShard) -> SlideColour:
+def read_slide_colour(slide: SlideShard) -> SlideColour:
     """Measure a slide's colour on the first spots of its tar's random order; needs no labels and no other slide.
 
     Raises:
@@ -108,4 +108,4 @@ def slide_colour(slide: SlideShard) -> SlideColour:
     side = slide.record.spot_px
     if not batch.valid.any():
         raise ShardError(f"the first {len(ranks)} samples of a slide are all damaged, the first: {batch.damaged[0]}")
-    return colour_of(batch.spot_image[batch.valid, :side, :side].numpy())
+    return measure_colour(batch.spot_image[batch.valid, :side, :side].numpy())

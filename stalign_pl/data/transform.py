@@ -13,10 +13,10 @@ from stalign_pl.batch.inputs import GeneTargets, ModelInputs, StepInputs
 from stalign_pl.batch.row_keys import RowKeys
 from stalign_pl.batch.spot_batch import CountPairs, SpotBatch
 from stalign_pl.batch.spot_ids import SpotIds
-from stalign_pl.data.genes.normalise import log_normalised
-from stalign_pl.data.pictures.augmentation import DRAWS, Augmentation, shuffled_within_slide
-from stalign_pl.data.pictures.colour import recoloured
-from stalign_pl.data.pictures.resize import PictureForm, show
+from stalign_pl.data.genes.normalise import log_normalise_rows
+from stalign_pl.data.pictures.augmentation import DRAWS, Augmentation, shuffle_within_slide
+from stalign_pl.data.pictures.colour import recolour
+from stalign_pl.data.pictures.resize import PictureForm, crop_and_resize
 from stalign_pl.data.slide_tables import SlideTables
 
 
@@ -88,9 +88,9 @@ class BatchTransform(nn.Module):
         if cached is not None:
             return Features(cached)
         if how is None:
-            return self._recolour(show(image, box, px, form.size, None, form.interpolation), batch.table)
+            return self._recolour(crop_and_resize(image, box, px, form.size, None, form.interpolation), batch.table)
         box, turns = how.boxes(box, batch.draws), how.turns(batch.draws)
-        shown = self._recolour(show(image, box, px, form.size, turns, form.interpolation), batch.table)
+        shown = self._recolour(crop_and_resize(image, box, px, form.size, turns, form.interpolation), batch.table)
         return how.colours(shown, batch.draws)
 
     def _ids(self, batch: SpotBatch, paired: bool) -> SpotIds:
@@ -104,7 +104,7 @@ class BatchTransform(nn.Module):
 
     def _recolour(self, image: Tensor, table: Tensor) -> Tensor:
         """Move each slide's colours to the common mean and sd."""
-        return recoloured(image, self.colour[table], self.common_colour)
+        return recolour(image, self.colour[table], self.common_colour)
 
     def _expression(self, pairs: CountPairs, table: Tensor, measured: Tensor) -> Tensor:
         """Sum the pairs, scale to the slide's target sum, then log1p.
@@ -124,7 +124,7 @@ class BatchTransform(nn.Module):
         place = pairs.row[kept] * measured.shape[1] + column[kept]
         counts = torch.zeros(measured.numel(), device=measured.device)
         counts = counts.index_add_(0, place, pairs.count.float()[kept]).view(measured.shape)
-        return log_normalised(counts, self.target[table], measured)
+        return log_normalise_rows(counts, self.target[table], measured)
 
 
 def _prefer_cached(genes: Tensor, cached: Tensor | None) -> Tensor | Features:
@@ -136,7 +136,7 @@ def _shuffle_pairs(
     batch: SpotBatch, shown: ModelInputs, targets: GeneTargets, everything: bool
 ) -> tuple[ModelInputs, GeneTargets]:
     """Give each row the genes of another spot of its slide; with `everything`, each input of a different spot."""
-    partner = [shuffled_within_slide(batch.table, batch.valid, batch.draws, step) for step in (1, 2, 3)]
+    partner = [shuffle_within_slide(batch.table, batch.valid, batch.draws, step) for step in (1, 2, 3)]
     spot, niche = partner[0], partner[1 if everything else 0]
     shuffled = replace(shown, spot_genes=_select(shown.spot_genes, spot), niche_genes=_select(shown.niche_genes, niche))
     if everything:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from stalign_pl.evaluation.checks import EvaluationError, finite_matrix
+from stalign_pl.evaluation.checks import EvaluationError, check_finite
 from stalign_pl.evaluation.components import Components, fit_components
 from stalign_pl.evaluation.normalise import find_median_library, log_normalise_slide, sum_counts
 
@@ -19,7 +19,7 @@ MAX_SIDE = 40
 CHUNK = 128
 
 
-def smoothed_pca(
+def compute_smoothed_pca(
     counts: sparse.spmatrix, neighbours: sparse.spmatrix, rounds: int, target_sum: float | None = None
 ) -> np.ndarray:
     """Scores of the log-normalised expression on 30 components, averaged over first-ring neighbours `rounds` times.
@@ -50,9 +50,9 @@ def smoothed_pca(
 class TrainingPCA:
     """30 components of the training spots' (or niches') expression: what a linear model knows of a slide beforehand.
 
-    As in `smoothed_pca`, but library size (to the training spots' median), the 2,000 most variable genes and the
-    components are the training slides'. The components are of single spots; a held-out slide is smoothed before it is
-    projected. Fitted on smoothed slides they give the same (development cohorts 1 and 2: ARI within .03 either way).
+    As in `compute_smoothed_pca`, but library size (to the training spots' median), the 2,000 most variable genes and
+    the components are the training slides'. The components are of single spots; a held-out slide is smoothed before it
+    is projected. Fitted on smoothed slides they give the same (development cohorts 1 and 2: ARI within .03 either way).
 
     Attributes:
         panel: int [P], gene indices that make up the library.
@@ -86,21 +86,21 @@ class TrainingPCA:
         return cls(panel, genes, target_sum, fit_components(logged[:, genes].toarray(), COMPONENTS, standardise=False))
 
     def scores(self, counts: sparse.spmatrix, neighbours: sparse.spmatrix, rounds: int) -> np.ndarray:
-        """[N, C] float64 of a held-out slide; arguments and errors as of `smoothed_pca`."""
+        """[N, C] float64 of a held-out slide; arguments and errors as of `compute_smoothed_pca`."""
         logged = log_normalise_slide(sparse.csr_matrix(counts)[:, self.panel], self.target_sum)
         return self.components.scores(_smooth(logged[:, self.genes].toarray(), neighbours, rounds))
 
 
-def coordinates(xy: np.ndarray) -> np.ndarray:
+def check_coordinates(xy: np.ndarray) -> np.ndarray:
     """Positions alone, [N, 2] float64: the baseline that knows no tissue.
 
     Raises:
         EvaluationError: not a finite [N, 2] array.
     """
-    return finite_matrix(xy, "the positions", columns=2).astype(np.float64)
+    return check_finite(xy, "the positions", columns=2).astype(np.float64)
 
 
-def raw_image_features(niche_images: np.ndarray, side: int = MAX_SIDE) -> np.ndarray:
+def compute_pixel_features(niche_images: np.ndarray, side: int = MAX_SIDE) -> np.ndarray:
     """Pixels without a network: stain-normalised, averaged down to side x side, flattened, with colour mean and sd.
 
     Stain: optical density -log((v + 1) / 256), each channel standardised over all pixels of the slide, so that a

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stalign_pl.evaluation.checks import EvaluationError, finite_matrix
-from stalign_pl.files import replacing
+from stalign_pl.evaluation.checks import EvaluationError, check_finite
+from stalign_pl.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ SPOT_SHARE = 0.92
 PNG_DPI = 120
 
 
-def spot_positions(xy_um: np.ndarray, slide: str = "") -> tuple[np.ndarray, float]:
+def check_positions(xy_um: np.ndarray, slide: str = "") -> tuple[np.ndarray, float]:
     """Checked positions [N, 2] float64 and the pitch (median distance to the nearest spot), both in micrometres.
 
     Raises:
@@ -38,7 +38,7 @@ def spot_positions(xy_um: np.ndarray, slide: str = "") -> tuple[np.ndarray, floa
     """
     from scipy.spatial import KDTree
 
-    xy = finite_matrix(xy_um, "the positions", slide, columns=2).astype(np.float64)
+    xy = check_finite(xy_um, "the positions", slide, columns=2).astype(np.float64)
     pitch = float(np.median(KDTree(xy).query(xy, k=2)[0][:, 1])) if len(xy) > 1 else 0.0
     if pitch <= 0:
         raise EvaluationError("a picture needs two spots or more, at different places", slide)
@@ -56,7 +56,7 @@ def draw_spots(axes: Axes, xy: np.ndarray, pitch: float, **style: object) -> Ell
     return spots
 
 
-def frame(axes: Axes, xy: np.ndarray, pitch: float) -> None:
+def frame_spots(axes: Axes, xy: np.ndarray, pitch: float) -> None:
     """Fit the view to the spots, equal aspect, y down, few ticks in micrometres."""
     from matplotlib.ticker import MaxNLocator
 
@@ -85,7 +85,7 @@ def label_outer(grid: np.ndarray) -> None:
             axes.set_ylabel("y (µm)" if column == 0 else "", fontsize=9)
 
 
-def panel_size(xy: np.ndarray, width: float) -> tuple[float, float]:
+def fit_panel(xy: np.ndarray, width: float) -> tuple[float, float]:
     """Width and height in inches of a panel of the tissue's proportions, at most `width` wide and 1.6 times that high.
 
     A strip of tissue is taken as 1:4 at most, so that its panel still holds a title.
@@ -98,5 +98,5 @@ def panel_size(xy: np.ndarray, width: float) -> tuple[float, float]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG at 120 dots an inch under a temporary name, then rename it to `path` (whose folder must exist)."""
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None})

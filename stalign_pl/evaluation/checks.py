@@ -14,7 +14,7 @@ class EvaluationError(STAlignError):
         super().__init__(f"slide {slide!r}: {what}" if slide else what)
 
 
-def finite_matrix(matrix: np.ndarray, name: str, slide: str = "", columns: int | None = None) -> np.ndarray:
+def check_finite(matrix: np.ndarray, name: str, slide: str = "", columns: int | None = None) -> np.ndarray:
     """Return `matrix` [N, D] as an array, after checking it.
 
     Args:
@@ -40,7 +40,7 @@ def finite_matrix(matrix: np.ndarray, name: str, slide: str = "", columns: int |
     return matrix
 
 
-def same_rows(slide: str = "", **arrays: np.ndarray) -> None:
+def check_same_rows(slide: str = "", **arrays: np.ndarray) -> None:
     """Check that all arrays have one row a spot.
 
     Raises:

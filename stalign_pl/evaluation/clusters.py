@@ -9,8 +9,8 @@ from scipy import sparse
 def cluster_spots(counts: sparse.spmatrix, clusters: int, seed: int) -> np.ndarray:
     """KMeans on 30 principal components of the log-normalised counts of one slide.
 
-    The components are those of the `pca` baseline (`smoothed_pca`, without smoothing). One thread, so that the same
-    counts and seed give the same clusters. A slide of fewer distinct spots than `clusters` gets as many as it has.
+    The components are those of the `pca` baseline (`compute_smoothed_pca`, without smoothing). One thread, so that the
+    same counts and seed give the same clusters. A slide of fewer distinct spots than `clusters` gets as many as it has.
 
     Args:
         counts: [N, G] raw counts.
@@ -26,11 +26,11 @@ def cluster_spots(counts: sparse.spmatrix, clusters: int, seed: int) -> np.ndarr
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
-    from stalign_pl.evaluation.baselines import smoothed_pca
+    from stalign_pl.evaluation.baselines import compute_smoothed_pca
 
     with threadpool_limits(1):
         alone = sparse.csr_matrix(sparse.identity(counts.shape[0], format="csr"))
-        scores = smoothed_pca(counts, alone, rounds=0)
+        scores = compute_smoothed_pca(counts, alone, rounds=0)
         distinct = len(np.unique(scores, axis=0)) if scores.shape[1] else 1
         if distinct == 1:
             return np.zeros(len(scores), np.int64)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stalign_pl.evaluation.checks import finite_matrix
+from stalign_pl.evaluation.checks import check_finite
 
 DENSE_LIMIT = 1024
 """Up to this many rows or columns (the smaller of the two) all eigenvectors are computed and the first ones kept."""
@@ -33,7 +33,7 @@ class Components:
 
     def scores(self, matrix: np.ndarray) -> np.ndarray:
         """Project [N, D] onto the axes: [N, C] float64."""
-        matrix = finite_matrix(matrix, "the matrix to project", columns=len(self.mean))
+        matrix = check_finite(matrix, "the matrix to project", columns=len(self.mean))
         return (matrix - self.mean) / self.scale @ self.axes
 
 
@@ -53,7 +53,7 @@ def fit_components(matrix: np.ndarray, count: int, standardise: bool = True) -> 
     Raises:
         EvaluationError: not a finite [N, D] matrix.
     """
-    matrix = finite_matrix(matrix, "the matrix of the principal components").astype(np.float64)
+    matrix = check_finite(matrix, "the matrix of the principal components").astype(np.float64)
     mean = matrix.mean(axis=0)
     spread = matrix.std(axis=0)
     constant = spread <= FLOAT32 * np.abs(mean)

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from stalign_pl.evaluation.checks import EvaluationError, finite_matrix, same_rows
+from stalign_pl.evaluation.checks import EvaluationError, check_finite, check_same_rows
 from stalign_pl.evaluation.components import fit_components
 
 Readout = Literal["tied_gmm", "kmeans"]
@@ -62,7 +62,7 @@ class DomainResult:
         return _compute_sample_sd(self.nmi)
 
 
-def spatial_domains(
+def score_domains(
     embedding: np.ndarray,
     labels: np.ndarray,
     k: int | None = None,
@@ -93,9 +93,9 @@ def spatial_domains(
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
     from threadpoolctl import threadpool_limits
 
-    embedding = finite_matrix(embedding, "the embedding", slide)
+    embedding = check_finite(embedding, "the embedding", slide)
     labels = np.asarray(labels).astype(str)
-    same_rows(slide, embedding=embedding, **{column: labels})
+    check_same_rows(slide, embedding=embedding, **{column: labels})
     labelled = labels != ""
     k = _count_domains(labels[labelled], len(labels), k, slide, column)
     if readout not in get_args(Readout):
@@ -134,7 +134,7 @@ def match_colours(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     from scipy.optimize import linear_sum_assignment
 
     predicted, truth = np.asarray(predicted), np.asarray(truth).astype(str)
-    same_rows(predicted=predicted, truth=truth)
+    check_same_rows(predicted=predicted, truth=truth)
     if len(predicted) == 0 or predicted.min() < 0:
         raise EvaluationError("predicted domains should be numbers from 0 on, one a spot")
     labelled = truth != ""

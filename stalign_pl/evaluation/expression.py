@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from stalign_pl.evaluation.checks import EvaluationError, finite_matrix, same_rows
+from stalign_pl.evaluation.checks import EvaluationError, check_finite, check_same_rows
 from stalign_pl.evaluation.components import FLOAT32
 from stalign_pl.evaluation.normalise import log_normalise_slide, sum_counts
 
@@ -37,7 +37,7 @@ class GeneScores:
     constant: int
 
 
-def shared_panel(measured: Sequence[np.ndarray]) -> np.ndarray:
+def intersect_panels(measured: Sequence[np.ndarray]) -> np.ndarray:
     """Gene indices that every slide measured: [P] int64, sorted.
 
     Raises:
@@ -53,10 +53,10 @@ def shared_panel(measured: Sequence[np.ndarray]) -> np.ndarray:
     return panel.astype(np.int64)
 
 
-def log_cp10k(counts: sparse.spmatrix, panel: np.ndarray, genes: np.ndarray | None = None) -> np.ndarray:
+def normalise_cp10k(counts: sparse.spmatrix, panel: np.ndarray, genes: np.ndarray | None = None) -> np.ndarray:
     """log1p of counts per 10,000, the library size being taken over the panel alone.
 
-    CP10K over 100 genes is not CP10K over 36,000: train and test share one panel (`shared_panel`).
+    CP10K over 100 genes is not CP10K over 36,000: train and test share one panel (`intersect_panels`).
 
     Args:
         counts: [N, G] sparse, raw counts.
@@ -81,9 +81,9 @@ def log_cp10k(counts: sparse.spmatrix, panel: np.ndarray, genes: np.ndarray | No
     return log_normalise_slide(counts[:, genes], CP10K, sum_counts(counts[:, panel])).toarray().astype(np.float32)
 
 
-def constant_prediction(fit_targets: np.ndarray) -> np.ndarray:
+def predict_constant(fit_targets: np.ndarray) -> np.ndarray:
     """The mean of the fitting spots [N, T], gene by gene: [T] float32, for all spots alike: the baseline of an MSE."""
-    return finite_matrix(fit_targets, "the targets").mean(axis=0, dtype=np.float64).astype(np.float32)
+    return check_finite(fit_targets, "the targets").mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def score_genes(predicted: np.ndarray, measured: np.ndarray, names: Sequence[str], slide: str = "") -> GeneScores:
@@ -98,12 +98,12 @@ def score_genes(predicted: np.ndarray, measured: np.ndarray, names: Sequence[str
     Raises:
         EvaluationError: shapes that do not fit, or NaN or infinity.
     """
-    measured = finite_matrix(measured, "the measured expression", slide, columns=len(names)).astype(np.float64)
+    measured = check_finite(measured, "the measured expression", slide, columns=len(names)).astype(np.float64)
     predicted = np.asarray(predicted)
     if predicted.ndim == 1:
         predicted = np.broadcast_to(predicted, (len(measured), len(predicted)))
-    predicted = finite_matrix(predicted, "the predicted expression", slide, columns=len(names)).astype(np.float64)
-    same_rows(slide, predicted=predicted, measured=measured)
+    predicted = check_finite(predicted, "the predicted expression", slide, columns=len(names)).astype(np.float64)
+    check_same_rows(slide, predicted=predicted, measured=measured)
     gene_mse = ((predicted - measured) ** 2).mean(axis=0)
     flat = np.ptp(measured, axis=0) == 0
     gene_pearson = np.where(flat, np.nan, _correlate(predicted, measured))

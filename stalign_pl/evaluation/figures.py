@@ -11,13 +11,13 @@ import numpy as np
 from stalign_pl.evaluation.canvas import (
     PALETTE,
     UNLABELLED,
+    check_positions,
     draw_spots,
-    frame,
+    fit_panel,
+    frame_spots,
     label_outer,
-    panel_size,
-    spot_positions,
 )
-from stalign_pl.evaluation.checks import EvaluationError, finite_matrix, same_rows
+from stalign_pl.evaluation.checks import EvaluationError, check_finite, check_same_rows
 from stalign_pl.evaluation.domains import match_colours
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ LEGEND_LINE = 0.21
 """Inches a line of the legend takes."""
 
 
-def domains_figure(
+def draw_domains(
     xy_um: np.ndarray,
     truth: np.ndarray,
     predicted: np.ndarray,
@@ -64,9 +64,9 @@ def domains_figure(
     """
     from matplotlib.lines import Line2D
 
-    xy, pitch = spot_positions(xy_um)
+    xy, pitch = check_positions(xy_um)
     truth, predicted = np.asarray(truth).astype(str), np.asarray(predicted)
-    same_rows(positions=xy, truth=truth, predicted=predicted)
+    check_same_rows(positions=xy, truth=truth, predicted=predicted)
     colours = match_colours(predicted, truth)[predicted]
     classes = np.unique(truth[truth != ""])
     if max(colours.max() + 1, len(classes)) > len(PALETTE):
@@ -74,7 +74,7 @@ def domains_figure(
             f"{max(colours.max() + 1, len(classes))} domains; at most {len(PALETTE)} can be told apart"
         )
     panels = 2 if image is None else 3
-    width, height = panel_size(xy, 4.2)
+    width, height = fit_panel(xy, 4.2)
     entries = _list_legend_entries(classes, int(colours.max()) + 1, bool((truth == "").any()))
     columns = -(-len(entries) // max(10, int(height / LEGEND_LINE)))
     aside = columns * (0.6 + 0.075 * max(len(name) for name, _ in entries))
@@ -89,7 +89,7 @@ def domains_figure(
     grid[0, -2].set_title("annotated", fontsize=11)
     grid[0, -1].set_title("predicted" if ari is None else f"predicted, ARI {ari:.3f}", fontsize=11)
     for axes in grid[0]:
-        frame(axes, xy, pitch)
+        frame_spots(axes, xy, pitch)
     label_outer(grid)
     marks = [Line2D([], [], linestyle="", marker="o", markersize=7, color=colour) for _, colour in entries]
     names = [name for name, _ in entries]
@@ -98,7 +98,7 @@ def domains_figure(
     return figure
 
 
-def expression_figure(
+def draw_expression(
     xy_um: np.ndarray,
     measured: np.ndarray,
     predicted: np.ndarray,
@@ -124,17 +124,17 @@ def expression_figure(
     Raises:
         EvaluationError: shapes that do not fit, NaN or infinity, or another number of genes than 1 to 12.
     """
-    xy, pitch = spot_positions(xy_um)
+    xy, pitch = check_positions(xy_um)
     if not 1 <= len(genes) <= GENES_A_FIGURE:
         raise EvaluationError(f"{len(genes)} genes for one figure; choose 1 to {GENES_A_FIGURE}")
-    measured = finite_matrix(measured, "the measured expression", columns=len(genes))
-    predicted = finite_matrix(predicted, "the predicted expression", columns=len(genes))
-    same_rows(positions=xy, measured=measured, predicted=predicted)
+    measured = check_finite(measured, "the measured expression", columns=len(genes))
+    predicted = check_finite(predicted, "the predicted expression", columns=len(genes))
+    check_same_rows(positions=xy, measured=measured, predicted=predicted)
     if scores is not None and len(scores) != len(genes):
         raise EvaluationError(f"{len(scores)} scores for {len(genes)} genes; one a gene is expected")
     across = min(2, len(genes))  # pairs in a row of panels
     down = -(-len(genes) // across)
-    width, height = panel_size(xy, 3.0)
+    width, height = fit_panel(xy, 3.0)
     figure = _make_figure(across * (2 * width + 0.9) + 0.4, down * (height + 0.5) + 0.8)
     grid = figure.subplots(down, 2 * across, squeeze=False)
     for axes in grid.flat[2 * len(genes) :]:
@@ -175,7 +175,7 @@ def _draw_gene(
     draw_spots(pair[0], xy, pitch, array=measured, **style)
     spots = draw_spots(pair[1], xy, pitch, array=predicted, **style)
     for axes in pair:
-        frame(axes, xy, pitch)
+        frame_spots(axes, xy, pitch)
     below, above = min(measured.min(), predicted.min()) < 0, max(measured.max(), predicted.max()) > top
     ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
     bar = figure.colorbar(spots, ax=list(pair), extend=ends[bool(below), bool(above)], fraction=0.05, pad=0.01)

@@ -80,7 +80,7 @@ def read_results(path: Path) -> list[Row]:
     return [_read_row(entry, number, path) for number, entry in enumerate(entries)]
 
 
-def mean_over_slides(rows: Iterable[Row]) -> list[Row]:
+def average_over_slides(rows: Iterable[Row]) -> list[Row]:
     """One `all` row for each (task, split, row, read-out, metric), in order of first appearance.
 
     The mean is unweighted over slides. The sd is that of this mean over the seeds, sqrt(sum of sd^2) / slides: each

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stalign_pl.evaluation.checks import finite_matrix, same_rows
+from stalign_pl.evaluation.checks import check_finite, check_same_rows
 from stalign_pl.evaluation.components import Components, fit_components
 
 MAX_FIT_SPOTS = 20_000
@@ -60,8 +60,8 @@ def fit_ridge(features: np.ndarray, targets: np.ndarray, seed: int = 0) -> Ridge
     Raises:
         EvaluationError: shapes that do not fit, or NaN or infinity.
     """
-    features, targets = finite_matrix(features, "the features"), finite_matrix(targets, "the targets")
-    same_rows(features=features, targets=targets)
+    features, targets = check_finite(features, "the features"), check_finite(targets, "the targets")
+    check_same_rows(features=features, targets=targets)
     if len(features) > MAX_FIT_SPOTS:
         drawn = np.sort(np.random.default_rng(seed).choice(len(features), MAX_FIT_SPOTS, replace=False))
         features, targets = features[drawn], targets[drawn]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
-from stalign_pl.evaluation.results import ALL, Row, Split, mean_over_slides
+from stalign_pl.evaluation.results import ALL, Row, Split, average_over_slides
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +33,7 @@ class _Grid:
         return f"{METRICS.get(metric, metric)} ({readout})"
 
 
-def table(rows: Sequence[Row], split: Split, marks: Sequence[str] = ()) -> Table:
+def make_table(rows: Sequence[Row], split: Split, marks: Sequence[str] = ()) -> Table:
     """Means over the slides of one split, for a terminal.
 
     Rows run from the model over its untrained self and the baselines to the oracle; columns are ARI, NMI, MSE and
@@ -59,7 +59,7 @@ def table(rows: Sequence[Row], split: Split, marks: Sequence[str] = ()) -> Table
     return made
 
 
-def markdown(rows: Sequence[Row], marks: Sequence[str] = ()) -> str:
+def make_markdown(rows: Sequence[Row], marks: Sequence[str] = ()) -> str:
     """The same table for every split that has rows, as GitHub-flavoured Markdown.
 
     Raises:
@@ -84,7 +84,7 @@ def _make_grid(rows: Sequence[Row], split: Split) -> _Grid:
     chosen = [row for row in rows if row.split == split]
     means = [row for row in chosen if row.slide == ALL]
     given = {(row.row, row.metric, row.readout) for row in means}
-    means += [row for row in mean_over_slides(chosen) if (row.row, row.metric, row.readout) not in given]
+    means += [row for row in average_over_slides(chosen) if (row.row, row.metric, row.readout) not in given]
     lines = sorted(dict.fromkeys(row.row for row in means), key=_rank)
     names = [*METRICS, *(row.metric for row in means)]
     columns = sorted(dict.fromkeys((row.metric, row.readout) for row in means), key=lambda c: names.index(c[0]))

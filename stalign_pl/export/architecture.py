@@ -18,7 +18,7 @@ from stalign_pl.models.genes import GeneMLP, NicheGeneTransformer
 from stalign_pl.models.image.stream import TimmStream
 from stalign_pl.models.scgpt.stream import ScGPT
 from stalign_pl.models.stalign import STAlign
-from stalign_pl.typed import typed_arguments
+from stalign_pl.typed import read_arguments
 
 PREFIX = "stalign_pl.models."
 IMAGE: tuple[type[nn.Module], ...] = (TimmStream,)
@@ -96,7 +96,7 @@ class Part:
         Raises:
             ConfigError: arguments that the class does not take, or of another type.
         """
-        return partial(self.cls, **typed_arguments(self.cls, self.arguments, where, GIVEN))
+        return partial(self.cls, **read_arguments(self.cls, self.arguments, where, GIVEN))
 
     @property
     def encoder(self) -> type[PublishedEncoder] | None:
@@ -161,7 +161,7 @@ class Architecture:
             ConfigError: arguments that a class does not take, of another type or of a value that it refuses; see also
                 the classes.
         """
-        sizes = typed_arguments(STAlign, self.sizes, "model", ("genes", *ROLES))
+        sizes = read_arguments(STAlign, self.sizes, "model", ("genes", *ROLES))
         factories: dict[str, Any] = {role: part and part.factory(f"model.{role}") for role, part in self.parts.items()}
         try:
             return STAlign(genes=genes, **factories, **sizes)

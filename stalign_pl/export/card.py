@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stalign_pl.data.niches.members import EVENED
+from stalign_pl.data.niches.members import DEPTH_CAP
 from stalign_pl.data.niches.of_slide import SLACK
 from stalign_pl.export.licences import EncoderTerms
 from stalign_pl.export.preparation import Preparation
@@ -78,7 +78,7 @@ class ModelFacts:
     untold: tuple[str, ...]
 
 
-def model_card(facts: ModelFacts) -> str:
+def make_model_card(facts: ModelFacts) -> str:
     """Return the text of README.md, with the hub's front matter."""
     sections = (
         ("", _write_summary(facts)),
@@ -114,7 +114,7 @@ def _write_use(facts: ModelFacts) -> str:
     own = "without the spot itself" if niche.leave_target_out else "the spot itself included"
     weighted = "" if niche.weights == "uniform" else f", {_describe_weights(niche.weights)}"
     weighted += (
-        f", its counts weighed by the niche's mean depth over its own, at most {EVENED}" if niche.even_depth else ""
+        f", its counts weighed by the niche's mean depth over its own, at most {DEPTH_CAP}" if niche.even_depth else ""
     )
     picture = (
         "the bounding box of those spots' pictures"
@@ -124,12 +124,12 @@ def _write_use(facts: ModelFacts) -> str:
     near = (
         "tree = cKDTree(xy / pitch)                       # places on the array, in distances from a spot to the next\n"
         f'apart = tree.sparse_distance_matrix(tree, {niche.rings + SLACK:g}, output_type="coo_matrix")'
-        f"{'' if niche.k is None else f'  # keep {niche.k} nearest: see niche_counts'}\n"
+        f"{'' if niche.k is None else f'  # keep {niche.k} nearest: see sum_niche_counts'}\n"
     )
     return (
         "```python\n"
         "from scipy.spatial import cKDTree\n"
-        "from stalign_pl.data.niches.of_slide import niche_counts\n"
+        "from stalign_pl.data.niches.of_slide import sum_niche_counts\n"
         "from stalign_pl.export.preparation import SlideSpots\n"
         "from stalign_pl.export.pretrained import from_pretrained\n\n"
         'model = from_pretrained("FOLDER")                # or "OWNER/NAME"; eval mode\n'
@@ -138,7 +138,7 @@ def _write_use(facts: ModelFacts) -> str:
         "    spot_image=spot_image,                       # uint8 [N, S, S, 3]\n"
         "    niche_image=niche_image,                     # uint8 [N, T, T, 3]\n"
         "    counts=counts,                               # raw, [N, M]\n"
-        "    niche_counts=niche_counts(counts, apart, model.preparation.niche),\n"
+        "    niche_counts=sum_niche_counts(counts, apart, model.preparation.niche),\n"
         "    genes=names,                                 # M symbols or Ensembl ids\n"
         ")\n"
         "embeddings = model.embed(spots)                  # .niche, .spot, .spot_image, ...: [N, D]\n"

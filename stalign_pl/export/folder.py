@@ -27,7 +27,7 @@ from stalign_pl.export.architecture import ROLES, Architecture
 from stalign_pl.export.preparation import Preparation
 from stalign_pl.files import write_json
 from stalign_pl.models.frozen import Source
-from stalign_pl.typed import typed_arguments
+from stalign_pl.typed import read_arguments
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, GENES, CARD, PROVENANCE = FILES = (
@@ -43,7 +43,7 @@ class LeftOut:
 
     Attributes:
         source: where they come from; of a file only its name.
-        sha256: of the tensors, see `pretrained.tensors_sha256`.
+        sha256: of the tensors, see `pretrained.hash_tensors`.
     """
 
     source: Source
@@ -115,7 +115,7 @@ class ModelDescription:
             given = dict(value["preparation"])
             colour = given.pop("colour")
             colour = colour and SlideColour(*(np.array(colour[name], np.float32) for name in ("mean", "sd")))
-            typed = typed_arguments(Preparation, given, f"{path}: preparation", ("colour", "share"))
+            typed = read_arguments(Preparation, given, f"{path}: preparation", ("colour", "share"))
             left_out = {
                 stream: LeftOut(Source(**left["source"]), left["sha256"]) for stream, left in value["left_out"].items()
             }
@@ -154,7 +154,7 @@ def _read_genes(path: Path) -> tuple[GenePanel, np.ndarray]:
 
 
 @contextmanager
-def replacing_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+def replace_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; moves it to `folder` if the block succeeds, else removes it.
 
     Args:

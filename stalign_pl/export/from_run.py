@@ -21,7 +21,7 @@ from stalign_pl.models import STAlign
 from stalign_pl.models.weights import load_tensors
 from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
 from stalign_pl.runs.folder import find_checkpoint, read_config
-from stalign_pl.runs.results import result_steps
+from stalign_pl.runs.results import read_result_steps
 from stalign_pl.training.checkpoint_weights import CURRENT
 
 OF_MODEL = "model."
@@ -84,7 +84,7 @@ class FinishedRun:
     def results(self) -> tuple[list[Row], dict[str, int]]:
         """Return the rows of splits evaluated with these weights; and the step of each split evaluated with others."""
         path = self.folder / "results.json"
-        steps = result_steps(path)
+        steps = read_result_steps(path)
         rows = read_results(path) if path.exists() else []
         return (
             [row for row in rows if steps.get(row.split) == self.step],

@@ -48,7 +48,7 @@ class EncoderTerms:
         return not {"nc", "nd"}.isdisjoint(re.split(r"[^a-z]+", self.licence.lower()))
 
 
-def encoder_terms(
+def find_encoder_terms(
     architecture: Architecture, left_out: set[str], frozen: set[str], stated: Mapping[str, str]
 ) -> tuple[EncoderTerms, ...]:
     """Return the terms of all encoders with a source.

@@ -16,10 +16,10 @@ from torch import Tensor
 from stalign_pl.arrays import check_numbers, check_raw
 from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.batch.inputs import ModelInputs
-from stalign_pl.data.genes.normalise import log_normalised, measured_share
+from stalign_pl.data.genes.normalise import compute_measured_share, log_normalise_rows
 from stalign_pl.data.niches.config import NicheConfig
-from stalign_pl.data.pictures.colour import SlideColour, colour_of, recoloured
-from stalign_pl.data.pictures.resize import Interpolation, show
+from stalign_pl.data.pictures.colour import SlideColour, measure_colour, recolour
+from stalign_pl.data.pictures.resize import Interpolation, crop_and_resize
 from stalign_pl.errors import ConfigError
 from stalign_pl.gene_ids import without_version
 
@@ -198,8 +198,10 @@ class Preparation:
         picture = torch.from_numpy(np.ascontiguousarray(image[rows]))
         side = torch.full((len(picture),), float(picture.shape[1]))
         whole = torch.stack([0 * side, 0 * side, side, side], dim=1)
-        shown = show(picture, whole if box is None else torch.as_tensor(box[rows]).float(), side, size, None, how)
-        return shown if colours is None else recoloured(shown, colours[0].expand(len(shown), -1, -1), colours[1])
+        shown = crop_and_resize(
+            picture, whole if box is None else torch.as_tensor(box[rows]).float(), side, size, None, how
+        )
+        return shown if colours is None else recolour(shown, colours[0].expand(len(shown), -1, -1), colours[1])
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ class _GeneColumns:
     @classmethod
     def match(cls, panel: GenePanel, spots: SlideSpots, how: Preparation) -> _GeneColumns:
         """Map the genes of `spots` to those of the panel."""
-        column = panel_columns(panel, spots.genes)
+        column = find_panel_columns(panel, spots.genes)
         measured = np.zeros(len(panel), bool)
         measured[column[column >= 0]] = True
         if not measured.any():
@@ -227,7 +229,7 @@ class _GeneColumns:
                 f"none of the {len(spots.genes)} genes is one of the model's {len(panel)}: they begin "
                 f"{list(spots.genes[:3])}, the model's {list(panel.symbols[:3])} ({list(panel.ids[:3])})"
             )
-        return cls(column, torch.from_numpy(measured), how.total * measured_share(how.share, measured))
+        return cls(column, torch.from_numpy(measured), how.total * compute_measured_share(how.share, measured))
 
     def normalise(self, counts: np.ndarray | sparse.csr_matrix, name: str) -> Tensor:
         """Return log-normalised expression, float32 [B, G]; columns of one gene are added up.
@@ -242,10 +244,10 @@ class _GeneColumns:
         check_raw(dense, name, whole=name == "counts")  # those of a niche may be weighted
         over = torch.zeros(len(dense), len(self.measured))
         over.index_add_(1, torch.from_numpy(self.column[kept]), torch.from_numpy(np.ascontiguousarray(dense)))
-        return log_normalised(over, torch.full((len(over),), self.target), self.measured.expand_as(over))
+        return log_normalise_rows(over, torch.full((len(over),), self.target), self.measured.expand_as(over))
 
 
-def panel_columns(panel: GenePanel, names: Sequence[str]) -> np.ndarray:
+def find_panel_columns(panel: GenePanel, names: Sequence[str]) -> np.ndarray:
     """Return int64 [M], each name's column in the panel, -1 if it has none; ids before symbols, of two the first."""
     place: dict[str, int] = {}
     for known in (panel.symbols, panel.ids):
@@ -269,4 +271,4 @@ def _find_colour(spots: SlideSpots) -> SlideColour:
         return spots.colour
     if spots.spot_image is None:
         raise ConfigError("the slide's colour is read off spot_image, which is None: give SlideSpots its `colour`")
-    return colour_of(spots.spot_image)
+    return measure_colour(spots.spot_image)

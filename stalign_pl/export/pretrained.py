@@ -16,7 +16,7 @@ from torch import Tensor
 from stalign_pl.batch.embeddings import Embeddings
 from stalign_pl.errors import ConfigError
 from stalign_pl.export.architecture import ROLES, Architecture
-from stalign_pl.export.folder import CARD, FILES, PROVENANCE, WEIGHTS, LeftOut, ModelDescription, replacing_folder
+from stalign_pl.export.folder import CARD, FILES, PROVENANCE, WEIGHTS, LeftOut, ModelDescription, replace_folder
 from stalign_pl.export.preparation import Preparation, SlideSpots
 from stalign_pl.files import write_json
 from stalign_pl.hub_errors import explain_hub_error
@@ -92,7 +92,7 @@ def save_pretrained(
         overwrite: replace an earlier export.
 
     Raises:
-        ConfigError: an architecture other than the model's; see also `replacing_folder`.
+        ConfigError: an architecture other than the model's; see also `replace_folder`.
     """
     from safetensors.torch import save_file
 
@@ -100,7 +100,7 @@ def save_pretrained(
     frozen = () if include_frozen else model.frozen_prefixes
     left = {key: value for key, value in state.items() if frozen and key.startswith(frozen)}
     left_out = {
-        stream: LeftOut(_published_source(architecture, stream), tensors_sha256(_select(stream, left)))
+        stream: LeftOut(_published_source(architecture, stream), hash_tensors(_select(stream, left)))
         for stream in sorted({key.partition(".")[0] for key in left})
     }
     detached = {
@@ -109,7 +109,7 @@ def save_pretrained(
         if part is not None and part.encoder is not None
     }
     description = ModelDescription(architecture.with_arguments(detached), preparation, model.genes, left_out)
-    with replacing_folder(folder, overwrite) as made:
+    with replace_folder(folder, overwrite) as made:
         save_file({key: value for key, value in state.items() if key not in left}, made / WEIGHTS, {"format": "pt"})
         description.write(made)
         for role, part in architecture.parts.items():
@@ -146,7 +146,7 @@ def from_pretrained(
     frozen = model.frozen_prefixes
     own = {key: value for key, value in model.state_dict().items() if frozen and key.startswith(frozen)}
     for stream, left in description.left_out.items():
-        found = tensors_sha256(_select(stream, own))
+        found = hash_tensors(_select(stream, own))
         if found != left.sha256:
             raise ConfigError(
                 f"{folder}: {stream} was trained with other weights of {left.source.name} than were found here: their "
@@ -198,7 +198,7 @@ def push(folder: Path, name: str, private: bool) -> str:
     return f"https://huggingface.co/{name}"
 
 
-def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of names, dtypes, shapes and bytes, sorted by name."""
     total = hashlib.sha256()
     for key in sorted(tensors):

@@ -1,8 +1,8 @@
 """The model and its parts: plain torch and timm modules, without Lightning."""
 
 from stalign_pl.models.dropout import SpotDropout, draws_from_generator, keyed_dropout
-from stalign_pl.models.fingerprint import cacheable_streams, encoder_tensors, fingerprint
-from stalign_pl.models.frozen import Frozen, frozen_prefixes, has_train_mode_batchnorm
+from stalign_pl.models.fingerprint import find_cacheable_streams, fingerprint_encoder, get_encoder_tensors
+from stalign_pl.models.frozen import Frozen, find_frozen_prefixes, has_train_mode_batchnorm
 from stalign_pl.models.fusion import ABFN, Concat, Fusion, Gated, GeneOnly, ImageOnly
 from stalign_pl.models.genes import GeneMLP, MissingGenes, NicheGeneTransformer
 from stalign_pl.models.image.low_rank import LowRankLinear
@@ -29,11 +29,11 @@ __all__ = [
     "ScGPT",
     "SpotDropout",
     "TimmStream",
-    "cacheable_streams",
     "draws_from_generator",
-    "encoder_tensors",
-    "fingerprint",
-    "frozen_prefixes",
+    "find_cacheable_streams",
+    "find_frozen_prefixes",
+    "fingerprint_encoder",
+    "get_encoder_tensors",
     "has_train_mode_batchnorm",
     "keyed_dropout",
 ]

@@ -18,7 +18,7 @@ CHANGELESS = frozenset({"training", "source", "stream", "fused_attn", "grad_chec
 """Attributes of modules that do not change a frozen encoder's output: where it came from, how it is computed."""
 
 
-def cacheable_streams(model: nn.Module) -> dict[str, nn.Module]:
+def find_cacheable_streams(model: nn.Module) -> dict[str, nn.Module]:
     """Return, by name, the streams of a frozen encoder (`stream.features`, [B, F]) and a projection to tokens."""
     streams = {name: getattr(model, name, None) for name in STREAMS}
     return {name: stream for name, stream in streams.items() if stream is not None and _is_cacheable(stream)}
@@ -30,7 +30,7 @@ def _is_cacheable(stream: nn.Module) -> bool:
     return hasattr(stream, "features") and hasattr(stream, PROJECTION) and bool(encoders) and frozen
 
 
-def fingerprint(stream: nn.Module) -> Fingerprint:
+def fingerprint_encoder(stream: nn.Module) -> Fingerprint:
     """Hash all that decides the features of a stream's encoder: modules, their plain attributes, tensors.
 
     Buffers that are not in the state dict (an image's mean and sd, the columns of genes) count too; the projection does
@@ -46,7 +46,7 @@ def fingerprint(stream: nn.Module) -> Fingerprint:
     return Fingerprint(architecture.hexdigest(), weights.hexdigest())
 
 
-def encoder_tensors(stream: nn.Module) -> dict[str, Tensor]:
+def get_encoder_tensors(stream: nn.Module) -> dict[str, Tensor]:
     """Return the tensors of a stream's state dict, by key, without those of its projection."""
     return {key: tensor for key, tensor in stream.state_dict().items() if not _is_projection(key)}
 

@@ -33,7 +33,7 @@ class Frozen(nn.Module):
     Args:
         module: any module; its other parameters lose `requires_grad`.
         source: where its weights can be fetched again (a hub name, a file), or None where only a checkpoint holds
-            them, as with random weights. `frozen_prefixes` lists only those with a source.
+            them, as with random weights. `find_frozen_prefixes` lists only those with a source.
         learning: names of the trainable parameters; none by default.
     """
 
@@ -80,7 +80,7 @@ def _split(module: nn.Module, prefix: str, learning: frozenset[str]) -> Iterator
         yield prefix, module, trainable == {True}
 
 
-def frozen_prefixes(model: nn.Module) -> tuple[str, ...]:
+def find_frozen_prefixes(model: nn.Module) -> tuple[str, ...]:
     """Return prefixes of the state-dict keys that a checkpoint may leave out, because the weights have a source.
 
     Frozen random weights have no source: they are not listed, and so are kept.

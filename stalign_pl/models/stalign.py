@@ -13,7 +13,7 @@ from stalign_pl.batch.gene_panel import GenePanel
 from stalign_pl.batch.inputs import ModelInputs
 from stalign_pl.errors import ConfigError, check_sizes
 from stalign_pl.models.dropout import number_dropouts
-from stalign_pl.models.frozen import frozen_prefixes
+from stalign_pl.models.frozen import find_frozen_prefixes
 from stalign_pl.models.fusion import Fusion
 from stalign_pl.models.image.stream import TimmStream
 
@@ -124,7 +124,7 @@ class STAlign(nn.Module):
     @property
     def frozen_prefixes(self) -> tuple[str, ...]:
         """Prefixes of the state-dict keys that a checkpoint may leave out: frozen weights that have a source."""
-        return frozen_prefixes(self)
+        return find_frozen_prefixes(self)
 
     def forward(self, inputs: ModelInputs, names: Iterable[str] | None = None) -> Embeddings:
         """Embed a batch.

@@ -64,6 +64,6 @@ def _normalise(embedding: Tensor, valid: Tensor) -> Tensor:
     return nn.functional.normalize(torch.where(valid[:, None], embedding, 0), dim=1)
 
 
-def own_similarity(similarity: Tensor, positive: Tensor) -> Tensor:
+def pick_own_similarity(similarity: Tensor, positive: Tensor) -> Tensor:
     """[c]: each row's value [c, N] at its own column [c]."""
     return similarity.gather(1, positive[:, None]).squeeze(1)

@@ -15,13 +15,13 @@ UNIFORMITY_ROWS = 1024
 """Uniformity is that of about this many rows of the global batch, evenly spaced; of all where it has fewer."""
 
 
-def alignment_share(contrast: Contrast, pairs: Pairs) -> tuple[Tensor, Tensor]:
+def sum_alignment(contrast: Contrast, pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Squared distance of partners on the unit sphere, 0 to 4, summed; the ratio is alignment (Wang and Isola 2020)."""
     valid = pairs.valid.float()
     return (contrast.a - contrast.b).square().sum(1).float() @ valid, valid.sum()
 
 
-def uniformity_shares(contrast: Contrast, pairs: Pairs) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def sum_uniformity(contrast: Contrast, pairs: Pairs) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Of a and of b: exp(-2 |x - y|^2) summed over pairs of different valid spots, and their number; one collective.
 
     The log of the ratio is uniformity (Wang and Isola 2020): 0 for a collapsed embedding, about -4 for one spread
@@ -42,7 +42,7 @@ def uniformity_shares(contrast: Contrast, pairs: Pairs) -> tuple[tuple[Tensor, T
     return shares[0], shares[1]
 
 
-def masked_share(pairs: Pairs) -> tuple[Tensor, Tensor]:
+def count_masked(pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Pairs of different valid spots that are not contrasted, and all of them."""
     masked, all_pairs = pairs.valid_count.new_zeros(2).unbind()
     for rows in pairs.chunks:
@@ -53,7 +53,7 @@ def masked_share(pairs: Pairs) -> tuple[Tensor, Tensor]:
     return masked, all_pairs
 
 
-def paired_shares(negatives: PairedNegatives, pairs: Pairs) -> Shares:
+def count_paired(negatives: PairedNegatives, pairs: Pairs) -> Shares:
     """Of the places for negatives, C - 1 a valid row: how many hold a spot of another cluster, and how many none."""
     present = negatives.present.sum().float()
     places = pairs.valid.sum().float() * (negatives.present.shape[1] - 1)
@@ -63,7 +63,7 @@ def paired_shares(negatives: PairedNegatives, pairs: Pairs) -> Shares:
     }
 
 
-def ratios(shares: Shares, world: World) -> dict[str, Tensor]:
+def divide_shares(shares: Shares, world: World) -> dict[str, Tensor]:
     """The global figures, the same on every rank; one collective. 0 where there was nothing to count.
 
     Not by torchmetrics: its metrics sum a state over ranks in three collectives, and wait for the device each time.

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction, once_differentiable
 
 from stalign_pl.distributed import all_gather
-from stalign_pl.objectives.contrastive import Contrast, UnitVectors, own_similarity
+from stalign_pl.objectives.contrastive import Contrast, UnitVectors, pick_own_similarity
 from stalign_pl.objectives.pairs import Masks, Pairs
 from stalign_pl.objectives.retrieval import Retrieval
 
@@ -66,7 +66,7 @@ class _SymmetricInfoNCE(torch.autograd.Function):
         for rows in pairs.chunks:
             logits = masks = None  # those of the chunk before, freed before there are new ones
             logits, masks = scaled[rows] @ all_b.T, pairs.masks(rows)
-            own[rows] = own_similarity(logits, masks.positive)
+            own[rows] = pick_own_similarity(logits, masks.positive)
             if retrieval is not None:
                 retrieval.see(rows, logits, masks)
             _weigh(logits, masks, pairs.other_slides)

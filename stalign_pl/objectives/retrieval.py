@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stalign_pl.objectives.contrastive import own_similarity
+from stalign_pl.objectives.contrastive import pick_own_similarity
 from stalign_pl.objectives.pairs import Masks, Pairs
 
 Shares = dict[str, tuple[Tensor, Tensor]]
@@ -32,7 +32,7 @@ class Retrieval:
     @torch.no_grad()
     def see(self, rows: slice, similarity: Tensor, masks: Masks) -> None:
         """Similarities [c, N] of one chunk of local rows of a with all rows of b; any increasing function of theirs."""
-        self._own[rows] = own_similarity(similarity, masks.positive)
+        self._own[rows] = pick_own_similarity(similarity, masks.positive)
         for number, rivals in enumerate((masks.same_slide, masks.other_slide)):
             among = torch.where(rivals, similarity, -torch.inf)
             self._rows[number, rows] = among.amax(1)

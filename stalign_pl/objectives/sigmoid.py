@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction, once_differentiable
 
-from stalign_pl.objectives.contrastive import Contrast, UnitVectors, own_similarity
+from stalign_pl.objectives.contrastive import Contrast, UnitVectors, pick_own_similarity
 from stalign_pl.objectives.pairs import Masks, Pairs
 from stalign_pl.objectives.retrieval import Retrieval
 
@@ -60,7 +60,7 @@ class _PairwiseSigmoid(torch.autograd.Function):
             logits, masks = torch.addmm(bias, scaled[rows], all_b.T), pairs.masks(rows)
             if retrieval is not None:
                 retrieval.see(rows, logits, masks)
-            own, valid = own_similarity(logits, masks.positive), pairs.valid[rows]
+            own, valid = pick_own_similarity(logits, masks.positive), pairs.valid[rows]
             total += torch.where(valid, nn.functional.softplus(-own), 0).sum()
             _keep_negatives(logits, masks)
             total += _weigh(nn.functional.softplus(logits), masks, pairs.other_slides).sum()

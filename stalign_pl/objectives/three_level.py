@@ -14,7 +14,7 @@ from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.distributed import World
 from stalign_pl.errors import ConfigError
 from stalign_pl.objectives.contrastive import Contrast
-from stalign_pl.objectives.diagnostics import alignment_share, masked_share, paired_shares, ratios, uniformity_shares
+from stalign_pl.objectives.diagnostics import count_masked, count_paired, divide_shares, sum_alignment, sum_uniformity
 from stalign_pl.objectives.paired import PairedNegatives
 from stalign_pl.objectives.pairs import Pairs
 from stalign_pl.objectives.retrieval import Retrieval, Shares
@@ -151,9 +151,9 @@ class ThreeLevelObjective(nn.Module, ABC):
         """
         pairs = Pairs(ids, World.current(), self.other_slides, self.chunk)
         negatives = self.drawn(pairs)
-        shares: Shares = {"masked_pairs": masked_share(pairs)}
+        shares: Shares = {"masked_pairs": count_masked(pairs)}
         if negatives is not None:
-            shares |= paired_shares(negatives, pairs)
+            shares |= count_paired(negatives, pairs)
         with torch.no_grad():
             # The parameter is bounded, not the value read from it: past a clamp there is no gradient to come back by.
             self.log_scale.clamp_(max=self.max_log_scale)
@@ -165,8 +165,8 @@ class ThreeLevelObjective(nn.Module, ABC):
             contrast = self.contrast(number, a, b, pairs, negatives, retrieval)
             losses.append(contrast.loss)
             shares |= retrieval.shares(level)
-            shares[f"alignment_{level}"] = alignment_share(contrast, pairs)
-            shares[f"uniformity_{first}"], shares[f"uniformity_{second}"] = uniformity_shares(contrast, pairs)
+            shares[f"alignment_{level}"] = sum_alignment(contrast, pairs)
+            shares[f"uniformity_{first}"], shares[f"uniformity_{second}"] = sum_uniformity(contrast, pairs)
         local = torch.stack(losses)
         world_losses = pairs.world.summed(local) / pairs.world.size
         share, value = self._weigh(local), self._weigh(world_losses)
@@ -182,7 +182,7 @@ class ThreeLevelObjective(nn.Module, ABC):
 
     @torch.no_grad()
     def _compute_figures(self, shares: Shares, world: World) -> dict[str, Tensor]:
-        figures = ratios(shares, world)
+        figures = divide_shares(shares, world)
         for name in list(figures):
             if name.startswith("uniformity_"):
                 figures[name] = figures[name].clamp(min=math.exp(-8)).log()  # -8: the antipodes, the least there is

@@ -94,7 +94,7 @@ class Change:
         return f"{self.key} was {self.old!r}, is {self.new!r}"
 
 
-def deciding_changes(old: Mapping[str, object], new: Mapping[str, object]) -> list[Change]:
+def find_deciding_changes(old: Mapping[str, object], new: Mapping[str, object]) -> list[Change]:
     """What differs between two resolved configurations of `fit` and decides a run's numbers, by key.
 
     A key that is absent and one that is null are the same.

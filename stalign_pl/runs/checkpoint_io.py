@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.files import replacing
+from stalign_pl.files import replace_file
 from stalign_pl.runs.writer import RunWriter
 
 
@@ -54,7 +54,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise TypeError("AtomicCheckpointIO writes local files, it has no storage_options")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with replace_file(path) as temporary:
             torch.save(checkpoint, temporary)
             if self._writer is not None:
                 self._writer.check()

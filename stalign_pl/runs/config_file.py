@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
-from stalign_pl.files import replacing, write_json
+from stalign_pl.files import replace_file, write_json
 from stalign_pl.runs.changes import Change, refuse_changes
 from stalign_pl.runs.trainer import get_data
 
@@ -73,7 +73,7 @@ class RunConfigFile(SaveConfigCallback):
         run = Path(trainer.default_root_dir)
         if self._changes:
             self._record(run / "changes.json")
-        with replacing(run / self.config_filename) as temporary:
+        with replace_file(run / self.config_filename) as temporary:
             temporary.write_text(self.parser.dump(self.config, skip_none=False))
 
     def _record(self, path: Path) -> None:

@@ -37,7 +37,7 @@ def find_checkpoint(asked: str | None, run: Path) -> Path:
     raise ConfigError(f"no checkpoint {' or '.join(names)} in {folder}: run `fit` first, or name one by --ckpt_path")
 
 
-def resume_point(asked: str | None, run: Path) -> Path | None:
+def find_resume_point(asked: str | None, run: Path) -> Path | None:
     """The checkpoint that `fit` goes on from. `last` without one is a fresh start, so that a script may always say it.
 
     Raises:

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.files import replacing
+from stalign_pl.files import replace_file
 from stalign_pl.runs.writer import RunWriter
 
 WandbMode = Literal["auto", "online", "offline", "off"]
@@ -90,7 +90,7 @@ class _MetricsFile(ExperimentWriter):
             return list(csv.DictReader(file))
 
     def _replace(self, rows: list[dict[str, str]], columns: list[str]) -> None:
-        with replacing(Path(self.metrics_file_path)) as temporary, temporary.open("w", newline="") as file:
+        with replace_file(Path(self.metrics_file_path)) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
@@ -103,7 +103,7 @@ def refuse_wandb(mode: WandbMode) -> None:
 
 
 @rank_zero_only
-def wandb_logger(run: Path, mode: WandbMode, project: str) -> Logger | None:
+def make_wandb_logger(run: Path, mode: WandbMode, project: str) -> Logger | None:
     """A WandbLogger whose run id lives in the run's folder, so that a resumed run goes on in the same wandb run.
 
     None where it is off, and on every rank but the first.

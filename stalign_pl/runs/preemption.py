@@ -9,7 +9,7 @@ from types import FrameType
 from lightning import Callback, LightningModule, Trainer
 
 from stalign_pl.runs.last_checkpoint import LastCheckpoint
-from stalign_pl.runs.signals import Handler, Preempted, handlers, on_signals, put_back
+from stalign_pl.runs.signals import Handler, Preempted, handlers, restore_handlers, set_handler
 
 
 class Preemption(Callback):
@@ -42,15 +42,15 @@ class Preemption(Callback):
         """
         trainer._signal_connector.register_signal_handlers = lambda: None
         self._before = handlers()
-        on_signals(self._note)
+        set_handler(self._note)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        put_back(self._before)
+        restore_handlers(self._before)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A run that is being left is not hurried by a further signal."""
         if not isinstance(exception, Preempted):
-            put_back(self._before)
+            restore_handlers(self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number

@@ -8,8 +8,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from stalign_pl.evaluation.results import ALL, Row, read_results
-from stalign_pl.evaluation.tables import LOWER_IS_BETTER, table
-from stalign_pl.files import replacing
+from stalign_pl.evaluation.tables import LOWER_IS_BETTER, make_table
+from stalign_pl.files import replace_file
 from stalign_pl.runs.trainer import get_data
 
 
@@ -46,8 +46,8 @@ class RunReport(Callback):
         console.print(f"run {run}, shards {shards}, checkpoint {trainer.ckpt_path}", soft_wrap=True)
         for split in ("val", "test"):
             if any(row.split == split for row in rows):
-                console.print(table(rows, split, data.division.marks))
-        with replacing(run / "table.txt") as temporary:
+                console.print(make_table(rows, split, data.division.marks))
+        with replace_file(run / "table.txt") as temporary:
             temporary.write_text(console.export_text())
         console.print(f"results: {path}   figures: {run / 'figures'}")
 

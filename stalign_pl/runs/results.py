@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.evaluation.results import ALL, Row, mean_over_slides, read_results, write_results
+from stalign_pl.evaluation.results import ALL, Row, average_over_slides, read_results, write_results
 
 
 def _identify(row: Row) -> tuple[str, ...]:
@@ -26,22 +26,22 @@ def merge_results(path: Path, rows: Iterable[Row], provenance: dict[str, Any], s
     """
     rows = list(rows)
     steps = {row.split: step for row in rows if row.row == "stalign"}
-    provenance = {**provenance, "steps": {**result_steps(path), **steps}}
+    provenance = {**provenance, "steps": {**read_result_steps(path), **steps}}
     kept = {_identify(row): row for row in (read_results(path) if path.exists() else []) if row.slide != ALL}
     kept.update({_identify(row): row for row in rows})
-    merged = [*kept.values(), *mean_over_slides(kept.values())]
+    merged = [*kept.values(), *average_over_slides(kept.values())]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_results(path, merged, provenance)
     return merged
 
 
-def result_steps(path: Path) -> dict[str, int]:
+def read_result_steps(path: Path) -> dict[str, int]:
     """Split -> step of training of the weights that a results file's rows of it are of."""
     beside = path.with_name("provenance.json")
     return json.loads(beside.read_text())["steps"] if path.exists() and beside.exists() else {}
 
 
-def provenance(data: STAlignData, run: Path) -> dict[str, Any]:
+def describe_provenance(data: STAlignData, run: Path) -> dict[str, Any]:
     """What a table came from.
 
     Marks (a slide stands for a patient, ...) are here, in table.txt and on figures, and not in the rows of

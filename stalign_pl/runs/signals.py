@@ -39,12 +39,12 @@ def handlers() -> dict[int, Handler]:
     return {number: signal.getsignal(number) for number in SIGNALS}
 
 
-def on_signals(handler: Handler) -> None:
+def set_handler(handler: Handler) -> None:
     """Have `SIGNALS` call this from now on. In the main thread."""
-    put_back(dict.fromkeys(SIGNALS, handler))
+    restore_handlers(dict.fromkeys(SIGNALS, handler))
 
 
-def put_back(before: Mapping[int, Handler]) -> None:
+def restore_handlers(before: Mapping[int, Handler]) -> None:
     """Have `SIGNALS` call what `handlers` said."""
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -16,7 +16,7 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 
 from stalign_pl.errors import TrainingError
-from stalign_pl.files import sweep, write_json
+from stalign_pl.files import sweep_temporary, write_json
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class RunWriter(Callback):
         own = Writer.this_process()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, asdict(own))
-        sweep(self.path.parent / "checkpoints", "*.ckpt")
+        sweep_temporary(self.path.parent / "checkpoints", "*.ckpt")
         self._own = own
 
     def check(self) -> None:

@@ -22,9 +22,9 @@ from stalign_pl.shard_format.index import (
     LOSSLESS_BELOW_PX,
     MAX_SIDE_PX,
     MEMBERS,
-    file_stem,
-    sample_key,
-    tar_name,
+    make_file_stem,
+    make_sample_key,
+    make_tar_name,
 )
 from stalign_pl.shard_format.manifest import FORMAT_VERSION, Manifest, SlideRecord
 
@@ -40,7 +40,7 @@ __all__ = [
     "GeneTable",
     "Manifest",
     "SlideRecord",
-    "file_stem",
-    "sample_key",
-    "tar_name",
+    "make_file_stem",
+    "make_sample_key",
+    "make_tar_name",
 ]

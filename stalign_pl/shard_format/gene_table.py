@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stalign_pl.errors import ShardError
-from stalign_pl.files import replacing
+from stalign_pl.files import replace_file
 from stalign_pl.gene_ids import without_version
 
 
@@ -51,7 +51,7 @@ class GeneTable:
 
     def write(self, path: Path) -> None:
         """Write genes.tsv: index, ensembl_id, symbol."""
-        with replacing(path) as temporary:
+        with replace_file(path) as temporary:
             rows = [f"{i}\t{g}\t{s}\n" for i, (g, s) in enumerate(zip(self.ids, self.symbols, strict=True))]
             temporary.write_text("index\tensembl_id\tsymbol\n" + "".join(rows))
 

@@ -31,12 +31,12 @@ BOX_MEMBERS = 18
 """meta.json holds the niche's bounding box for K = 0 .. this many members (fewer where the spot has fewer)."""
 
 
-def sample_key(slide_number: int, spot: int) -> str:
+def make_sample_key(slide_number: int, spot: int) -> str:
     """Return the WebDataset key. No dot, no free text: WebDataset cuts a key at its first dot and merges silently."""
     return f"{slide_number:05d}_{spot:06d}"
 
 
-def file_stem(slide_name: str) -> str:
+def make_file_stem(slide_name: str) -> str:
     """Make a file name for a slide of any name: unsafe characters become `_`, and then a hash keeps two names apart."""
     safe = re.sub(r"[^A-Za-z0-9_-]+", "_", slide_name).strip("_") or "slide"
     if safe == slide_name:
@@ -44,7 +44,7 @@ def file_stem(slide_name: str) -> str:
     return f"{safe[:80]}-{hashlib.sha256(slide_name.encode()).hexdigest()[:8]}"
 
 
-def tar_name(stem: str, part: int, parts: int) -> str:
+def make_tar_name(stem: str, part: int, parts: int) -> str:
     """Return `<stem>.tar`, or `<stem>-part000.tar`, ... where a slide is large enough to be cut."""
     return f"{stem}.tar" if parts == 1 else f"{stem}-part{part:03d}.tar"
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from stalign_pl.errors import ConfigError, listed
-from stalign_pl.files import content_sha256, write_json
+from stalign_pl.errors import ConfigError, join_names
+from stalign_pl.files import hash_json, write_json
 
 SPLIT_FORMAT = 1
 PARTS = ("train", "val", "test")
@@ -77,7 +77,7 @@ class Split:
         options: of the scheme.
         marks: caveats that stand under any table made from it.
         slides: number of slides it was made from.
-        digest: `slide_list_digest` of them.
+        digest: `hash_slide_list` of them.
         folds: name -> fold.
     """
 
@@ -110,7 +110,7 @@ class Split:
 
     def sha256(self) -> str:
         """Return the split's own hash: every table and gene list made with it names it."""
-        return content_sha256(self.content())
+        return hash_json(self.content())
 
     def write(self, path: Path) -> None:
         """Write the file; its folder is made."""
@@ -130,7 +130,7 @@ class Split:
             name = next(iter(self.folds))
         if name is None or name not in self.folds:
             what = "data.fold names none" if name is None else f"there is no fold {name!r}"
-            raise ConfigError(f"the split has {len(self.folds)} folds and {what}; folds: {listed(self.folds)}")
+            raise ConfigError(f"the split has {len(self.folds)} folds and {what}; folds: {join_names(self.folds)}")
         return name, self.folds[name]
 
     def refuse_other_set(self, slides: Sequence[ListedSlide], path: Path, folder: Path) -> None:
@@ -145,13 +145,13 @@ class Split:
             ConfigError: it was not; names the slides that the set lacks, those that the split does not know, or those
                 whose patient is in another part.
         """
-        if slide_list_digest(slides, self.unit) == self.digest:
+        if hash_slide_list(slides, self.unit) == self.digest:
             return
         known = {name for fold in self.folds.values() for part in fold.parts.values() for name in part.slides}
         held = {slide.name: slide.patient for slide in slides}
         patients = {name for fold in self.folds.values() for part in fold.parts.values() for name in part.patients}
         differences = [
-            f"{what}: {listed(sorted(names))}"
+            f"{what}: {join_names(sorted(names))}"
             for what, names in (
                 ("missing in the set", known - held.keys()),
                 ("in the set and not in the split", held.keys() - known),
@@ -190,7 +190,7 @@ def read_split(path: Path) -> Split:
             f"python -m data_prep splits SHARDS"
         )
     found = value.pop("sha256", None)
-    true = content_sha256(value)
+    true = hash_json(value)
     if found != true:
         raise ConfigError(
             f"{path} was changed after it was made: its hash is {str(found)[:12]}, its content's {true[:12]}. "
@@ -216,17 +216,17 @@ def read_split(path: Path) -> Split:
         names = [slide for part in fold.parts.values() for slide in part.slides]
         twice = sorted({slide for slide in names if names.count(slide) > 1}) if len(names) > len(set(names)) else []
         if twice:
-            raise ConfigError(f"{path}: fold {name!r} has slides in two parts: {listed(twice)}")
+            raise ConfigError(f"{path}: fold {name!r} has slides in two parts: {join_names(twice)}")
     return split
 
 
-def slide_list_digest(slides: Iterable[ListedSlide], unit: str) -> str:
+def hash_slide_list(slides: Iterable[ListedSlide], unit: str) -> str:
     """Return a SHA-256 of the names and patients (and studies where they are the unit), in the order of the names."""
     lines = sorted((slide.name, slide.patient, slide.study if unit == "study" else "") for slide in slides)
     return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
 
-def patient_marks(slides: Sequence[ListedSlide]) -> list[str]:
+def describe_patients(slides: Sequence[ListedSlide]) -> list[str]:
     """Say in words for a table what stands for a patient where none is named."""
     marks = []
     for who, text in (("slide", "a slide stands for a patient"), ("study", "the study stands for the patient")):

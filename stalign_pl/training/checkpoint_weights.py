@@ -16,7 +16,7 @@ under `state_dict`."""
 WEIGHTS = ("state_dict", CURRENT)
 
 
-def leave_out(checkpoint: dict[str, Any], frozen: tuple[str, ...]) -> None:
+def leave_out_frozen(checkpoint: dict[str, Any], frozen: tuple[str, ...]) -> None:
     """Remove frozen weights from every set of weights in a checkpoint, in place.
 
     Args:
@@ -27,7 +27,7 @@ def leave_out(checkpoint: dict[str, Any], frozen: tuple[str, ...]) -> None:
         checkpoint[part] = {key: value for key, value in checkpoint[part].items() if not key.startswith(frozen)}
 
 
-def fill_in(checkpoint: dict[str, Any], frozen: tuple[str, ...], ours: Mapping[str, Tensor]) -> None:
+def fill_in_frozen(checkpoint: dict[str, Any], frozen: tuple[str, ...], ours: Mapping[str, Tensor]) -> None:
     """Add the model's own frozen weights where a checkpoint has none, in place.
 
     Args:

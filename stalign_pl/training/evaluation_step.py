@@ -15,7 +15,7 @@ from stalign_pl.models import STAlign, TimmStream
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluatedBatch:
     """A model's embeddings of one evaluation batch, detached, float32. A field is None if the model lacks the part.
 
     Attributes:
@@ -46,7 +46,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class EvaluationStep(Mapping[str, Evaluated | None]):
+class EvaluationStep(Mapping[str, EvaluatedBatch | None]):
     """Embeddings that an evaluation step gives to the callbacks. A mapping, as Lightning takes from a step.
 
     Attributes:
@@ -54,10 +54,10 @@ class EvaluationStep(Mapping[str, Evaluated | None]):
         untrained: of the model as it was built, a baseline; None while training.
     """
 
-    trained: Evaluated | None
-    untrained: Evaluated | None
+    trained: EvaluatedBatch | None
+    untrained: EvaluatedBatch | None
 
-    def __getitem__(self, name: str) -> Evaluated | None:
+    def __getitem__(self, name: str) -> EvaluatedBatch | None:
         return vars(self)[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -67,7 +67,7 @@ class EvaluationStep(Mapping[str, Evaluated | None]):
         return len(vars(self))
 
 
-def evaluated(model: STAlign, inputs: StepInputs, features: bool) -> Evaluated:
+def embed_batch(model: STAlign, inputs: StepInputs, features: bool) -> EvaluatedBatch:
     """Embed a batch.
 
     Args:
@@ -77,7 +77,7 @@ def evaluated(model: STAlign, inputs: StepInputs, features: bool) -> Evaluated:
     """
     embeddings = model(inputs.model)
     image = [part for part in (embeddings.spot_image, embeddings.niche_image) if part is not None]
-    return Evaluated(
+    return EvaluatedBatch(
         slide=inputs.ids.slide,
         spot=inputs.ids.spot,
         valid=inputs.ids.valid,

@@ -36,7 +36,7 @@ class Execution:
             raise ConfigError(f"model.execution.backend is {self.backend!r}; known here: {', '.join(known)}")
 
 
-def prepare(model: STAlign, execution: Execution) -> None:
+def apply_execution(model: STAlign, execution: Execution) -> None:
     """Apply `execution` to a model, in place; parameters and the keys of the state dict stay the same.
 
     A deep copy of a compiled model is not compiled.

@@ -29,7 +29,7 @@ DRIFT = 0.05
 """Largest difference between the two forward passes, relative to the largest embedding; rounding stays below it."""
 
 
-def micro_batches(rows: int, size: int | None) -> list[slice]:
+def split_rows(rows: int, size: int | None) -> list[slice]:
     """Split a process's rows into parts of equal size.
 
     Args:
@@ -52,7 +52,7 @@ def micro_batches(rows: int, size: int | None) -> list[slice]:
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 
-def loss_by_parts(
+def compute_loss_by_parts(
     embed: Callable[[slice], Embedded],
     loss: Callable[[Embedded], LossTerms],
     parameters: Iterable[Tensor],
@@ -70,7 +70,7 @@ def loss_by_parts(
         embed: rows -> embeddings; the same are None for all rows.
         loss: embeddings of all rows -> terms; called once, on every rank.
         parameters: of the loss.
-        parts: of `micro_batches`.
+        parts: of `split_rows`.
         backward: called in place of `Tensor.backward` on each part but the last; scales as mixed precision requires.
             It must not reduce the gradients over ranks.
         check: compare the two passes (one device synchronisation).

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.models import STAlign, encoder_tensors, has_train_mode_batchnorm
+from stalign_pl.models import STAlign, get_encoder_tensors, has_train_mode_batchnorm
 from stalign_pl.objectives import ThreeLevelObjective
 from stalign_pl.objectives.three_level import CONTRASTS
 
@@ -53,7 +53,7 @@ def refuse_other_encoders(model: STAlign, streams: Iterable[str], weights: Mappi
         weights: the checkpoint's state dict of the LightningModule.
     """
     for stream in streams:
-        ours = encoder_tensors(getattr(model, stream))
+        ours = get_encoder_tensors(getattr(model, stream))
         if any(not torch.equal(weights[f"model.{stream}.{key}"].cpu(), ours[key].cpu()) for key in ours):
             raise ConfigError(
                 f"data.features holds the outputs of the frozen encoder of {stream} as this configuration builds it, "

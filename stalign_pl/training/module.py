@@ -19,15 +19,21 @@ from stalign_pl.batch.row_keys import RowKeys
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.reading.loader import BatchLoader
 from stalign_pl.errors import ConfigError
-from stalign_pl.models import STAlign, cacheable_streams, fingerprint, keyed_dropout
+from stalign_pl.models import STAlign, find_cacheable_streams, fingerprint_encoder, keyed_dropout
 from stalign_pl.objectives import GeneRegression, RegressionConfig, ThreeLevelObjective
 from stalign_pl.objectives.three_level import LossTerms
-from stalign_pl.training.checkpoint_weights import CURRENT, fill_in, leave_out
-from stalign_pl.training.evaluation_step import Evaluated, EvaluationStep, evaluated
-from stalign_pl.training.execution import Execution, prepare
-from stalign_pl.training.micro_batches import loss_by_parts, micro_batches
+from stalign_pl.training.checkpoint_weights import CURRENT, fill_in_frozen, leave_out_frozen
+from stalign_pl.training.evaluation_step import EvaluatedBatch, EvaluationStep, embed_batch
+from stalign_pl.training.execution import Execution, apply_execution
+from stalign_pl.training.micro_batches import compute_loss_by_parts, split_rows
 from stalign_pl.training.model_checks import refuse_batchnorm, refuse_lacking_embeddings, refuse_other_encoders
-from stalign_pl.training.optimizer import OptimizerConfig, adamw, learning_rate, takes_fused, weight_decay
+from stalign_pl.training.optimizer import (
+    OptimizerConfig,
+    choose_fused,
+    compute_learning_rate,
+    compute_weight_decay,
+    make_adamw,
+)
 
 
 class STAlignModule(LightningModule):
@@ -57,7 +63,7 @@ class STAlignModule(LightningModule):
         regression: RegressionConfig = RegressionConfig(),  # noqa: B008
     ) -> None:
         super().__init__()
-        prepare(model, execution)
+        apply_execution(model, execution)
         self.model, self.objective, self.optimizer_config = model, objective, optimizer
         self.regression = GeneRegression(regression, model.genes, model.widths)
         self.micro_batch = micro_batch
@@ -84,7 +90,7 @@ class STAlignModule(LightningModule):
 
     def training_step(self, inputs: StepInputs, batch_idx: int) -> Tensor:
         self.zero_grad()
-        parts = micro_batches(len(inputs.ids), self.micro_batch)
+        parts = split_rows(len(inputs.ids), self.micro_batch)
         if len(parts) == 1:
             terms = self._loss(self._embed(inputs, parts[0]), inputs)
         else:
@@ -134,7 +140,7 @@ class STAlignModule(LightningModule):
                 strategy.backward(share, None)  # as `manual_backward` does: with the scaler of mixed precision
 
         check, self._replay_checked = not self._replay_checked, True
-        return loss_by_parts(
+        return compute_loss_by_parts(
             lambda rows: self._embed(inputs, rows),
             lambda embeddings: self._loss(embeddings, inputs),
             [*self.objective.parameters(), *self.regression.parameters()],
@@ -148,7 +154,7 @@ class STAlignModule(LightningModule):
 
     def refuse_micro_batch(self, rows: int) -> None:
         """Raise ConfigError if `rows` rows in each process cannot be trained in micro-batches."""
-        if len(micro_batches(rows, self.micro_batch)) > 1:
+        if len(split_rows(rows, self.micro_batch)) > 1:
             refuse_batchnorm(self.model, self.micro_batch)
 
     def setup(self, stage: str) -> None:
@@ -157,8 +163,8 @@ class STAlignModule(LightningModule):
         Outside `fit`, also copy the model as built, the untrained baseline: checkpoints are loaded after this.
         """
         if self._data.features is not None:
-            streams = cacheable_streams(self.model)
-            cache = self._data.open_features({name: fingerprint(of) for name, of in streams.items()})
+            streams = find_cacheable_streams(self.model)
+            cache = self._data.open_features({name: fingerprint_encoder(of) for name, of in streams.items()})
             self._cached_streams = tuple(cache.views)
             for line in cache.described() if self.trainer.is_global_zero else ():
                 print(line)
@@ -169,19 +175,19 @@ class STAlignModule(LightningModule):
     def validation_step(self, inputs: StepInputs, batch_idx: int) -> EvaluationStep:
         """Embed a batch by the model; before training (the sanity pass) it *is* the untrained baseline."""
         if self.trainer.sanity_checking:
-            return EvaluationStep(None, evaluated(self.model, inputs, features=True))
+            return EvaluationStep(None, embed_batch(self.model, inputs, features=True))
         if self._as_built:
             return self.test_step(inputs, batch_idx)
-        return EvaluationStep(evaluated(self.model, inputs, features=False), None)
+        return EvaluationStep(embed_batch(self.model, inputs, features=False), None)
 
     def test_step(self, inputs: StepInputs, batch_idx: int) -> EvaluationStep:
         """Embed a batch by the model and by the untrained baseline."""
         as_built = self._as_built[0].to(self.device)
-        untrained = evaluated(as_built, inputs, features=True)
-        return EvaluationStep(evaluated(self.model, inputs, features=False), untrained)
+        untrained = embed_batch(as_built, inputs, features=True)
+        return EvaluationStep(embed_batch(self.model, inputs, features=False), untrained)
 
-    def predict_step(self, inputs: StepInputs, batch_idx: int) -> Evaluated:
-        return evaluated(self.model, inputs, features=False)
+    def predict_step(self, inputs: StepInputs, batch_idx: int) -> EvaluatedBatch:
+        return embed_batch(self.model, inputs, features=False)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         trainer, batch = self.trainer, self._data.composition.batch
@@ -189,10 +195,10 @@ class STAlignModule(LightningModule):
         config = asked.for_batch(batch)
         if config is not asked and trainer.is_global_zero:
             print(f"learning rate: {config.lr:g} at its peak, {asked.lr:g} x {batch} / {asked.reference_batch} spots")
-        fused = takes_fused(config.fused, self.device, trainer.precision_plugin, bool(trainer.gradient_clip_val))
-        optimizer, steps = adamw(self, config, fused), self._steps()
+        fused = choose_fused(config.fused, self.device, trainer.precision_plugin, bool(trainer.gradient_clip_val))
+        optimizer, steps = make_adamw(self, config, fused), self._steps()
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate(config, step, steps) / config.lr
+            optimizer, lambda step: compute_learning_rate(config, step, steps) / config.lr
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -225,7 +231,7 @@ class STAlignModule(LightningModule):
         assert loader.position == batch_idx + 1, "the loader is not where the training loop is"
         # No checkpoint holds the generator's state: seeded by the step, it draws the same in a resumed run.
         torch.manual_seed(_mix_seed(self._seed, self.global_step, self.global_rank))
-        decay = weight_decay(self.optimizer_config, self.global_step, self._steps())
+        decay = compute_weight_decay(self.optimizer_config, self.global_step, self._steps())
         (optimizer,) = self.trainer.optimizers
         groups = optimizer.param_groups
         for group in groups:
@@ -244,7 +250,7 @@ class STAlignModule(LightningModule):
         return tuple(f"model.{prefix}" for prefix in self.model.frozen_prefixes)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        leave_out(checkpoint, self._frozen)
+        leave_out_frozen(checkpoint, self._frozen)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Fill the frozen weights back in from the encoders, so that loading stays strict about all others.
@@ -257,7 +263,7 @@ class STAlignModule(LightningModule):
         """
         data = self._data
         data.load_state_dict(checkpoint[type(data).__qualname__])
-        fill_in(checkpoint, self._frozen, self.state_dict())
+        fill_in_frozen(checkpoint, self._frozen, self.state_dict())
         self._loaded_step = checkpoint["global_step"]
         refuse_other_encoders(self.model, self._cached_streams, checkpoint["state_dict"])
         callbacks = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue] # set, and not declared

@@ -17,7 +17,7 @@ from torch import nn
 from stalign_pl.errors import ConfigError
 
 
-def adamw(module: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:
+def make_adamw(module: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:
     """Build AdamW. By timm's rule matrices are decayed and vectors are not; a group's `decays` is whether it is.
 
     Args:
@@ -37,7 +37,7 @@ def adamw(module: nn.Module, config: OptimizerConfig, fused: bool) -> torch.opti
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
 
 
-def takes_fused(asked: bool | None, device: torch.device, precision: Precision, clips: bool) -> bool:
+def choose_fused(asked: bool | None, device: torch.device, precision: Precision, clips: bool) -> bool:
     """Whether to use fused AdamW: as asked, by default on a GPU without mixed precision.
 
     Fused AdamW removes fp16's loss scale inside its step, too late for clipping and for checks of the gradient;
@@ -109,20 +109,20 @@ class OptimizerConfig:
         return replace(self, lr=self.lr * batch / self.reference_batch, reference_batch=None)
 
 
-def cosine(start: float, end: float, step: int, steps: int) -> float:
+def interpolate_cosine(start: float, end: float, step: int, steps: int) -> float:
     """Return the value at `step` of half a cosine from `start` at step 0 to `end` at the last of `steps` steps."""
     progress = min(max(step / max(steps - 1, 1), 0.0), 1.0)
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+def compute_learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     """Return the learning rate at `step` of `steps`: linear warm-up, then cosine."""
     warmup = round(config.warmup * steps)
     if step < warmup:
         return config.lr * (step + 1) / (warmup + 1)
-    return cosine(config.lr, config.final_lr, step - warmup, steps - warmup)
+    return interpolate_cosine(config.lr, config.final_lr, step - warmup, steps - warmup)
 
 
-def weight_decay(config: OptimizerConfig, step: int, steps: int) -> float:
+def compute_weight_decay(config: OptimizerConfig, step: int, steps: int) -> float:
     """Return the weight decay at `step` of `steps`: cosine."""
-    return cosine(config.weight_decay, config.final_weight_decay, step, steps)
+    return interpolate_cosine(config.weight_decay, config.final_weight_decay, step, steps)

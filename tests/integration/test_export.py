@@ -23,7 +23,7 @@ from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.results import ALL, read_results
 from stalign_pl.export.architecture import Architecture
-from stalign_pl.export.licences import EncoderTerms, encoder_terms
+from stalign_pl.export.licences import EncoderTerms, find_encoder_terms
 from stalign_pl.export.pretrained import from_pretrained
 from stalign_pl.models import ABFN, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
 from stalign_pl.objectives import ThreeLevelLoss
@@ -194,7 +194,7 @@ def test_a_damaged_config(tmp_path: Path, capsys: pytest.CaptureFixture[str], te
 def terms(left_out: set[str], stated: dict[str, str], **stream: str | bool) -> tuple[EncoderTerms, ...]:
     config = yaml.safe_load(Path("tests/support/tiny.yaml").read_text())["model"]["model"]
     config["init_args"]["niche_image"] = {"class_path": "stalign_pl.models.TimmStream", "init_args": stream}
-    return encoder_terms(Architecture.from_json(config), left_out, {"niche_image"}, stated)
+    return find_encoder_terms(Architecture.from_json(config), left_out, {"niche_image"}, stated)
 
 
 def test_an_encoders_licence() -> None:
@@ -265,5 +265,8 @@ def test_a_model_of_the_hub_by_name(exported: Path, monkeypatch: pytest.MonkeyPa
     assert from_pretrained("me/model", revision="v2").preparation.spot_size == 32
     with pytest.raises(ConfigError, match="a mapping of streams to files"):
         from_pretrained("me/model", "w.pth")
-    with pytest.raises(ConfigError, match="the hub did not hand out a model me/other: cannot be reached"):
+    with pytest.raises(
+        ConfigError,
+        match=r"the hub did not hand out a model me/other: cannot reach https://huggingface\.co.* cannot be reached",
+    ):
         from_pretrained("me/other")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stalign_pl.data.epoch.plan import Composition, training_plan
+from stalign_pl.data.epoch.plan import Composition, plan_training
 from stalign_pl.data.shards.shard_set import ShardSet
 from tests.support.micro_batches import BARE
 from tests.support.runs import arguments, logged, run_here
@@ -24,7 +24,7 @@ def test_fit_prints_the_plan_and_logs_every_batch_of_it(
     assert "masked" not in line
     numbers = {slide.record.name: number for number, slide in ShardSet(tiny_shards).slides.items()}
     sizes = {numbers[name]: 64 for name in ("tiny_1", "tiny_2")}
-    plans = [training_plan(sizes, Composition(2, 9, 4), 0, epoch).slide.tolist() for epoch in (0, 1)]
+    plans = [plan_training(sizes, Composition(2, 9, 4), 0, epoch).slide.tolist() for epoch in (0, 1)]
     rows = [row for row in logged(tmp_path / "tiny") if "train/loss" in row]
     assert len(rows) == 16
     for row, batch in zip(rows, plans[0] + plans[1], strict=True):

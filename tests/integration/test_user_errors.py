@@ -150,10 +150,10 @@ def test_a_truncated_tar(shards: Path, fails: Fails) -> None:
 
 
 def test_a_global_batch_that_the_processes_cannot_share(tiny_shards: Path) -> None:
-    from stalign_pl.data.epoch.plan import Composition, training_plan
+    from stalign_pl.data.epoch.plan import Composition, plan_training
     from stalign_pl.errors import ConfigError
 
-    plan = training_plan({0: 64}, Composition(2, 8, 4), seed=0, epoch=0)
+    plan = plan_training({0: 64}, Composition(2, 8, 4), seed=0, epoch=0)
     with pytest.raises(ConfigError, match=r"16 spots does not divide by 3 processes; nearest that do: 15, 18"):
         plan.rows_of(0, 3)
 

@@ -15,7 +15,7 @@ import torch
 
 import stalign_pl.cli.lightning  # noqa: F401  (here, not in a test: Lightning's log handler keeps the stderr of its import)
 from stalign_pl.cli.main import main
-from stalign_pl.runs.signals import handlers, put_back
+from stalign_pl.runs.signals import handlers, restore_handlers
 from tests.support.paths import REPOSITORY, TINY
 
 QUICK = ("--spatial_domains.smooth", "1", "--spatial_domains.secondary", "[]", "--spatial_domains.seeds", "1")
@@ -33,7 +33,7 @@ def signal_handlers_kept() -> Iterator[None]:
     """A program leaves its handlers behind when it ends; this process goes on."""
     before = handlers()
     yield
-    put_back(before)
+    restore_handlers(before)
 
 
 def run_here(*given: str) -> int:

@@ -12,7 +12,7 @@ from stalign_pl.data.epoch.plan import Composition
 from stalign_pl.data.genes.selection import GeneSelection
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.reading.reader import BatchReader
-from stalign_pl.data.slide_tables import slide_colour
+from stalign_pl.data.slide_tables import read_slide_colour
 from stalign_pl.export.preparation import SlideSpots
 
 
@@ -49,7 +49,7 @@ def as_user(data: STAlignData, slide: int, batch: SpotBatch, order: np.ndarray, 
         "niche_counts": _dense(batch.niche_counts, len(batch), order),
         "genes": ["NOBODY", *names],
         "niche_box": batch.niche_box.numpy(),
-        "colour": slide_colour(data.shard_set.slides[slide]),
+        "colour": read_slide_colour(data.shard_set.slides[slide]),
     }
     return SlideSpots(**given | changes)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_prep.slide.genes import GeneNames, gene_names
+from data_prep.slide.genes import GeneNames, make_gene_names
 from data_prep.slide.slide import SlideError
 from data_prep.sources.reading import clean_labels
 
@@ -19,17 +19,19 @@ LABEL_COLUMNS = ("layer", "label", "annotation", "domain")
 ID_COLUMNS, SYMBOL_COLUMNS = ("gene_ids",), ("gene_symbols", "symbol")
 
 
-def frame_genes(var: pd.DataFrame) -> GeneNames:
+def read_frame_genes(var: pd.DataFrame) -> GeneNames:
     """Read ids and symbols of a frame of genes, from its index and the columns that 10x's readers write."""
     names = var.index.astype(str).tolist()
     ids = next((var[column].astype(str).tolist() for column in ID_COLUMNS if column in var.columns), None)
     symbols = next((var[column].astype(str).tolist() for column in SYMBOL_COLUMNS if column in var.columns), None)
     if ids is not None:
-        return gene_names(ids, symbols if symbols is not None else names)
-    return gene_names(names, symbols)
+        return make_gene_names(ids, symbols if symbols is not None else names)
+    return make_gene_names(names, symbols)
 
 
-def frame_labels(slide_name: str, origin: str, obs: pd.DataFrame, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
+def read_frame_labels(
+    slide_name: str, origin: str, obs: pd.DataFrame, wanted: tuple[str, ...]
+) -> dict[str, np.ndarray]:
     """Read label columns, [N] str each: those wanted, else those of LABEL_COLUMNS that are there.
 
     Raises:
@@ -42,7 +44,7 @@ def frame_labels(slide_name: str, origin: str, obs: pd.DataFrame, wanted: tuple[
     return {column: clean_labels(obs[column].astype(object)) for column in columns}
 
 
-def frame_tissue(
+def select_tissue(
     slide_name: str, origin: str, obs: pd.DataFrame, kept: np.ndarray
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Returns bool [N], those of `kept` that obs['in_tissue'], if there is one, has on the tissue; and a note.
@@ -63,7 +65,7 @@ def frame_tissue(
     return kept & (flags == 1), (f"{off} spots off the tissue left out by obs['in_tissue']",) if off else ()
 
 
-def frame_grid(slide_name: str, origin: str, frame: pd.DataFrame) -> np.ndarray | None:
+def read_frame_grid(slide_name: str, origin: str, frame: pd.DataFrame) -> np.ndarray | None:
     """Read array_col and array_row, int32 [N, 2], Space Ranger's columns; None where they are absent.
 
     Raises:

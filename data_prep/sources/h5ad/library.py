@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from data_prep.slide.slide import ImageKind, SlideError, SlideImage
 from data_prep.sources.elements import list_keys, read_frame
 from data_prep.sources.hdf5 import open_dataset, read_text
-from data_prep.sources.reading import reading
-from data_prep.sources.space_ranger.files import spatial_files
-from data_prep.sources.space_ranger.spatial_folder import ScaleFactors, read_scale_factors, tissue_image
+from data_prep.sources.reading import explain_damage
+from data_prep.sources.space_ranger.files import find_spatial_files
+from data_prep.sources.space_ranger.spatial_folder import ScaleFactors, find_tissue_image, read_scale_factors
 
 if TYPE_CHECKING:
     import h5py
@@ -38,7 +38,7 @@ class Libraries:
     used: tuple[str, ...]
 
 
-def libraries_of(slide_name: str, path: Path) -> Libraries:
+def read_libraries(slide_name: str, path: Path) -> Libraries:
     """Read the slides of a file from its header.
 
     Raises:
@@ -46,7 +46,7 @@ def libraries_of(slide_name: str, path: Path) -> Libraries:
     """
     import h5py
 
-    with reading(slide_name, path, "h5ad"), h5py.File(path, "r") as file:
+    with explain_damage(slide_name, path, "h5ad"), h5py.File(path, "r") as file:
         names = tuple(list_keys(file, "uns/spatial"))
         obs = file["obs"]
         column = isinstance(obs, h5py.Group) and LIBRARY_COLUMN in obs
@@ -76,7 +76,7 @@ class LibraryPictures:
         Raises:
             SlideError: none, or one without its scale.
         """
-        with reading(self.slide_name, self.path, "h5ad"):
+        with explain_damage(self.slide_name, self.path, "h5ad"):
             import h5py
 
             with h5py.File(self.path, "r") as file:
@@ -86,7 +86,7 @@ class LibraryPictures:
         if full is not None:
             return full, notes
         for kind in KINDS:
-            beside = tissue_image(
+            beside = find_tissue_image(
                 self.slide_name, hires if kind == "hires" else None, lowres if kind == "lowres" else None, factors
             )
             found = beside or inside.get(kind)
@@ -106,7 +106,7 @@ class LibraryPictures:
         """
         import h5py
 
-        with reading(self.slide_name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
+        with explain_damage(self.slide_name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
             own = self._read_factors(file).optional("spot_diameter_fullres")
         *_, factors = self._read_beside()
         return own if own is not None or factors is None else factors.optional("spot_diameter_fullres")
@@ -129,7 +129,7 @@ class LibraryPictures:
     def _read_beside(self) -> tuple[Path | None, Path | None, ScaleFactors | None]:
         if self.beside is None:
             return None, None, None
-        files = spatial_files(self.slide_name, self.beside)
+        files = find_spatial_files(self.slide_name, self.beside)
         factors = files.one("scale_factors")
         read = None if factors is None else read_scale_factors(factors, self.slide_name)
         return files.one("hires"), files.one("lowres"), read
@@ -138,7 +138,7 @@ class LibraryPictures:
         """Find metadata['source_image_path'], absolute or beside the file: scanpy keeps the path, not the pixels."""
         import h5py
 
-        with reading(self.slide_name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
+        with explain_damage(self.slide_name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
             place = f"uns/spatial/{self.library}/metadata/source_image_path"
             text = read_text(file, place) if self.library and place in file else ""
         if not text:

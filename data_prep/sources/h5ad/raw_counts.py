@@ -24,13 +24,13 @@ PATHS: dict[CountsPlace, str] = {"X": "X", "layers['counts']": "layers/counts", 
 BLOCK = 2**20
 
 
-def counts_place_on_disk(slide_name: str, origin: str, file: h5py.File | zarr.Group) -> CountsPlace:
-    """Find as `counts_place`, in an open h5ad or zarr table; reads in blocks, up to the first that is no count."""
+def find_counts_on_disk(slide_name: str, origin: str, file: h5py.File | zarr.Group) -> CountsPlace:
+    """Find as `find_counts`, in an open h5ad or zarr table; reads in blocks, up to the first that is no count."""
     held: dict[CountsPlace, StoredArray | None] = {place: open_values(file, path) for place, path in PATHS.items()}
     return _choose(slide_name, origin, held, list_keys(file, "layers"))
 
 
-def counts_place(slide_name: str, origin: str, table: anndata.AnnData) -> CountsPlace:
+def find_counts(slide_name: str, origin: str, table: anndata.AnnData) -> CountsPlace:
     """Find the first of PLACES that holds whole numbers from 0.
 
     Args:
@@ -53,7 +53,7 @@ def counts_place(slide_name: str, origin: str, table: anndata.AnnData) -> Counts
     return _choose(slide_name, origin, values, sorted(table.layers))
 
 
-def counts_at(table: anndata.AnnData, place: CountsPlace) -> tuple[Matrix, pd.DataFrame]:
+def take_counts(table: anndata.AnnData, place: CountsPlace) -> tuple[Matrix, pd.DataFrame]:
     """Returns the matrix at a place, [N, G] sparse or dense, and the frame of its genes; .raw has its own.
 
     Raises:
@@ -67,7 +67,7 @@ def counts_at(table: anndata.AnnData, place: CountsPlace) -> tuple[Matrix, pd.Da
     return as_matrix(table.raw.X, place), as_frame(table.raw.var, "raw.var")
 
 
-def counts_note(place: CountsPlace) -> tuple[str, ...]:
+def describe_counts(place: CountsPlace) -> tuple[str, ...]:
     """Returns what a report should say of counts that are not in X."""
     return () if place == "X" else (f"counts from {place}; X does not hold whole counts",)
 

@@ -10,17 +10,17 @@ import numpy as np
 
 from data_prep.slide.genes import GeneNames
 from data_prep.slide.slide import Slide, SlideError
-from data_prep.slide.validation import whole_counts
+from data_prep.slide.validation import check_whole_counts
 from data_prep.sources.elements import as_frame, check_indices, read_frame
-from data_prep.sources.h5ad.frames import frame_genes, frame_grid, frame_labels, frame_tissue
-from data_prep.sources.h5ad.library import LIBRARY_COLUMN, LibraryPictures, libraries_of
-from data_prep.sources.h5ad.raw_counts import counts_at, counts_note, counts_place, counts_place_on_disk
+from data_prep.sources.h5ad.frames import read_frame_genes, read_frame_grid, read_frame_labels, select_tissue
+from data_prep.sources.h5ad.library import LIBRARY_COLUMN, LibraryPictures, read_libraries
+from data_prep.sources.h5ad.raw_counts import describe_counts, find_counts, find_counts_on_disk, take_counts
 from data_prep.sources.job import Discovery, ReaderOptions
-from data_prep.sources.reading import reading
+from data_prep.sources.reading import explain_damage
 from data_prep.sources.space_ranger.barcodes import match_barcodes
-from data_prep.sources.space_ranger.files import spatial_files
+from data_prep.sources.space_ranger.files import find_spatial_files
 from data_prep.sources.space_ranger.spatial_folder import read_positions
-from data_prep.sources.spot_array import array_of
+from data_prep.sources.spot_array import identify_array
 from stalign_pl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
 
 def _find_slides(path: Path, labels: tuple[str, ...]) -> tuple[list[AnnDataSlide], dict[str, str]]:
     try:
-        libraries = libraries_of(path.stem, path)
+        libraries = read_libraries(path.stem, path)
     except SlideError:
         return [AnnDataSlide(path.stem, path, labels)], {}  # named when its header is read
     if len(libraries.names) < 2 or not libraries.column:
@@ -110,7 +110,7 @@ class AnnDataSlide:
         image, _ = self._find_pictures().image()
         beside = ()
         if self.spatial is not None:
-            found = spatial_files(self.name, self.spatial)
+            found = find_spatial_files(self.name, self.spatial)
             beside = tuple(path for path in map(found.one, ("positions", "scale_factors")) if path is not None)
         return tuple(dict.fromkeys((self.path, *beside, image.path)))
 
@@ -118,34 +118,36 @@ class AnnDataSlide:
         import anndata
         import h5py
 
-        with reading(self.name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
+        with explain_damage(self.name, self.path, "h5ad"), h5py.File(self.path, "r") as file:
             if isinstance(file["var"], h5py.Group):
-                place = counts_place_on_disk(self.name, str(self.path), file)
-                return frame_genes(read_frame(file, "raw/var" if place == "raw.X" else "var"))
-        with reading(self.name, self.path, "h5ad"):  # before anndata 0.7, var was a compound array: leave it to anndata
+                place = find_counts_on_disk(self.name, str(self.path), file)
+                return read_frame_genes(read_frame(file, "raw/var" if place == "raw.X" else "var"))
+        with explain_damage(
+            self.name, self.path, "h5ad"
+        ):  # before anndata 0.7, var was a compound array: leave it to anndata
             table = anndata.read_h5ad(self.path)
-            return frame_genes(counts_at(table, counts_place(self.name, str(self.path), table))[1])
+            return read_frame_genes(take_counts(table, find_counts(self.name, str(self.path), table))[1])
 
     def read(self) -> Slide:
         import anndata
 
-        with reading(self.name, self.path, "h5ad"):
+        with explain_damage(self.name, self.path, "h5ad"):
             table = anndata.read_h5ad(self.path)
-            place = counts_place(self.name, str(self.path), table)
-            check_indices(counts_at(table, place)[0])
+            place = find_counts(self.name, str(self.path), table)
+            check_indices(take_counts(table, place)[0])
         if self.library:
             table = table[(table.obs[LIBRARY_COLUMN].astype(str) == self.library).to_numpy()]
         obs = as_frame(table.obs, "obs")
         positions, position_notes = self._find_positions(table, obs)
         known = table.obs_names.isin(positions.index)
-        kept, tissue_notes = frame_tissue(self.name, str(self.path), obs, known)
+        kept, tissue_notes = select_tissue(self.name, str(self.path), obs, known)
         if not kept.any():
             raise SlideError(self.name, f"{self.path}: no spot with counts, a position and in_tissue 1")
-        counts, var = counts_at(table, place)
+        counts, var = take_counts(table, place)
         barcodes = table.obs_names.to_numpy(dtype=str)[kept]
-        array, genes = array_of(self.name, barcodes, str(self.path)), frame_genes(var)
+        array, genes = identify_array(self.name, barcodes, str(self.path)), read_frame_genes(var)
         positions = positions.loc[barcodes]
-        grid = frame_grid(self.name, str(self.path), positions)
+        grid = read_frame_grid(self.name, str(self.path), positions)
         image, image_notes = self._find_pictures().image()
         return Slide(
             name=self.name,
@@ -153,7 +155,7 @@ class AnnDataSlide:
             patient="",
             barcodes=barcodes,
             xy=positions[["x", "y"]].to_numpy(np.float64),
-            counts=whole_counts(self.name, counts[kept], f"{self.path}: {place}"),
+            counts=check_whole_counts(self.name, counts[kept], f"{self.path}: {place}"),
             gene_ids=np.array(genes.ids, dtype=object),
             gene_symbols=np.array(genes.symbols, dtype=object),
             image=image,
@@ -161,10 +163,10 @@ class AnnDataSlide:
             spot_um=array.spot_um,
             lattice="none" if grid is None else array.lattice,
             grid=grid,
-            labels=frame_labels(self.name, str(self.path), as_frame(obs[kept], "obs"), self.labels),
+            labels=read_frame_labels(self.name, str(self.path), as_frame(obs[kept], "obs"), self.labels),
             technology=array.technology,
             spot_px=self._find_pictures().spot_px(),
-            notes=(*counts_note(place), *tissue_notes, *position_notes, *image_notes),
+            notes=(*describe_counts(place), *tissue_notes, *position_notes, *image_notes),
         )
 
     def _find_positions(self, table: anndata.AnnData, obs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -176,7 +178,7 @@ class AnnDataSlide:
             raise SlideError(self.name, f"{self.path}: barcode {repeated!r} occurs more than once")
         beside, notes = self._read_positions_beside(table)
         if "spatial" in table.obsm:
-            with reading(self.name, self.path, "h5ad: obsm['spatial']"):
+            with explain_damage(self.name, self.path, "h5ad: obsm['spatial']"):
                 xy = np.asarray(table.obsm["spatial"], dtype=np.float64)
             if xy.ndim != 2 or xy.shape[1] < 2:
                 raise SlideError(self.name, f"{self.path}: obsm['spatial'] has shape {xy.shape}; [spots, 2] is wanted")
@@ -200,14 +202,14 @@ class AnnDataSlide:
         """Returns the positions file's rows of the table's spots, under the table's barcodes."""
         if self.spatial is None:
             return None, ()
-        path = spatial_files(self.name, self.spatial).positions()
+        path = find_spatial_files(self.name, self.spatial).positions()
         positions, barcodes = read_positions(path, self.name), table.obs_names.to_numpy(dtype=str)
         places, notes = match_barcodes(self.name, barcodes, positions.index, self.path.name, path.name)
         known = places >= 0
         return positions.iloc[places[known]].set_axis(barcodes[known], axis=0), notes
 
     def _find_pictures(self) -> LibraryPictures:
-        libraries = libraries_of(self.name, self.path)
+        libraries = read_libraries(self.name, self.path)
         if len(libraries.names) > 1 and not self.library:
             raise SlideError(
                 self.name,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial import KDTree
 
-from data_prep.slide.lattice_fit import fit_lattice, grid_residual
+from data_prep.slide.lattice_fit import fit_lattice, measure_grid_residual
 from data_prep.slide.slide import Lattice, SlideError
 from data_prep.sources.hest.catalogue import HestSample
 from data_prep.sources.spot_array import PITCH_UM as ST_PITCH_UM
 from data_prep.sources.spot_array import SPOT_UM as ST_SPOT_UM
-from data_prep.sources.spot_array import is_dense, square_grid
+from data_prep.sources.spot_array import is_dense, make_square_grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ NO_COLUMNS = "array_row and array_col do not fit the positions"
 
 
 @dataclass(frozen=True)
-class SpotArray:
+class SampleArray:
     """The array under a sample's spots; see Slide.
 
     Attributes:
@@ -49,9 +49,9 @@ class SpotArray:
     notes: tuple[str, ...] = ()
 
 
-def sample_array(
+def find_array(
     name: str, sample: HestSample, xy: np.ndarray, obs: pd.DataFrame, um_per_px: dict[str, float]
-) -> SpotArray:
+) -> SampleArray:
     """Find the array of a sample.
 
     Args:
@@ -80,31 +80,31 @@ def sample_array(
 
 def _hexagonal_array(
     places: np.ndarray | None, xy: np.ndarray, pitch_um: float, spot_um: float, notes: tuple[str, ...]
-) -> SpotArray:
+) -> SampleArray:
     if places is not None and len(np.unique(places.sum(axis=1) % 2)) == 1:
         grid = places[:, ::-1]
         if _fits(grid, grid * [0.5, math.sqrt(3) / 2], xy):
-            return SpotArray(pitch_um, spot_um, "hex", grid, notes)
+            return SampleArray(pitch_um, spot_um, "hex", grid, notes)
     fit = fit_lattice(xy, "hex")
     if fit is None:
-        return SpotArray(pitch_um, spot_um, "none", None, (*notes, f"{NO_COLUMNS}, and these fit no hexagonal array"))
-    return SpotArray(pitch_um, spot_um, "hex", fit.grid, (*notes, f"{NO_COLUMNS}; the array is found from these"))
+        return SampleArray(pitch_um, spot_um, "none", None, (*notes, f"{NO_COLUMNS}, and these fit no hexagonal array"))
+    return SampleArray(pitch_um, spot_um, "hex", fit.grid, (*notes, f"{NO_COLUMNS}; the array is found from these"))
 
 
 def _square_array(
     places: np.ndarray | None, xy: np.ndarray, pitch_um: float, spot_um: float, notes: tuple[str, ...]
-) -> SpotArray:
+) -> SampleArray:
     """Find a legacy array. HEST-1k calls the first number of `AxB` array_row, but it runs along x."""
     if places is not None:
         dense = is_dense(places[:, 0], places[:, 1])
-        grid = square_grid(places[:, 0], places[:, 1], dense)
+        grid = make_square_grid(places[:, 0], places[:, 1], dense)
         if _fits(grid, grid, xy):
             halved = dense and pitch_um == ST_PITCH_UM
-            return SpotArray(pitch_um / math.sqrt(2) if halved else pitch_um, spot_um, "square", grid, notes)
-    return SpotArray(pitch_um, spot_um, "none", None, (*notes, f"{NO_COLUMNS}, so there is no grid"))
+            return SampleArray(pitch_um / math.sqrt(2) if halved else pitch_um, spot_um, "square", grid, notes)
+    return SampleArray(pitch_um, spot_um, "none", None, (*notes, f"{NO_COLUMNS}, so there is no grid"))
 
 
-def _array_of_pseudo_spots(name: str, technology: str, xy: np.ndarray, um_per_px: float | None) -> SpotArray:
+def _array_of_pseudo_spots(name: str, technology: str, xy: np.ndarray, um_per_px: float | None) -> SampleArray:
     """Find the array of pseudo-spots: side and pitch are the pixels between them times the pixel size."""
     if um_per_px is None or len(xy) < 2:
         raise SlideError(
@@ -119,8 +119,8 @@ def _array_of_pseudo_spots(name: str, technology: str, xy: np.ndarray, um_per_px
         raise SlideError(name, f"obsm['spatial'] has {technology} pseudo-spots that lie on one another")
     note = f"{technology}: pseudo-spots of {pitch_um:g} um, pooled by HEST-1k; the pitch is taken from the pixel size"
     if fit is None:
-        return SpotArray(pitch_um, pitch_um, "none", None, (note, "positions fit no square array"))
-    return SpotArray(pitch_um, pitch_um, "square", fit.grid, (note,))
+        return SampleArray(pitch_um, pitch_um, "none", None, (note, "positions fit no square array"))
+    return SampleArray(pitch_um, pitch_um, "square", fit.grid, (note,))
 
 
 def _read_places(obs: pd.DataFrame) -> np.ndarray | None:
@@ -138,4 +138,4 @@ def _read_places(obs: pd.DataFrame) -> np.ndarray | None:
 
 def _fits(grid: np.ndarray, lattice_xy: np.ndarray, xy: np.ndarray) -> bool:
     """Whether each spot has a place of its own, near where the grid puts it."""
-    return len(np.unique(grid, axis=0)) == len(grid) and grid_residual(lattice_xy, xy) < MISFIT
+    return len(np.unique(grid, axis=0)) == len(grid) and measure_grid_residual(lattice_xy, xy) < MISFIT

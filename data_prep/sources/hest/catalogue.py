@@ -10,8 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.slide.catalogue import CatalogueRow, species_word, technology_word
-from data_prep.sources.catalogue_file import joined_studies, number, read_rows, whole_number
+from data_prep.slide.catalogue import CatalogueRow, translate_species, translate_technology
+from data_prep.sources.catalogue_file import join_studies, parse_number, parse_whole_number, read_rows
 from stalign_pl.errors import ConfigError
 
 CATALOGUE = re.compile(r"HEST_v(\d+)_(\d+)_(\d+)\.csv")
@@ -78,7 +78,7 @@ def read_samples(path: Path) -> dict[str, HestSample]:
         ConfigError: no such file, a column missing, an id twice, or a number that is none.
     """
     rows = read_rows(path, "id", COLUMNS)
-    studies = joined_studies({name: _study_marks(name, row) for name, row in rows.items()})
+    studies = join_studies({name: _study_marks(name, row) for name, row in rows.items()})
     return {name: _read_sample(path, name, row, _name_study(studies[name])) for name, row in rows.items()}
 
 
@@ -93,22 +93,22 @@ def _name_study(marks: Collection[str]) -> str:
 
 
 def _read_sample(path: Path, name: str, row: dict[str, str], study: str) -> HestSample:
-    pitch, spot = (number(path, name, column, row[column]) for column in ("inter_spot_dist", "spot_diameter"))
+    pitch, spot = (parse_number(path, name, column, row[column]) for column in ("inter_spot_dist", "spot_diameter"))
     swapped = pitch is not None and spot is not None and spot > pitch
     if swapped:
         pitch, spot = spot, pitch
     return HestSample(
         row=CatalogueRow(
             name=name,
-            species=species_word(row["species"]),
+            species=translate_species(row["species"]),
             tissue=(row["organ"] or row["tissue"]).lower(),
-            technology=technology_word(row["st_technology"]),
+            technology=translate_technology(row["st_technology"]),
             study=study,
             patient=f"{study}: {row['patient']}" if row["patient"] else "",
             licence=row["license"],
-            spots=whole_number(path, name, "spots_under_tissue", row["spots_under_tissue"]),
-            genes=whole_number(path, name, "nb_genes", row["nb_genes"]),
-            um_per_px=number(path, name, "pixel_size_um_estimated", row["pixel_size_um_estimated"]),
+            spots=parse_whole_number(path, name, "spots_under_tissue", row["spots_under_tissue"]),
+            genes=parse_whole_number(path, name, "nb_genes", row["nb_genes"]),
+            um_per_px=parse_number(path, name, "pixel_size_um_estimated", row["pixel_size_um_estimated"]),
         ),
         pitch_um=pitch,
         spot_um=spot,

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_prep.slide.genes import GeneNames, gene_names
+from data_prep.slide.genes import GeneNames, make_gene_names
 from data_prep.slide.slide import Slide, SlideError, SlideImage
-from data_prep.slide.validation import whole_counts
+from data_prep.slide.validation import check_whole_counts
 from data_prep.sources.elements import check_indices, list_keys, read_element, read_frame, read_matrix
 from data_prep.sources.hdf5 import open_group, read_array
-from data_prep.sources.hest.array import sample_array
+from data_prep.sources.hest.array import find_array
 from data_prep.sources.hest.catalogue import HestSample, find_catalogue, read_catalogue, read_samples
 from data_prep.sources.job import Discovery, ReaderOptions
 from stalign_pl.errors import ConfigError
@@ -109,14 +109,14 @@ class HestSlide:
                 f"not finite; [spots, 2] is wanted, x and y in full-resolution pixels",
             )
         row, claims = self.sample.row, self._read_claims()
-        array = sample_array(self.name, self.sample, xy, obs, claims)
+        array = find_array(self.name, self.sample, xy, obs, claims)
         return Slide(
             name=self.name,
             source="hest",
             patient=row.patient,
             barcodes=obs.index.to_numpy(dtype=str),
             xy=xy,
-            counts=whole_counts(self.name, counts, f"{self.path}: X"),
+            counts=check_whole_counts(self.name, counts, f"{self.path}: X"),
             gene_ids=np.array(names.ids, dtype=object),
             gene_symbols=np.array(names.symbols, dtype=object),
             image=image,
@@ -186,6 +186,8 @@ def _name_genes(var: pd.DataFrame) -> GeneNames:
     """Returns symbols, or Ensembl ids in a few samples; both where the sample kept the ids of its matrix."""
     names = var.index.astype(str).tolist()
     if "gene_ids" not in var.columns:
-        return gene_names(names)
+        return make_gene_names(names)
     ids = var["gene_ids"].astype(str).tolist()
-    return gene_names([gene if is_ensembl_gene(gene) else name for gene, name in zip(ids, names, strict=True)], names)
+    return make_gene_names(
+        [gene if is_ensembl_gene(gene) else name for gene, name in zip(ids, names, strict=True)], names
+    )

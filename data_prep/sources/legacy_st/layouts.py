@@ -58,7 +58,7 @@ class SectionFiles:
     missing: str = ""
 
 
-def sections(folder: Path) -> list[SectionFiles]:
+def find_sections(folder: Path) -> list[SectionFiles]:
     """Find all sections of a folder, complete or not, by name."""
     root = next((path for path in (folder, folder / "data") if (path / "ST-cnts").is_dir()), None)
     found = _find_her2st(root) if root is not None else _find_beside(folder)

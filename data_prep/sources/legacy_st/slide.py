@@ -15,11 +15,11 @@ import numpy as np
 from data_prep.slide.catalogue import CatalogueRow
 from data_prep.slide.genes import GeneNames
 from data_prep.slide.slide import Slide, SlideError, SlideImage
-from data_prep.slide.validation import whole_counts
+from data_prep.slide.validation import check_whole_counts
 from data_prep.sources.job import Discovery, ReaderOptions
-from data_prep.sources.legacy_st.layouts import WANTED, SectionFiles, sections
-from data_prep.sources.legacy_st.tables import read_counts, read_genes, read_regions, read_spots
-from data_prep.sources.spot_array import PITCH_UM, SPOT_UM, is_dense, square_grid
+from data_prep.sources.legacy_st.layouts import WANTED, SectionFiles, find_sections
+from data_prep.sources.legacy_st.tables import read_counts, read_regions, read_section_genes, read_spots
+from data_prep.sources.spot_array import PITCH_UM, SPOT_UM, is_dense, make_square_grid
 from stalign_pl.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
     """
     if options.labels:
         raise ConfigError("source legacy_st has no label columns to choose; give labels by a sheet (slides.csv)")
-    found = sections(folder)
+    found = find_sections(folder)
     if not found:
         raise ConfigError(f"{folder} holds no legacy ST section: wanted {WANTED}")
     names = [section.name for section in found]
@@ -65,7 +65,7 @@ class LegacySection:
         return (self.counts, self.spots, self.image, *((self.labels,) if self.labels else ()))
 
     def genes(self) -> GeneNames:
-        return read_genes(self.counts, self.name)
+        return read_section_genes(self.counts, self.name)
 
     def read(self) -> Slide:
         table, spots = read_counts(self.counts, self.name), read_spots(self.spots, self.name)
@@ -86,14 +86,14 @@ class LegacySection:
             patient=self.patient,
             barcodes=table.spots[kept].astype(str),
             xy=used[["pixel_x", "pixel_y"]].to_numpy(np.float64),
-            counts=whole_counts(self.name, table.values[kept], str(self.counts)),
+            counts=check_whole_counts(self.name, table.values[kept], str(self.counts)),
             gene_ids=np.array(names.ids, dtype=object),
             gene_symbols=np.array(names.symbols, dtype=object),
             image=SlideImage(self.image, "fullres"),
             pitch_um=PITCH_UM / math.sqrt(2) if dense else PITCH_UM,
             spot_um=SPOT_UM,
             lattice="square",
-            grid=square_grid(x, y, dense),
+            grid=make_square_grid(x, y, dense),
             absent_is_zero=True,
             labels=read_regions(self.labels, self.name, table.spots[kept]) if self.labels else {},
             technology="ST",

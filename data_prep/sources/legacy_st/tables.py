@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from data_prep.gzipped import open_plain
-from data_prep.slide.genes import GeneNames, gene_names
+from data_prep.slide.genes import GeneNames, make_gene_names
 from data_prep.slide.slide import SlideError
-from data_prep.sources.reading import clean_labels, reading
+from data_prep.sources.reading import clean_labels, explain_damage
 
 SPOT = re.compile(r"^X?(\d+)[x_](\d+)$")
 """A spot's name: 10x13, in some GEO tables 10_13; R puts an X before a column that starts with a digit."""
@@ -32,7 +32,7 @@ HEADLESS = {
 
 
 @dataclass(frozen=True)
-class CountTable:
+class SectionCounts:
     """A section's counts.
 
     Attributes:
@@ -64,7 +64,7 @@ class _Head:
         return bool(self.names) and all(SPOT.match(name) for name in self.names)
 
 
-def unrepeated(columns: Sequence[str]) -> list[str]:
+def undo_make_unique(columns: Sequence[str]) -> list[str]:
     """Undo R's make.unique: X.1 becomes X where X is a column too. A clone's name (FO538757.1) has no such base."""
     present = set(columns)
     names = []
@@ -74,7 +74,7 @@ def unrepeated(columns: Sequence[str]) -> list[str]:
     return names
 
 
-def read_genes(path: Path, slide_name: str) -> GeneNames:
+def read_section_genes(path: Path, slide_name: str) -> GeneNames:
     """Read the genes of a count table: its header, or, where genes are rows, its first column.
 
     Raises:
@@ -83,13 +83,13 @@ def read_genes(path: Path, slide_name: str) -> GeneNames:
     head = _read_head(path, slide_name)
     names = head.names
     if head.transposed:
-        with reading(slide_name, path), open_plain(path) as file:
+        with explain_damage(slide_name, path), open_plain(path) as file:
             first = pd.read_csv(file, sep=head.separator, header=None, skiprows=1, usecols=range(1), dtype=str)
         names = first[0].astype(str).tolist()
-    return gene_names(unrepeated(names))
+    return make_gene_names(undo_make_unique(names))
 
 
-def read_counts(path: Path, slide_name: str) -> CountTable:
+def read_counts(path: Path, slide_name: str) -> SectionCounts:
     """Read a table of spots x genes, or of genes x spots (told by a header of spots' names).
 
     Separated by tabs or commas; gzipped or not.
@@ -98,7 +98,7 @@ def read_counts(path: Path, slide_name: str) -> CountTable:
         SlideError: damaged, spots that are not named `<x>x<y>` or `<x>_<y>`, a repeated spot, no numbers.
     """
     head = _read_head(path, slide_name)
-    with reading(slide_name, path), open_plain(path) as file:
+    with explain_damage(slide_name, path), open_plain(path) as file:
         table = pd.read_csv(file, sep=head.separator, header=None, skiprows=1, index_col=0)
     if table.shape[1] != len(head.names):
         raise SlideError(slide_name, f"{path}: the header names {len(head.names)} columns, rows have {table.shape[1]}")
@@ -111,7 +111,7 @@ def read_counts(path: Path, slide_name: str) -> CountTable:
     unique, times = np.unique(spots.astype(str), return_counts=True)
     if (times > 1).any():
         raise SlideError(slide_name, f"{path}: spot {str(unique[times > 1][0])!r} occurs more than once")
-    return CountTable(spots, gene_names(unrepeated(genes)), values.T if head.transposed else values)
+    return SectionCounts(spots, make_gene_names(undo_make_unique(genes)), values.T if head.transposed else values)
 
 
 def read_spots(path: Path, slide_name: str) -> pd.DataFrame:
@@ -134,7 +134,7 @@ def read_spots(path: Path, slide_name: str) -> pd.DataFrame:
         raise SlideError(slide_name, f"{path} has no columns {missing}; it has {list(table.columns)}")
     if "selected" in table.columns:
         table = table[table.selected == 1]
-    with reading(slide_name, path):
+    with explain_damage(slide_name, path):
         pixels = table[["pixel_x", "pixel_y"]].astype(float)
     table = _index_by_spot(table.assign(pixel_x=pixels["pixel_x"], pixel_y=pixels["pixel_y"]), slide_name, path)
     bad = table[~np.isfinite(table[["pixel_x", "pixel_y"]]).all(axis=1)]
@@ -178,7 +178,7 @@ def _normalise_spot(name: str, slide_name: str, path: Path) -> str:
 
 
 def _read_head(path: Path, slide_name: str) -> _Head:
-    with reading(slide_name, path), open_plain(path) as file:
+    with explain_damage(slide_name, path), open_plain(path) as file:
         first, second = (file.readline().decode("utf-8-sig").rstrip("\r\n") for _ in range(2))
     separator = "\t" if "\t" in first else ","
     header, row = ([cell.strip('"') for cell in line.split(separator)] for line in (first, second))
@@ -190,7 +190,7 @@ def _read_head(path: Path, slide_name: str) -> _Head:
 
 def _read_table(path: Path, slide_name: str) -> pd.DataFrame:
     """Read a small table: separated by tabs, commas or blanks; a first line of numbers is no header."""
-    with reading(slide_name, path), open_plain(path) as file:
+    with explain_damage(slide_name, path), open_plain(path) as file:
         line = file.readline().decode("utf-8-sig").strip("\r\n")
     separator = next((mark for mark in ("\t", ",") if mark in line), r"\s+")
     cells = re.split(separator, line.strip() if separator == r"\s+" else line)
@@ -199,7 +199,7 @@ def _read_table(path: Path, slide_name: str) -> pd.DataFrame:
         raise SlideError(
             slide_name, f"{path} has no header and {len(cells)} columns; without header, one of {HEADLESS} is wanted"
         )
-    with reading(slide_name, path), open_plain(path) as file:
+    with explain_damage(slide_name, path), open_plain(path) as file:
         if headless:
             return pd.read_csv(file, sep=separator, header=None, names=HEADLESS[len(cells)])
         table = pd.read_csv(file, sep=separator)
@@ -207,7 +207,7 @@ def _read_table(path: Path, slide_name: str) -> pd.DataFrame:
 
 
 def _index_by_spot(table: pd.DataFrame, slide_name: str, path: Path) -> pd.DataFrame:
-    with reading(slide_name, path):
+    with explain_damage(slide_name, path):
         numbers = table[["x", "y"]].astype(float).round().astype(int)
     table = table.assign(x=numbers.x, y=numbers.y).set_index(numbers.x.astype(str) + "x" + numbers.y.astype(str))
     if not table.index.is_unique:

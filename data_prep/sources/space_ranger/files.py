@@ -9,7 +9,15 @@ from pathlib import Path
 
 from data_prep.slide.slide import SlideError
 from data_prep.sources.space_ranger.matrix import MatrixFiles
-from data_prep.sources.space_ranger.names import NAMES, OWN_PICTURES, SPOTS, KnownFile, has_prefix, known_file, pictures
+from data_prep.sources.space_ranger.names import (
+    NAMES,
+    OWN_PICTURES,
+    SPOTS,
+    KnownFile,
+    find_pictures,
+    has_prefix,
+    recognise_file,
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ def is_slide_folder(folder: Path) -> bool:
     )
 
 
-def slide_folder(slide_name: str, folder: Path, bin_um: int) -> SpaceRangerFiles:
+def find_slide_files(slide_name: str, folder: Path, bin_um: int) -> SpaceRangerFiles:
     """Find the files of a slide that has its own folder.
 
     Args:
@@ -143,31 +151,31 @@ def slide_folder(slide_name: str, folder: Path, bin_um: int) -> SpaceRangerFiles
         known += [file for file in whole if file.kind not in have | SPOTS]
     tops = [*bases, *(base / "microscope_image" for base in bases)]
     full = _find_full_images(bases) or [
-        path for top in tops[len(bases) :] for path in pictures(top) if not OWN_PICTURES.search(path.name)
+        path for top in tops[len(bases) :] for path in find_pictures(top) if not OWN_PICTURES.search(path.name)
     ]
     return SpaceRangerFiles(slide_name, tuple(known), tuple(full), tuple(places), tuple(tops), tuple(notes))
 
 
-def spatial_files(slide_name: str, spatial: Path) -> SpaceRangerFiles:
+def find_spatial_files(slide_name: str, spatial: Path) -> SpaceRangerFiles:
     """Find the files of a spatial/ folder alone, beside another kind of matrix."""
     return SpaceRangerFiles(slide_name, tuple(_find_known([spatial])), (), (spatial,), ())
 
 
-def prefixes(folder: Path) -> list[str]:
+def find_prefixes(folder: Path) -> list[str]:
     """Find the prefixes in a flat folder, one a slide."""
     return sorted({file.prefix for file in _find_known([folder]) if file.prefix})
 
 
-def flat_files(folder: Path, prefix: str) -> SpaceRangerFiles:
+def find_prefixed_files(folder: Path, prefix: str) -> SpaceRangerFiles:
     """Find the files of one prefix in a flat folder; the slide has the prefix's name.
 
     Any other picture of that prefix is taken as the full-resolution image.
     """
-    others = [other for other in prefixes(folder) if len(other) > len(prefix)]
+    others = [other for other in find_prefixes(folder) if len(other) > len(prefix)]
     known = tuple(file for file in _find_known([folder]) if file.prefix == prefix)
     full = tuple(
         path
-        for path in pictures(folder)
+        for path in find_pictures(folder)
         if has_prefix(path.name, prefix)
         and not any(has_prefix(path.name, other) for other in others)
         and not OWN_PICTURES.search(path.name)
@@ -187,7 +195,7 @@ def _name_matrix_folders(results: Path) -> list[Path]:
 def _find_known(folders: Iterable[Path]) -> Iterator[KnownFile]:
     for folder in folders:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            file = known_file(path)
+            file = recognise_file(path)
             if file is None or not path.is_file():
                 continue
             raw = file.raw or folder.name == "raw_feature_bc_matrix"
@@ -196,6 +204,6 @@ def _find_known(folders: Iterable[Path]) -> Iterator[KnownFile]:
 
 def _find_full_images(bases: list[Path]) -> list[Path]:
     """Find pictures with "image" in their names; where there is none, TIFFs of any name, which are a microscope's."""
-    found = [path for base in bases for path in pictures(base) if not OWN_PICTURES.search(path.name)]
+    found = [path for base in bases for path in find_pictures(base) if not OWN_PICTURES.search(path.name)]
     named = [path for path in found if "image" in path.name.lower()]
     return named or [path for path in found if re.search(r"\.(tiff?|btf)(\.gz)?$", path.name.lower())]

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from data_prep.gzipped import open_plain, plain_file
-from data_prep.slide.genes import GeneNames, gene_names
+from data_prep.gzipped import open_plain, unpack_plain
+from data_prep.slide.genes import GeneNames, make_gene_names
 from data_prep.slide.slide import SlideError
-from data_prep.slide.validation import shape_of, whole_counts
+from data_prep.slide.validation import check_whole_counts, shape_of
 from data_prep.sources.hdf5 import open_group, read_array, read_texts
-from data_prep.sources.reading import reading
+from data_prep.sources.reading import explain_damage
 
 if TYPE_CHECKING:
     import h5py
@@ -81,7 +81,7 @@ class MatrixFiles:
         """
         if self.features is not None:
             return self._read_features_tsv(slide_name, self.features)
-        with reading(slide_name, self.counts), plain_file(self.counts) as path:
+        with explain_damage(slide_name, self.counts), unpack_plain(self.counts) as path:
             return self._read_features_h5(slide_name, path)
 
     def read(self, slide_name: str) -> TenxMatrix:
@@ -107,7 +107,7 @@ class MatrixFiles:
 
     def _read_features_tsv(self, slide_name: str, path: Path) -> Features:
         """Read features.tsv (id, name, type; no header) or genes.tsv (id, name)."""
-        with reading(slide_name, path), open_plain(path) as file:
+        with explain_damage(slide_name, path), open_plain(path) as file:
             table = pd.read_csv(file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
         columns = [table[column].to_numpy(dtype=object) for column in table.columns]
         if len(columns) == 1 and "," in str(columns[0][0]):
@@ -132,19 +132,19 @@ class MatrixFiles:
         notes = [f"left out {count} features of type {kind}" for kind, count in zip(others, times, strict=True)]
         if len([genome for genome in genomes if genome]) > 1:
             notes.append(f"genes of several genomes: {', '.join(genomes)}")
-        names = gene_names(ids[expressed].tolist(), symbols[expressed].tolist())
+        names = make_gene_names(ids[expressed].tolist(), symbols[expressed].tolist())
         return Features(expressed, names, tuple(notes))
 
     def _read_h5(self, slide_name: str) -> TenxMatrix:
         import h5py
 
-        with reading(slide_name, self.counts), plain_file(self.counts) as path:
+        with explain_damage(slide_name, self.counts), unpack_plain(self.counts) as path:
             features = self._read_features_h5(slide_name, path)
             with h5py.File(path, "r") as file:
                 barcodes = read_texts(file, "matrix/barcodes").astype(str)
                 matrix = self._read_sparse(slide_name, file, len(barcodes), len(features.expressed))
-        counts = sparse.csr_matrix(matrix[:, np.flatnonzero(features.expressed)])
-        return TenxMatrix(barcodes, whole_counts(slide_name, counts, str(self.counts)), features)
+            counts = sparse.csr_matrix(matrix[:, np.flatnonzero(features.expressed)])
+        return TenxMatrix(barcodes, check_whole_counts(slide_name, counts, str(self.counts)), features)
 
     def _read_sparse(self, slide_name: str, file: h5py.File, barcodes: int, features: int) -> sparse.csr_matrix:
         """Read `/matrix`, stored gene by spot in columns, as CSR [spots, features].
@@ -173,9 +173,9 @@ class MatrixFiles:
         from scipy.io import mmread
 
         rows = self._read_features_tsv(slide_name, features)
-        with reading(slide_name, barcodes), open_plain(barcodes) as file:
+        with explain_damage(slide_name, barcodes), open_plain(barcodes) as file:
             names = pd.read_csv(file, sep="\t", header=None, dtype=str)[0].to_numpy(dtype=str)
-        with reading(slide_name, self.counts), open_plain(self.counts) as file:
+        with explain_damage(slide_name, self.counts), open_plain(self.counts) as file:
             matrix = sparse.csc_matrix(mmread(file, spmatrix=True))
         features_read, spots_read = shape_of(matrix)
         if (features_read, spots_read) != (len(rows.expressed), len(names)):
@@ -184,5 +184,5 @@ class MatrixFiles:
                 f"{self.counts} is {features_read} x {spots_read}, but {features.name} has "
                 f"{len(rows.expressed)} features and {barcodes.name} {len(names)} barcodes",
             )
-        counts = whole_counts(slide_name, sparse.csr_matrix(matrix.T)[:, rows.expressed], str(self.counts))
+        counts = check_whole_counts(slide_name, sparse.csr_matrix(matrix.T)[:, rows.expressed], str(self.counts))
         return TenxMatrix(names, counts, rows)

@@ -64,7 +64,7 @@ class KnownFile:
     rank: int
 
 
-def known_file(path: Path) -> KnownFile | None:
+def recognise_file(path: Path) -> KnownFile | None:
     """Tell what a file is by its name; None if it is none of NAMES."""
     found = _END.match(path.name)
     if found is None or path.name.startswith("."):
@@ -82,7 +82,7 @@ def has_prefix(name: str, prefix: str) -> bool:
     return name.startswith(prefix) and name[len(prefix) : len(prefix) + 1] in tuple(SEPARATORS)
 
 
-def pictures(folder: Path) -> list[Path]:
+def find_pictures(folder: Path) -> list[Path]:
     """Find the folder's images, Space Ranger's own and others, by suffix."""
     if not folder.is_dir():
         return []

@@ -9,23 +9,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_prep.gzipped import plain_bytes
+from data_prep.gzipped import read_plain
 from data_prep.slide.genes import GeneNames
 from data_prep.slide.slide import Slide, SlideError, SlideImage
 from data_prep.sources.job import Discovery, ReaderOptions
-from data_prep.sources.reading import reading
+from data_prep.sources.reading import explain_damage
 from data_prep.sources.space_ranger.barcodes import match_barcodes
 from data_prep.sources.space_ranger.files import (
     SpaceRangerFiles,
-    flat_files,
+    find_prefixed_files,
+    find_prefixes,
+    find_slide_files,
     holds_matrix,
     is_slide_folder,
-    prefixes,
-    slide_folder,
 )
 from data_prep.sources.space_ranger.names import IMAGE_SUFFIXES
-from data_prep.sources.space_ranger.spatial_folder import ScaleFactors, read_positions, read_scale_factors, tissue_image
-from data_prep.sources.spot_array import array_of
+from data_prep.sources.space_ranger.spatial_folder import (
+    ScaleFactors,
+    find_tissue_image,
+    read_positions,
+    read_scale_factors,
+)
+from data_prep.sources.spot_array import identify_array
 from stalign_pl.errors import ConfigError
 
 PROBE_PANELS = {17943: "human, version 1", 18085: "human, version 2"}
@@ -61,7 +66,7 @@ def discover(folder: Path, options: ReaderOptions) -> Discovery:
         if is_slide_folder(inner):
             jobs.append(SpaceRangerSlide(inner.name, inner, options.bin_um))
             continue
-        if not prefixes(inner) and holds_matrix(inner):
+        if not find_prefixes(inner) and holds_matrix(inner):
             left_out[inner.name] = f"has a count matrix and no folder spatial/ in {inner} (its name is in lower case)"
         found, missing = _find_flat_slides(inner, options.bin_um)
         jobs += found
@@ -81,8 +86,8 @@ def _find_flat_slides(folder: Path, bin_um: int) -> tuple[list[SpaceRangerSlide]
     """Returns the slides of a flat folder, one a prefix, and why the others of its prefixes are none."""
     jobs: list[SpaceRangerSlide] = []
     left_out: dict[str, str] = {}
-    for prefix in prefixes(folder):
-        kinds = {file.kind for file in flat_files(folder, prefix).known}
+    for prefix in find_prefixes(folder):
+        kinds = {file.kind for file in find_prefixed_files(folder, prefix).known}
         if "positions" in kinds and kinds & {"h5", "mtx"}:
             jobs.append(SpaceRangerSlide(prefix, folder, bin_um, prefix))
         elif kinds & {"positions", "h5", "mtx"}:
@@ -118,8 +123,8 @@ class SpaceRangerSlide:
 
     def _find_files(self) -> SpaceRangerFiles:
         if self.prefix:
-            return flat_files(self.folder, self.prefix)
-        return slide_folder(self.name, self.folder, self.bin_um)
+            return find_prefixed_files(self.folder, self.prefix)
+        return find_slide_files(self.name, self.folder, self.bin_um)
 
     def files(self) -> tuple[Path, ...]:
         files = self._find_files()
@@ -141,7 +146,7 @@ class SpaceRangerSlide:
         )
         kept, spot_notes = self._select_under_tissue(places, positions, files.positions().name, source.raw)
         spots, barcodes = positions.iloc[places[kept]], matrix.barcodes[kept]
-        array = array_of(self.name, barcodes, source.counts.name)
+        array = identify_array(self.name, barcodes, source.counts.name)
         claimed = factors.optional("microns_per_pixel") if factors else None
         genes = matrix.features.genes
         slide = Slide(
@@ -213,7 +218,7 @@ class SpaceRangerSlide:
             raise SlideError(self.name, f"several full-resolution images, keep one: {', '.join(map(str, files.full))}")
         if files.full:
             return SlideImage(files.full[0], "fullres"), ()
-        image = tissue_image(self.name, files.one("hires"), files.one("lowres"), factors)
+        image = find_tissue_image(self.name, files.one("hires"), files.one("lowres"), factors)
         if image is None:
             raise SlideError(
                 self.name,
@@ -226,8 +231,8 @@ class SpaceRangerSlide:
         """Note whether probes looked for the genes: then one without a column was not measured, and is not zero."""
         path = files.one("probe_set")
         if path is not None:
-            with reading(self.name, path):
-                head = plain_bytes(path)[:2000].decode("utf-8", errors="replace")
+            with explain_damage(self.name, path):
+                head = read_plain(path)[:2000].decode("utf-8", errors="replace")
             named = re.search(r"^#panel_name=(.+?),*$", head, re.MULTILINE)
             panel = named.group(1).strip() if named else path.name
         elif genes in PROBE_PANELS:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_prep.gzipped import plain_bytes
+from data_prep.gzipped import read_plain
 from data_prep.slide.slide import ImageKind, SlideError, SlideImage
-from data_prep.sources.reading import reading
+from data_prep.sources.reading import explain_damage
 
 COLUMNS = {
     "barcode": "barcode",
@@ -39,8 +39,8 @@ def read_positions(path: Path, slide_name: str) -> pd.DataFrame:
         SlideError: not these six columns, a value that is not a number, a repeated barcode, or a spot in tissue whose
             position is not finite.
     """
-    with reading(slide_name, path):
-        content = plain_bytes(path)
+    with explain_damage(slide_name, path):
+        content = read_plain(path)
         if not content.startswith(b"PAR1") and b"\0" in content:
             raise ValueError("it is no text in UTF-8: it holds zero bytes")
         if content.startswith(b"PAR1"):
@@ -125,8 +125,8 @@ def read_scale_factors(path: Path, slide_name: str) -> ScaleFactors:
     Raises:
         SlideError: not JSON, or not keys and values.
     """
-    with reading(slide_name, path):
-        content = plain_bytes(path)
+    with explain_damage(slide_name, path):
+        content = read_plain(path)
     try:
         values = json.loads(content)
     except ValueError as error:
@@ -136,7 +136,7 @@ def read_scale_factors(path: Path, slide_name: str) -> ScaleFactors:
     return ScaleFactors(slide_name, str(path), values)
 
 
-def tissue_image(
+def find_tissue_image(
     slide_name: str, hires: Path | None, lowres: Path | None, factors: ScaleFactors | None
 ) -> SlideImage | None:
     """Find the finer of the two tissue images with its scale; None where there is neither.

@@ -46,7 +46,7 @@ class PlacedImage:
         return xy @ self.to_pixels[:, :2].T + self.to_pixels[:, 2]
 
 
-def placed_image(
+def place_image(
     slide_name: str, path: Path, store: spatialdata.SpatialData, region: str, shapes: geopandas.GeoDataFrame
 ) -> PlacedImage:
     """Find the finest H&E image that shares a coordinate system with the shapes.

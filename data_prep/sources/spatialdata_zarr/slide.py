@@ -12,14 +12,14 @@ import numpy as np
 
 from data_prep.slide.genes import GeneNames
 from data_prep.slide.slide import Slide, SlideError
-from data_prep.slide.validation import whole_counts
+from data_prep.slide.validation import check_whole_counts
 from data_prep.sources.elements import as_frame, read_frame, read_mapping
-from data_prep.sources.h5ad.frames import frame_genes, frame_grid, frame_labels, frame_tissue
-from data_prep.sources.h5ad.raw_counts import counts_at, counts_note, counts_place, counts_place_on_disk
+from data_prep.sources.h5ad.frames import read_frame_genes, read_frame_grid, read_frame_labels, select_tissue
+from data_prep.sources.h5ad.raw_counts import describe_counts, find_counts, find_counts_on_disk, take_counts
 from data_prep.sources.job import Discovery, ReaderOptions
-from data_prep.sources.reading import reading
-from data_prep.sources.spatialdata_zarr.images import placed_image
-from data_prep.sources.spot_array import array_of
+from data_prep.sources.reading import explain_damage
+from data_prep.sources.spatialdata_zarr.images import place_image
+from data_prep.sources.spot_array import identify_array
 from stalign_pl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _find_regions(slide_name: str, path: Path, options: ReaderOptions) -> tuple[
     places = path / "tables"
     names = sorted(inner.name for inner in places.iterdir() if _is_store(inner)) if places.is_dir() else []
     name = _choose_table(slide_name, path, names, options)
-    with reading(slide_name, places / name, "AnnData table"):
+    with explain_damage(slide_name, places / name, "AnnData table"):
         group = _open_table(path, name)
         obs = read_frame(group, "obs")
         attributes = read_mapping(group, "uns/spatialdata_attrs") if "uns/spatialdata_attrs" in group else {}
@@ -157,7 +157,7 @@ class SpatialDataSlide:
     def files(self) -> tuple[Path, ...]:
         """Returns the files that say what the elements are: an element that was written again has new ones."""
         store = self._read_store("images", "shapes")
-        image = placed_image(self.name, self.path, store, self.region, self._find_shapes(store)).image
+        image = place_image(self.name, self.path, store, self.region, self._find_shapes(store)).image
         elements = (f"tables/{self.table}", f"shapes/{self.region}", image.member)
         folders = (self.path, *(self.path / element for element in elements))
         return tuple(folder / name for folder in folders for name in ROOT_FILES if (folder / name).is_file())
@@ -165,43 +165,43 @@ class SpatialDataSlide:
     def genes(self) -> GeneNames:
         with self._reading_table():
             group = _open_table(self.path, self.table)
-            place = counts_place_on_disk(self.name, self._origin, group)
-            return frame_genes(read_frame(group, "raw/var" if place == "raw.X" else "var"))
+            place = find_counts_on_disk(self.name, self._origin, group)
+            return read_frame_genes(read_frame(group, "raw/var" if place == "raw.X" else "var"))
 
     def read(self) -> Slide:
         store = self._read_store("tables", "shapes", "images")
         table, shapes = store.tables[self.table], self._find_shapes(store)
         with self._reading_table():
-            place = counts_place(self.name, self._origin, table)
-            counts, var = counts_at(table, place)
+            place = find_counts(self.name, self._origin, table)
+            counts, var = take_counts(table, place)
             obs = as_frame(table.obs, "obs")
-        placed = placed_image(self.name, self.path, store, self.region, shapes)
+        placed = place_image(self.name, self.path, store, self.region, shapes)
         attributes = table.uns.get("spatialdata_attrs", {})
         region_key, instance_key = _find_keys(self.name, self._origin, attributes, obs)
         centres, spot_px = self._find_centres(shapes)
         own = (obs[region_key].astype(str) == self.region).to_numpy()
         at = centres.index.get_indexer(obs[instance_key])
-        notes = [*counts_note(place)]
+        notes = [*describe_counts(place)]
         if (own & (at < 0)).any():
             notes.append(f"{int((own & (at < 0)).sum())} spots of the table have no shape and are left out")
-        kept, tissue_notes = frame_tissue(self.name, self._origin, obs, own & (at >= 0))
+        kept, tissue_notes = select_tissue(self.name, self._origin, obs, own & (at >= 0))
         if not kept.any():
             raise SlideError(
                 self.name,
                 f"{self._origin}: no spot of region {self.region!r} with a shape and in_tissue 1 (obs {instance_key!r} "
                 f"begins {obs[instance_key].tolist()[:2]}, the shapes {centres.index.tolist()[:2]})",
             )
-        obs, genes = as_frame(obs[kept], "obs"), frame_genes(var)
+        obs, genes = as_frame(obs[kept], "obs"), read_frame_genes(var)
         barcodes = obs.index.to_numpy(dtype=str)
-        array = array_of(self.name, barcodes, self._origin)
-        grid = frame_grid(self.name, self._origin, obs)
+        array = identify_array(self.name, barcodes, self._origin)
+        grid = read_frame_grid(self.name, self._origin, obs)
         return Slide(
             name=self.name,
             source="spatialdata",
             patient="",
             barcodes=barcodes,
             xy=placed.pixels(centres[["x", "y"]].to_numpy(np.float64)[at[kept]]) / placed.image.scale,
-            counts=whole_counts(self.name, counts[kept], f"{self._origin}, {place}"),
+            counts=check_whole_counts(self.name, counts[kept], f"{self._origin}, {place}"),
             gene_ids=np.array(genes.ids, dtype=object),
             gene_symbols=np.array(genes.symbols, dtype=object),
             image=placed.image,
@@ -209,7 +209,7 @@ class SpatialDataSlide:
             spot_um=array.spot_um,
             lattice="none" if grid is None else array.lattice,
             grid=grid,
-            labels=frame_labels(self.name, self._origin, obs, self.labels),
+            labels=read_frame_labels(self.name, self._origin, obs, self.labels),
             technology=array.technology,
             spot_px=spot_px,
             notes=(*notes, *tissue_notes, *placed.notes),
@@ -220,12 +220,12 @@ class SpatialDataSlide:
         return f"{self.path}: table {self.table!r}"
 
     def _reading_table(self) -> AbstractContextManager[None]:
-        return reading(self.name, self.path / "tables" / self.table, "AnnData table")
+        return explain_damage(self.name, self.path / "tables" / self.table, "AnnData table")
 
     def _read_store(self, *elements: str) -> spatialdata.SpatialData:
         import spatialdata
 
-        with reading(self.name, self.path, "SpatialData"):
+        with explain_damage(self.name, self.path, "SpatialData"):
             return spatialdata.read_zarr(self.path, selection=elements)  # pyright: ignore[reportArgumentType]  # says tuple[str]
 
     def _find_shapes(self, store: spatialdata.SpatialData) -> geopandas.GeoDataFrame:

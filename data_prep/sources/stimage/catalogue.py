@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from data_prep.slide.catalogue import CatalogueRow, species_word, technology_word
-from data_prep.sources.catalogue_file import joined_studies, read_rows, whole_number
+from data_prep.slide.catalogue import CatalogueRow, translate_species, translate_technology
+from data_prep.sources.catalogue_file import join_studies, parse_whole_number, read_rows
 from stalign_pl.errors import ConfigError
 
 CATALOGUES = ("meta_all_gene02122025.csv", "meta_all_gene.csv")
@@ -53,17 +53,17 @@ def read_catalogue(path: Path) -> dict[str, CatalogueRow]:
         ConfigError: no such file, a column missing, a slide named twice, or a count that is none.
     """
     rows = read_rows(path, "slide", COLUMNS)
-    studies = joined_studies({slide: _study_marks(path, slide, row["pmid"]) for slide, row in rows.items()})
+    studies = join_studies({slide: _study_marks(path, slide, row["pmid"]) for slide, row in rows.items()})
     return {
         slide: CatalogueRow(
             name=slide,
-            species=species_word(row["species"]),
+            species=translate_species(row["species"]),
             tissue=row["tissue"].lower(),
-            technology=technology_word(row["tech"]),
+            technology=translate_technology(row["tech"]),
             study=_name_study(studies[slide]),
             licence=LICENCE,
-            spots=whole_number(path, slide, "spot_num", row["spot_num"]),
-            genes=whole_number(path, slide, "gene_num", row["gene_num"]),
+            spots=parse_whole_number(path, slide, "spot_num", row["spot_num"]),
+            genes=parse_whole_number(path, slide, "gene_num", row["gene_num"]),
         )
         for slide, row in rows.items()
     }

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_prep.slide.catalogue import CatalogueRow
-from data_prep.slide.genes import GeneNames, gene_names
-from data_prep.slide.lattice_fit import fit_lattice, grid_residual
+from data_prep.slide.genes import GeneNames, make_gene_names
+from data_prep.slide.lattice_fit import fit_lattice, measure_grid_residual
 from data_prep.slide.slide import Lattice, Slide, SlideError, SlideImage
-from data_prep.slide.validation import whole_counts
+from data_prep.slide.validation import check_whole_counts
 from data_prep.sources.job import Discovery, ReaderOptions
-from data_prep.sources.legacy_st.tables import unrepeated
+from data_prep.sources.legacy_st.tables import undo_make_unique
 from data_prep.sources.spot_array import PITCH_UM as ST_PITCH_UM
 from data_prep.sources.spot_array import SPOT_UM as ST_SPOT_UM
-from data_prep.sources.spot_array import is_dense, square_grid
+from data_prep.sources.spot_array import is_dense, make_square_grid
 from data_prep.sources.stimage.catalogue import find_catalogue, read_catalogue
 from data_prep.sources.stimage.count_table import read_count_table, read_genes
-from data_prep.sources.stimage.tables import read_annotation, read_coordinates, without_prefix
+from data_prep.sources.stimage.tables import read_annotation, read_coordinates, strip_prefix
 from stalign_pl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class STimageSlide:
     def read(self) -> Slide:
         spots = read_coordinates(self.name, self.coord)
         table = read_count_table(self.name, self.counts)
-        barcodes = np.array(without_prefix(self.name, table.spots), dtype=str)
+        barcodes = np.array(strip_prefix(self.name, table.spots), dtype=str)
         counted = np.isin(barcodes, spots.index.to_numpy(dtype=str))
         if not counted.any():
             raise SlideError(
@@ -165,7 +165,7 @@ class STimageSlide:
             patient="",
             barcodes=barcodes,
             xy=spots[["x", "y"]].to_numpy(np.float64),
-            counts=whole_counts(self.name, counts, str(self.counts)),
+            counts=check_whole_counts(self.name, counts, str(self.counts)),
             gene_ids=np.array(names.ids, dtype=object),
             gene_symbols=np.array(names.symbols, dtype=object),
             image=SlideImage(self.image, "fullres"),
@@ -187,7 +187,7 @@ class STimageSlide:
 
     def _name_genes(self, columns: Sequence[str]) -> GeneNames:
         """Returns interned names, because a plan holds the names of hundreds of slides, mostly the same."""
-        return gene_names([intern(column) for column in unrepeated(columns)])
+        return make_gene_names([intern(column) for column in undo_make_unique(columns)])
 
     def _find_array(self, spots: pd.DataFrame) -> tuple[float, float, Lattice, np.ndarray | None, tuple[str, ...]]:
         """Returns pitch and spot in um, lattice and grid, and a note where the array could not be told."""
@@ -205,8 +205,8 @@ class STimageSlide:
         dense = is_dense(x, y)
         if dense and pitch_um == ST_PITCH_UM:
             pitch_um /= math.sqrt(2)
-        grid = square_grid(x, y, dense)
-        if len(np.unique(grid, axis=0)) < len(grid) or not grid_residual(grid, xy) < MISFIT:
+        grid = make_square_grid(x, y, dense)
+        if len(np.unique(grid, axis=0)) < len(grid) or not measure_grid_residual(grid, xy) < MISFIT:
             return pitch_um, spot_um, "none", None, ("the places in the spots' names contradict their positions",)
         return pitch_um, spot_um, "square", grid, ()
 

@@ -24,7 +24,7 @@ NO_REGION = ("undetermined", "Exclude")
 """The pathologist's words for a spot without a region."""
 
 
-def without_prefix(slide_name: str, spots: Iterable[str]) -> list[str]:
+def strip_prefix(slide_name: str, spots: Iterable[str]) -> list[str]:
     """Returns barcodes without the slide's name: `<slide>_AAACAAG...-1` -> `AAACAAG...-1`."""
     return [str(spot).removeprefix(f"{slide_name}_") for spot in spots]
 
@@ -101,7 +101,7 @@ def _read_table(slide_name: str, path: Path, separator: str | None) -> pd.DataFr
         table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=0, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise SlideError(slide_name, f"{path} cannot be read: {error}") from error
-    table.index = pd.Index(without_prefix(slide_name, table.index), dtype=object)
+    table.index = pd.Index(strip_prefix(slide_name, table.index), dtype=object)
     if not table.index.is_unique:
         repeated = table.index[table.index.duplicated()][0]
         raise SlideError(slide_name, f"{path}: spot {repeated!r} occurs more than once")

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from stalign_pl.data.shards.shard_set import SlideShard
-from stalign_pl.draws import Draws, uniform
-from stalign_pl.errors import ConfigError, listed
-from stalign_pl.files import content_sha256, write_json
+from stalign_pl.draws import Draws, draw_uniform
+from stalign_pl.errors import ConfigError, join_names
+from stalign_pl.files import hash_json, write_json
 
 CLUSTERS_FORMAT = 1
 
@@ -32,7 +32,7 @@ MOST_CLUSTERS = 10
 """A cluster is one digit in the file."""
 
 STREAM = 2
-"""Of `draws.uniform`; `augmentation` has 1."""
+"""Of `draws.draw_uniform`; `augmentation` has 1."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ClusterTable:
 
     def sha256(self) -> str:
         """Hash the content."""
-        return content_sha256(self.content())
+        return hash_json(self.content())
 
     def write(self, path: Path) -> None:
         """Write the file; its folder is made."""
@@ -91,7 +91,7 @@ class ClusterTable:
         known = {name: (counts, len(cluster)) for name, (counts, cluster) in self.slides.items()}
         stale = sorted(name for name in held.keys() & known.keys() if held[name] != known[name])
         differences = [
-            f"{what}: {listed(names)}"
+            f"{what}: {join_names(names)}"
             for what, names in (("missing in it", missing), ("built again since", stale))
             if names
         ]
@@ -126,10 +126,10 @@ def read_clusters(path: Path) -> ClusterTable:
             f"data.clusters: {path} has format version {version!r}, this program reads {CLUSTERS_FORMAT}. {again}"
         )
     found = value.pop("sha256", None)
-    if found != content_sha256(value):
+    if found != hash_json(value):
         raise ConfigError(
             f"data.clusters: {path} was changed after it was made: its hash is {str(found)[:12]}, its content's "
-            f"{content_sha256(value)[:12]}. {again}"
+            f"{hash_json(value)[:12]}. {again}"
         )
     try:
         slides = {name: (of["counts"], of["cluster"]) for name, of in value["slides"].items()}
@@ -138,7 +138,7 @@ def read_clusters(path: Path) -> ClusterTable:
         raise ConfigError(f"data.clusters: {path} is not a table of clusters: {error!r}. {again}") from error
 
 
-def with_pair_draws(draws: Draws, seed: int, clusters: int) -> Draws:
+def append_pair_draws(draws: Draws, seed: int, clusters: int) -> Draws:
     """Append one random number a cluster to each row's draws: [B, n + clusters], a function of (seed, epoch, spot).
 
     Args:
@@ -148,6 +148,8 @@ def with_pair_draws(draws: Draws, seed: int, clusters: int) -> Draws:
     """
 
     def both(epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
-        return np.concatenate((draws(epoch, slide, spot), uniform(seed, epoch, slide, spot, STREAM, clusters)), axis=1)
+        return np.concatenate(
+            (draws(epoch, slide, spot), draw_uniform(seed, epoch, slide, spot, STREAM, clusters)), axis=1
+        )
 
     return both

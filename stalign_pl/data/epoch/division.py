@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format.split import patient_marks, read_split
+from stalign_pl.shard_format.split import describe_patients, read_split
 
 Slides = dict[int, SlideShard]
 
@@ -95,7 +95,7 @@ def _divide_by_file(shards: ShardSet, path: Path, fold: str | None) -> Division:
     }
     if not parts["train"]:
         raise ConfigError(f"{path}: fold {name!r} has nobody to train on")
-    marks = tuple(dict.fromkeys((*split.marks, *set_marks(shards))))
+    marks = tuple(dict.fromkeys((*split.marks, *describe_set(shards))))
     return Division(**parts, marks=marks, split=str(path), fold=name, split_sha256=split.sha256())
 
 
@@ -111,12 +111,12 @@ def _divide_by_patients(shards: ShardSet, val: list[str], test: list[str], train
     if not train:
         raise ConfigError(f"no patient is left to train on: {shards.folder} holds {sorted(everybody)}")
     parts = [shards.of_patients(patients, name) for name, patients in zip(LISTS, (val, test, train), strict=True)]
-    return Division(val=parts[0], test=parts[1], train=parts[2], marks=tuple(set_marks(shards)))
+    return Division(val=parts[0], test=parts[1], train=parts[2], marks=tuple(describe_set(shards)))
 
 
-def set_marks(shards: ShardSet) -> list[str]:
+def describe_set(shards: ShardSet) -> list[str]:
     """Caveats on the patients that the shard set itself states."""
-    marks = patient_marks(shards.manifest.slides)
+    marks = describe_patients(shards.manifest.slides)
     if shards.manifest.settings.get("slide_as_patient") and not any(mark.startswith("a slide") for mark in marks):
         marks.insert(0, "built with slide_as_patient: a slide whose patient nobody named is a patient of its own")
     return marks

@@ -10,7 +10,7 @@ import numpy as np
 from stalign_pl.batch.damage import DamagedSampleError
 from stalign_pl.data.epoch.plan import PADDING, Plan
 from stalign_pl.data.niches.config import NicheConfig
-from stalign_pl.data.niches.of_sample import small_members
+from stalign_pl.data.niches.of_sample import parse_neighbourhood
 from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.data.shards.tar_bytes import TarBytes
 
@@ -66,7 +66,7 @@ class PlanFigures:
         return lines
 
 
-def plan_figures(
+def compute_figures(
     plan: Plan, epoch: int, slides: Mapping[int, SlideShard], masked: Mapping[int, float] | NicheConfig | None = None
 ) -> PlanFigures:
     """Compute the figures of a plan.
@@ -75,7 +75,7 @@ def plan_figures(
         plan: of one epoch.
         epoch: its number.
         slides: the plan's slides by number.
-        masked: each slide's share from `excluded_shares`, for an estimate; or the niche, to read every spot's
+        masked: each slide's share from `estimate_excluded_shares`, for an estimate; or the niche, to read every spot's
             neighbours and count; None reads nothing and leaves `PlanFigures.masked` out.
     """
     valid = plan.slide != PADDING
@@ -118,7 +118,7 @@ def _group_by_slide(plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return code >> 32, code & 0xFFFFFFFF, size
 
 
-def excluded_spots(shard: SlideShard, niche: NicheConfig, spots: np.ndarray) -> dict[int, np.ndarray]:
+def read_excluded_spots(shard: SlideShard, niche: NicheConfig, spots: np.ndarray) -> dict[int, np.ndarray]:
     """Read which spots of the slide are no negatives of each spot. Damaged samples are left out.
 
     Reads the neighbours and the metadata alone, which stand side by side: one short read a spot.
@@ -139,7 +139,7 @@ def excluded_spots(shard: SlideShard, niche: NicheConfig, spots: np.ndarray) -> 
         data = tars.read(shard.tar_of(spot), [(int(start[spot]), int(stop[spot] - start[spot]))])
         neighbors, meta = data[: lengths["neighbors"][spot]], data[-lengths["meta"][spot] :]
         try:
-            neighbors, rings, _ = small_members(neighbors, meta, len(shard))
+            neighbors, rings, _ = parse_neighbourhood(neighbors, meta, len(shard))
         except DamagedSampleError:
             continue
         found[spot] = niche.excluded(neighbors, rings).copy()
@@ -147,7 +147,7 @@ def excluded_spots(shard: SlideShard, niche: NicheConfig, spots: np.ndarray) -> 
     return found
 
 
-def excluded_shares(slides: Mapping[int, SlideShard], niche: NicheConfig) -> dict[int, float]:
+def estimate_excluded_shares(slides: Mapping[int, SlideShard], niche: NicheConfig) -> dict[int, float]:
     """Estimate the share of its slide's other spots that a spot excludes, from SAMPLED spots of each slide.
 
     Args:
@@ -162,7 +162,7 @@ def excluded_shares(slides: Mapping[int, SlideShard], niche: NicheConfig) -> dic
 
 def _estimate_share(shard: SlideShard, niche: NicheConfig) -> float:
     """The mean share of a slide's other spots that a spot excludes, over the first of the tar's random order."""
-    lists = excluded_spots(shard, niche, shard.spot_of_rank[:SAMPLED])
+    lists = read_excluded_spots(shard, niche, shard.spot_of_rank[:SAMPLED])
     if not lists or len(shard) < 2:
         return 0.0
     return sum(len(near) for near in lists.values()) / len(lists) / (len(shard) - 1)
@@ -170,7 +170,7 @@ def _estimate_share(shard: SlideShard, niche: NicheConfig) -> float:
 
 def _count_masked_pairs(plan: Plan, shard: SlideShard, niche: NicheConfig) -> int:
     """Count ordered pairs of a slide's spots that share a batch and are masked, as one excludes the other."""
-    lists = excluded_spots(shard, niche, np.arange(len(shard)))
+    lists = read_excluded_spots(shard, niche, np.arange(len(shard)))
     at, column = np.nonzero(plan.slide == shard.record.number)
     batch = np.full(len(shard), -1)
     batch[shard.spot_of_rank[plan.rank[at, column]]] = at

@@ -71,11 +71,11 @@ class Plan:
         Raises:
             ConfigError: the global batch does not divide by the number of processes.
         """
-        local = rows_a_rank(self.slide.shape[1], processes)
+        local = divide_rows(self.slide.shape[1], processes)
         return slice(process * local, (process + 1) * local)
 
 
-def rows_a_rank(batch: int, processes: int) -> int:
+def divide_rows(batch: int, processes: int) -> int:
     """The number of rows that each process takes of a global batch.
 
     Args:
@@ -123,7 +123,7 @@ def _cut(slide: np.ndarray, rank: np.ndarray, batch: int) -> Plan:
     return Plan(*(column.reshape(batches, batch) for column in padded))
 
 
-def training_plan(spots: Mapping[int, int], composition: Composition, seed: int, epoch: int) -> Plan:
+def plan_training(spots: Mapping[int, int], composition: Composition, seed: int, epoch: int) -> Plan:
     """Plan one training epoch.
 
     Args:
@@ -164,7 +164,7 @@ def share_ranks(spots: Mapping[int, int], most: int) -> dict[int, np.ndarray]:
     return {number: np.arange(int(size * share)) for number, size in spots.items()}
 
 
-def reading_plan(ranks: Mapping[int, np.ndarray], batch: int) -> Plan:
+def plan_reading(ranks: Mapping[int, np.ndarray], batch: int) -> Plan:
     """Plan one pass in order over the given places of each slide: for evaluation and prediction.
 
     Args:

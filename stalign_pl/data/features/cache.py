@@ -12,14 +12,14 @@ from torch import Tensor
 
 from stalign_pl.batch.buffers import BatchBuffers
 from stalign_pl.batch.features import CachedFeatures
-from stalign_pl.data.features.file import FeatureFile, checksum, feature_path, open_features
-from stalign_pl.data.features.settings import FeatureSettings, differences
+from stalign_pl.data.features.file import FeatureFile, compute_checksum, feature_path, open_features
+from stalign_pl.data.features.settings import FeatureSettings, describe_differences
 from stalign_pl.data.shards.shard_set import SlideShard
-from stalign_pl.draws import uniform
-from stalign_pl.errors import ConfigError, listed
+from stalign_pl.draws import draw_uniform
+from stalign_pl.errors import ConfigError, join_names
 
 VIEW = 5
-"""Stream of `draws.uniform`: the view that a spot begins with."""
+"""Stream of `draws.draw_uniform`: the view that a spot begins with."""
 
 AGAIN = "Make them: python -m stalign_pl cache-features --config CONFIG --out"
 
@@ -64,7 +64,7 @@ class FeatureCache:
                 continue
             if missing:
                 raise ConfigError(
-                    f"data.features: {folder} has no {stream} features of {listed(missing)}. {AGAIN} {folder}"
+                    f"data.features: {folder} has no {stream} features of {join_names(missing)}. {AGAIN} {folder}"
                 )
             self._files[stream] = {number: open_features(path) for number, path in paths.items()}
             self._refuse_stale(stream, settings)
@@ -80,7 +80,7 @@ class FeatureCache:
     def _refuse_stale(self, stream: str, settings: FeatureSettings) -> None:
         """Raise ConfigError for features of a stream that were made with other settings."""
         for number, file in self._files[stream].items():
-            found = differences(file.settings, settings.of(stream, self._slides[number], file.views))
+            found = describe_differences(file.settings, settings.of(stream, self._slides[number], file.views))
             if found:
                 raise ConfigError(
                     f"data.features: {self.path(stream, number)} was made otherwise: {'; '.join(found)}. "
@@ -93,7 +93,7 @@ class FeatureCache:
         for number in trained:
             by_views.setdefault(self._files[stream][number].views, []).append(self._slides[number].record.name)
         if len(by_views) > 1:
-            counts = "; ".join(f"{views} of {listed(names)}" for views, names in sorted(by_views.items()))
+            counts = "; ".join(f"{views} of {join_names(names)}" for views, names in sorted(by_views.items()))
             raise ConfigError(
                 f"data.features: {self.folder} has different numbers of augmented {stream} views: {counts}. "
                 f"{AGAIN} {self.folder} --views N"
@@ -173,7 +173,9 @@ class FeatureRows:
         return found
 
     def _check(self, stream: str, number: int, values: np.ndarray, checksums: np.ndarray, spots: np.ndarray) -> None:
-        wrong = [spot for spot, row, wanted in zip(spots, values, checksums, strict=True) if checksum(row) != wanted]
+        wrong = [
+            spot for spot, row, wanted in zip(spots, values, checksums, strict=True) if compute_checksum(row) != wanted
+        ]
         if wrong:
             path = self.cache.path(stream, number)
             raise ConfigError(
@@ -185,5 +187,5 @@ class FeatureRows:
         """int64 [B]: each spot's view. It goes through its augmented views in turn, one an epoch, from a drawn one."""
         if self.seed is None or views == 0:
             return np.zeros(len(slide), np.int64)
-        start = uniform(self.seed, 0, np.maximum(slide, 0), np.maximum(spot, 0), VIEW, 1)[:, 0]
+        start = draw_uniform(self.seed, 0, np.maximum(slide, 0), np.maximum(spot, 0), VIEW, 1)[:, 0]
         return 1 + ((start * views).astype(np.int64) + epoch) % views

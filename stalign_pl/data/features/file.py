@@ -22,7 +22,7 @@ import numpy as np
 from stalign_pl.data.features.settings import Settings
 from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.errors import ConfigError
-from stalign_pl.files import replacing
+from stalign_pl.files import replace_file
 
 if TYPE_CHECKING:
     import h5py
@@ -70,7 +70,7 @@ def feature_path(folder: Path, slide: SlideShard, stream: str) -> Path:
 
 
 @contextmanager
-def new_features(path: Path, settings: Settings, views: int, spots: int, width: int) -> Iterator[FeatureFile]:
+def create_features(path: Path, settings: Settings, views: int, spots: int, width: int) -> Iterator[FeatureFile]:
     """Create a file of features that is filled within the block; it stands under its name when that ends well.
 
     Args:
@@ -85,7 +85,7 @@ def new_features(path: Path, settings: Settings, views: int, spots: int, width: 
     """
     import h5py
 
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         shape = (1 + views, spots, width)
         values = np.memmap(temporary, VALUES, "r+", _allocate(temporary, settings, shape), shape)
         new = FeatureFile(values, np.ones(spots, bool), np.empty(shape[:2], "<u4"), settings)
@@ -124,14 +124,14 @@ def _allocate(path: Path, settings: Settings, shape: tuple[int, int, int]) -> in
     return offset
 
 
-def checksum(values: np.ndarray) -> int:
+def compute_checksum(values: np.ndarray) -> int:
     """CRC-32 of one spot's features, [F], contiguous."""
     return zlib.crc32(values.data)
 
 
 def _compute_checksums(values: np.ndarray) -> np.ndarray:
     """[1 + views, N] of [1 + views, N, F]."""
-    return np.array([[checksum(row) for row in view] for view in values], np.uint32).reshape(values.shape[:2])
+    return np.array([[compute_checksum(row) for row in view] for view in values], np.uint32).reshape(values.shape[:2])
 
 
 def open_features(path: Path) -> FeatureFile:

@@ -16,7 +16,7 @@ from stalign_pl.data.pictures.augmentation import Augmentation
 from stalign_pl.data.pictures.resize import PictureForm
 from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.data.slide_tables import SlideTables
-from stalign_pl.files import content_sha256
+from stalign_pl.files import hash_json
 
 FEATURES_FORMAT = 2
 
@@ -104,7 +104,7 @@ class FeatureSettings:
         return options if kind == "image" else {"mask_genes": hidden}
 
 
-def differences(made: Settings, wanted: Settings) -> list[str]:
+def describe_differences(made: Settings, wanted: Settings) -> list[str]:
     """Describe each setting that differs; empty where the features are the wanted ones.
 
     Args:
@@ -136,7 +136,7 @@ def _agree(made: object, wanted: object) -> bool:
 def _hash_files(slide: SlideShard) -> str:
     """Hash the checksums of a slide's files, and its gene panel's name, which is a hash, too."""
     sums = {name: file["sha256"] for name, file in slide.record.files.items()}
-    return content_sha256({"files": sums, "panel": slide.record.panel})[:16]
+    return hash_json({"files": sums, "panel": slide.record.panel})[:16]
 
 
 def _to_list(tensor: Tensor) -> list[float]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def measured_share(share: np.ndarray, measured: np.ndarray) -> float:
+def compute_measured_share(share: np.ndarray, measured: np.ndarray) -> float:
     """The part of a spot's counts that the measured genes make up, 0 to 1.
 
     Counts of a slide with a smaller panel are scaled to this part of the whole panel's target sum, so that a gene has
@@ -23,7 +23,7 @@ def measured_share(share: np.ndarray, measured: np.ndarray) -> float:
     return float(share[measured].sum() / share.sum())
 
 
-def log_normalised(counts: Tensor, target: Tensor, measured: Tensor) -> Tensor:
+def log_normalise_rows(counts: Tensor, target: Tensor, measured: Tensor) -> Tensor:
     """Scale each row's counts to its target, then log1p; unmeasured genes are 0.
 
     Args:

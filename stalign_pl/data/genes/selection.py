@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from stalign_pl.data.shards.shard_set import SlideShard
-from stalign_pl.errors import ConfigError, listed
+from stalign_pl.errors import ConfigError, join_names
 from stalign_pl.shard_format import GeneTable
 
 Method = Literal["variable", "all"]
@@ -59,7 +59,7 @@ class GeneSelection:
             raise ConfigError(f"data.genes.method is {self.method!r}; known: {', '.join(get_args(Method))}")
 
 
-def looked_at(slide: SlideShard, spots: int) -> np.ndarray:
+def sample_spots(slide: SlideShard, spots: int) -> np.ndarray:
     """Sample a slide's spots: the first of its tar's seeded random order, so the same whoever asks.
 
     Args:
@@ -109,7 +109,7 @@ def rank_genes(slides: list[SlideShard], table: GeneTable, selection: GeneSelect
     variable = np.zeros(len(table))
     ranks = np.full((len(slides), len(table)), np.nan)
     for number, slide in enumerate(slides):
-        counts = slide.csr(len(table), looked_at(slide, selection.spots))[:, slide.panel]
+        counts = slide.csr(len(table), sample_spots(slide, selection.spots))[:, slide.panel]
         library = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
         scaled = counts.multiply(np.median(library) / library[:, None]).tocsr()
         mean = np.asarray(scaled.mean(axis=0)).ravel()
@@ -141,7 +141,9 @@ def choose_genes(slides: list[SlideShard], table: GeneTable, selection: GeneSele
     measured = _mask_measured(slides, table)
     allowed = measured.copy()
     if selection.detected > 0:
-        allowed &= detected_in(slides, table, selection.spots) >= math.ceil(selection.detected * len(slides) - 1e-9)
+        allowed &= count_detections(slides, table, selection.spots) >= math.ceil(
+            selection.detected * len(slides) - 1e-9
+        )
     if selection.panel is not None:
         names = read_panel(Path(selection.panel))
         allowed &= _mask_of(_look_up(names, table, measured, f"data.genes.panel {selection.panel}"), table)
@@ -160,7 +162,7 @@ def choose_genes(slides: list[SlideShard], table: GeneTable, selection: GeneSele
     return ranked[named | kept]
 
 
-def detected_in(slides: list[SlideShard], table: GeneTable, spots: int) -> np.ndarray:
+def count_detections(slides: list[SlideShard], table: GeneTable, spots: int) -> np.ndarray:
     """Count the slides in which each gene is detected: counted at least once in at least one sampled spot.
 
     Args:
@@ -173,7 +175,7 @@ def detected_in(slides: list[SlideShard], table: GeneTable, spots: int) -> np.nd
     """
     times = np.zeros(len(table), np.int64)
     for slide in slides:
-        counts = slide.csr(len(table), looked_at(slide, spots))
+        counts = slide.csr(len(table), sample_spots(slide, spots))
         times[np.unique(counts.indices[counts.data > 0])] += 1
     return times
 
@@ -212,9 +214,11 @@ def _look_up(names: Iterable[str], table: GeneTable, measured: np.ndarray, where
     unmeasured = [name for name, index in found.items() if index is not None and not measured[index]]
     problems = []
     if unknown:
-        problems.append(f"{len(unknown)} names that the set's genes.tsv does not have: {listed(map(repr, unknown))}")
+        problems.append(
+            f"{len(unknown)} names that the set's genes.tsv does not have: {join_names(map(repr, unknown))}"
+        )
     if unmeasured:
-        problems.append(f"{len(unmeasured)} genes that no training slide measured: {listed(map(repr, unmeasured))}")
+        problems.append(f"{len(unmeasured)} genes that no training slide measured: {join_names(map(repr, unmeasured))}")
     if problems:
         raise ConfigError(f"{where}: {'; '.join(problems)}. Correct these names or leave them out")
     return [index for index in found.values() if index is not None]

@@ -11,11 +11,11 @@ import numpy as np
 
 from stalign_pl.batch.expression import log_normalise
 from stalign_pl.batch.gene_panel import GenePanel
-from stalign_pl.data.genes.normalise import measured_share
-from stalign_pl.data.genes.selection import GeneSelection, choose_genes, looked_at
+from stalign_pl.data.genes.normalise import compute_measured_share
+from stalign_pl.data.genes.selection import GeneSelection, choose_genes, sample_spots
 from stalign_pl.data.shards.shard_set import SlideShard
-from stalign_pl.errors import listed
-from stalign_pl.files import replacing
+from stalign_pl.errors import join_names
+from stalign_pl.files import replace_file
 from stalign_pl.shard_format import GeneTable
 
 CP10K = 1e4
@@ -70,7 +70,7 @@ class Vocabulary:
 
     def target_sum(self, measured: np.ndarray) -> float:
         """The sum to which a spot's counts of the measured genes, bool [G], are scaled: their part of `total`."""
-        return self.total * measured_share(self.share, measured)
+        return self.total * compute_measured_share(self.share, measured)
 
     def write(self, path: Path, table: GeneTable, split: str) -> None:
         """Write `genes.tsv`: a line of hashes, a line of column names, then the genes by index.
@@ -89,7 +89,7 @@ class Vocabulary:
         ]
         head = f"# selection {self.digest()}\tgene_table {self.table}\tsplit {split or 'none'}\n"
         names = "index\tensembl_id\tsymbol\trank\tshare\tmean\tsd\n"
-        with replacing(path) as temporary:
+        with replace_file(path) as temporary:
             temporary.write_text(head + names + "".join(rows), encoding="utf-8")
 
 
@@ -112,7 +112,7 @@ def build_vocabulary(slides: list[SlideShard], table: GeneTable, selection: Gene
     draft = Vocabulary(genes, ranked, share, nothing, ones, table.digest(), total)
     summed, square = np.zeros(len(genes)), np.zeros(len(genes))
     for slide in slides:
-        counts = slide.csr(len(table), looked_at(slide, selection.spots))[:, genes]
+        counts = slide.csr(len(table), sample_spots(slide, selection.spots))[:, genes]
         log = log_normalise(counts, draft.target_sum(draft.measured(slide)))
         summed += np.asarray(log.sum(axis=0)).ravel()
         square += np.asarray(log.multiply(log).sum(axis=0)).ravel()
@@ -138,7 +138,7 @@ def _count_shares(
     """
     share, spots, libraries = np.zeros(len(genes)), np.zeros(len(genes)), []
     for slide in slides:
-        counts = slide.csr(table_size, looked_at(slide, most_spots))[:, genes]
+        counts = slide.csr(table_size, sample_spots(slide, most_spots))[:, genes]
         measured = np.isin(genes, slide.panel)
         library = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
         share[measured] += np.asarray(counts.multiply(1 / library[:, None]).sum(axis=0)).ravel()[measured]
@@ -149,23 +149,23 @@ def _count_shares(
 
 def _median_library(share: np.ndarray, libraries: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """The median library, each scaled up to what it would be had its slide measured all genes; see `_count_shares`."""
-    whole = [library / measured_share(share, measured) for measured, library in libraries]
+    whole = [library / compute_measured_share(share, measured) for measured, library in libraries]
     return float(np.median(np.concatenate(whole)))
 
 
-def measured_counts(vocabulary: Vocabulary, slides: Iterable[SlideShard]) -> dict[str, int]:
+def count_measured(vocabulary: Vocabulary, slides: Iterable[SlideShard]) -> dict[str, int]:
     """Count the genes that each slide measured: slide name -> number, of slides that did not measure all, by name."""
     counts = {slide.record.name: int(vocabulary.measured(slide).sum()) for slide in slides}
     return {name: counts[name] for name in sorted(counts) if counts[name] < len(vocabulary)}
 
 
-def few_measured(vocabulary: Vocabulary, slides: Iterable[SlideShard], table: GeneTable) -> list[str]:
+def report_few_measured(vocabulary: Vocabulary, slides: Iterable[SlideShard], table: GeneTable) -> list[str]:
     """Report slides that measured less than FEW of the genes: a line each, what they lack, most variable first."""
     lines = []
     for slide in sorted(slides, key=lambda slide: slide.record.name):
         absent = vocabulary.ranked[~np.isin(vocabulary.ranked, slide.panel)]
         if len(absent) > (1 - FEW) * len(vocabulary):
             measured = len(vocabulary) - len(absent)
-            names = listed(table.names[gene] for gene in absent)
+            names = join_names(table.names[gene] for gene in absent)
             lines.append(f"{slide.record.name} measured {measured:,} of {len(vocabulary):,} genes; not: {names}")
     return lines

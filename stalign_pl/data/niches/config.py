@@ -41,7 +41,7 @@ class NicheConfig:
             ring counts that many times the one inside it; several, up to 1: each ring's own, from the inside. All are
             rounded to whole sixteenths, at least one, so that sums stay exact: .33 is 5, 2, 1 sixteenths in rings 1 to
             3.
-        even_depth: depth-normalise the members' counts (`members.evened`), so that the spot with the most molecules
+        even_depth: depth-normalise the members' counts (`normalise_depth`), so that the spot with the most molecules
             does not dominate the sum.
     """
 

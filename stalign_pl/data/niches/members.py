@@ -28,7 +28,7 @@ class SlideRows:
     stop: int
 
 
-EVENED = 4
+DEPTH_CAP = 4
 """Depth correction is capped at 4x and rounded to quarters, so near-empty spots are not inflated."""
 
 
@@ -39,7 +39,7 @@ class Members:
         batch: B, rows.
         width: the most members of a row.
         weighted: members have weights.
-        even_depth: members are also weighted by depth, see `evened`.
+        even_depth: members are also weighted by depth, see `normalise_depth`.
 
     Attributes:
         spots: int32 [B, width], spot indices of the row's slide; the first `used` of a row are members.
@@ -80,13 +80,13 @@ class Members:
             weights = self.weights[taken]
             if self.even_depth:
                 depth = np.diff(np.concatenate([[0], pairs.numpy()[1].cumsum(dtype=np.int64)])[ends])
-                weights = evened(weights, depth, self.used)
+                weights = normalise_depth(weights, depth, self.used)
             pairs.numpy()[1] *= np.repeat(weights, lengths)
         of_rows = ends[np.cumsum(self.used)]
         return CountPairs(torch.from_numpy(np.diff(of_rows, prepend=0)), pairs[0], pairs[1])
 
 
-def evened(weights: np.ndarray, depth: np.ndarray, used: np.ndarray) -> np.ndarray:
+def normalise_depth(weights: np.ndarray, depth: np.ndarray, used: np.ndarray) -> np.ndarray:
     """Depth-normalise weights: times the mean depth of the row's members over the member's own, at most EVENED.
 
     Members of a row then contribute alike, however many molecules were counted in each. Weights are in units of
@@ -102,5 +102,5 @@ def evened(weights: np.ndarray, depth: np.ndarray, used: np.ndarray) -> np.ndarr
     """
     row = np.repeat(np.arange(len(used)), used)
     mean = np.bincount(row, depth, len(used)) / np.maximum(used, 1)
-    share = np.minimum(mean[row] / np.maximum(depth, 1), EVENED)
-    return np.maximum(np.rint(EVENED * weights * share), 1).astype(np.int32)
+    share = np.minimum(mean[row] / np.maximum(depth, 1), DEPTH_CAP)
+    return np.maximum(np.rint(DEPTH_CAP * weights * share), 1).astype(np.int32)

@@ -6,7 +6,7 @@ import numpy as np
 
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.niches.members import Members
-from stalign_pl.data.niches.of_sample import small_members
+from stalign_pl.data.niches.of_sample import parse_neighbourhood
 from stalign_pl.data.shards.shard_set import Run, SlideShard
 from stalign_pl.shard_format import MEMBERS
 
@@ -49,7 +49,7 @@ class Neighbourhoods:
             DamagedSampleError: it cannot be read.
         """
         niche, at, spot = self.niche, run.at + number, run.spots[number]
-        neighbors, rings, boxes = small_members(
+        neighbors, rings, boxes = parse_neighbourhood(
             run.payload(number, NEIGHBORS), run.payload(number, META), len(run.slide)
         )
         members, excluded = niche.members(neighbors, rings), niche.excluded(neighbors, rings)

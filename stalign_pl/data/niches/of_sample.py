@@ -12,7 +12,7 @@ _decode_json = json.JSONDecoder().raw_decode
 """json.loads without detecting the encoding and without checking what follows the value."""
 
 
-def small_members(
+def parse_neighbourhood(
     neighbors: memoryview, meta: memoryview, spots: int
 ) -> tuple[np.ndarray, list[int], list[list[float]]]:
     """Read the small members of a sample.

@@ -8,7 +8,7 @@ import numpy as np
 
 from stalign_pl.arrays import check_numbers, check_raw
 from stalign_pl.data.niches.config import WHOLE, NicheConfig
-from stalign_pl.data.niches.members import evened
+from stalign_pl.data.niches.members import normalise_depth
 from stalign_pl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ NEAREST = (0.7, 1.3)
 """Range of the median distance to the nearest neighbour, pitches; outside it `apart` is in another unit."""
 
 
-def niche_counts(counts: np.ndarray | sparse.spmatrix, apart: sparse.spmatrix, niche: NicheConfig) -> sparse.csr_matrix:
+def sum_niche_counts(
+    counts: np.ndarray | sparse.spmatrix, apart: sparse.spmatrix, niche: NicheConfig
+) -> sparse.csr_matrix:
     """Sum the counts over each spot's niche, weighted as `niche` says.
 
     The sums are those of training if rings are those of an array (`data_prep build --rings`, the default), at most
@@ -68,7 +70,7 @@ def niche_counts(counts: np.ndarray | sparse.spmatrix, apart: sparse.spmatrix, n
     if niche.even_depth:
         order = np.argsort(row, kind="stable")
         row, member = row[order], member[order]
-        weight = evened(weight[order], np.asarray(raw.sum(axis=1)).ravel()[member], used)
+        weight = normalise_depth(weight[order], np.asarray(raw.sum(axis=1)).ravel()[member], used)
     return sparse.csr_matrix((weight, (row, member)), (spots, spots)) @ raw
 
 

@@ -1,4 +1,4 @@
-"""Augmentation of training pictures. Each row's random numbers come from `draws.uniform`, never from a generator."""
+"""Augmentation of training pictures. Each row's numbers come from `draws.draw_uniform`, never from a generator."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from stalign_pl.batch.row_keys import GENE_MASK, RowKeys
-from stalign_pl.draws import Draws, uniform
+from stalign_pl.draws import Draws, draw_uniform
 from stalign_pl.errors import ConfigError
 
 STREAM = 1
-"""Of `draws.uniform`."""
+"""Of `draws.draw_uniform`."""
 
 DRAWS = 16
 """Random numbers a row."""
@@ -59,7 +59,7 @@ class Augmentation:
         """
 
         def draw(epoch: int, slide: np.ndarray, spot: np.ndarray) -> np.ndarray:
-            return uniform(seed, epoch, slide, spot, STREAM, DRAWS)
+            return draw_uniform(seed, epoch, slide, spot, STREAM, DRAWS)
 
         return draw
 
@@ -118,7 +118,7 @@ class Augmentation:
         return (((image - mean) * contrast + mean) * gain[:, :, None, None]).clamp(0, 1)
 
 
-def shuffled_within_slide(table: Tensor, valid: Tensor, draws: Tensor, step: int = 1) -> Tensor:
+def shuffle_within_slide(table: Tensor, valid: Tensor, draws: Tensor, step: int = 1) -> Tensor:
     """Pair each row with another of its slide, `step` places on in one random cycle through the slide's rows.
 
     Different steps give a row different partners where its slide has more rows than steps. The only row of a slide is

@@ -43,7 +43,7 @@ class SlideColour:
         return torch.stack([torch.from_numpy(self.mean), torch.from_numpy(self.sd)], dim=1)
 
 
-def colour_of(pictures: np.ndarray) -> SlideColour:
+def measure_colour(pictures: np.ndarray) -> SlideColour:
     """Measure the colour of pictures.
 
     Args:
@@ -56,7 +56,7 @@ def colour_of(pictures: np.ndarray) -> SlideColour:
     return SlideColour(pixels.mean(axis=0), np.maximum(pixels.std(axis=0), np.float32(0.02)))
 
 
-def recoloured(image: Tensor, own: Tensor, common: Tensor) -> Tensor:
+def recolour(image: Tensor, own: Tensor, common: Tensor) -> Tensor:
     """Move each picture's colours from its slide's mean and sd to the common mean and sd.
 
     Args:

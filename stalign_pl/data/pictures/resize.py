@@ -25,7 +25,7 @@ class PictureForm:
     interpolation: Interpolation = "bilinear"
 
 
-def show(
+def crop_and_resize(
     image: Tensor,
     box: Tensor,
     px: Tensor,
@@ -72,7 +72,7 @@ def _filter(low: Tensor, high: Tensor, px: Tensor, side: int, size: int, interpo
         px: [B], side of the picture; pixels beyond have weight 0.
         side: pixels of the axis.
         size: output points.
-        interpolation: as in `show`.
+        interpolation: as in `crop_and_resize`.
 
     Returns:
         float32 [B, size, side]; rows sum to 1.

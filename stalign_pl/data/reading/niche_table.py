@@ -18,7 +18,7 @@ ROWS = 256
 4,000 detected genes each."""
 
 
-def niche_sums(
+def read_niche_sums(
     shard: SlideShard, niche: NicheConfig, genes: int, panel: np.ndarray, ranks: np.ndarray | None = None
 ) -> sparse.csr_matrix:
     """Sum the counts over each spot's niche, weighted as `niche` says, by the reader that training uses.

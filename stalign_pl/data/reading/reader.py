@@ -22,7 +22,7 @@ from stalign_pl.data.niches.of_batch import Neighbourhoods
 from stalign_pl.data.reading.decoding import decode
 from stalign_pl.data.shards.shard_set import Run, SlideShard
 from stalign_pl.data.shards.tar_bytes import TarBytes
-from stalign_pl.draws import Draws, no_draws
+from stalign_pl.draws import Draws, draw_nothing
 from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS
 
 PICTURES = ("spot", "niche")
@@ -54,7 +54,7 @@ class BatchReader:
         self,
         slides: dict[int, SlideShard],
         niche: NicheConfig,
-        draws: Draws = no_draws,
+        draws: Draws = draw_nothing,
         threads: int = 2,
         verify: bool = True,
         pin: bool = False,

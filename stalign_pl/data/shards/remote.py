@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from stalign_pl.data.shards.source import TransferError
 from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format import file_stem
+from stalign_pl.shard_format import make_file_stem
 from stalign_pl.shard_format.address import NAME, show_address
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class RemoteSource:
             self._parts, held = _split_url(address, self.place), urlsplit(self.place).path
             self._shown = f"{self.place.rstrip('/')}/{NAME}"
         folders = [part for part in re.split(r"[/=:]", unquote(held)) if part]
-        self.name = file_stem(folders[-1] if folders else "shards")
+        self.name = make_file_stem(folders[-1] if folders else "shards")
 
     def show_file(self, name: str) -> str:
         """Return a file's address for errors, without secrets."""

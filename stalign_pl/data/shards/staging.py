@@ -23,7 +23,7 @@ from stalign_pl.data.shards.remote_manifest import MANIFEST, fetch_manifest, rea
 from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from stalign_pl.data.shards.source import ShardSource, TransferError
 from stalign_pl.errors import ConfigError, ShardError
-from stalign_pl.files import replacing, sweep
+from stalign_pl.files import replace_file, sweep_temporary
 from stalign_pl.shard_format import GeneTable, Manifest
 from stalign_pl.shard_format.address import is_remote, show_address
 
@@ -71,9 +71,9 @@ class Staging:
         data, manifest = _try(source.tries, partial(fetch_manifest, source))
         folder = self._name_folder(source, manifest)
         with self._copying(folder):
-            sweep(folder, MANIFEST, GENES)
+            sweep_temporary(folder, MANIFEST, GENES)
             if not _holds(folder / MANIFEST, data):
-                with replacing(folder / MANIFEST) as temporary:
+                with replace_file(folder / MANIFEST) as temporary:
                     temporary.write_bytes(data)
             if _digest_genes(folder / GENES) != manifest.gene_table:
                 _try(source.tries, partial(_fetch_genes, source, folder / GENES, manifest.gene_table))
@@ -166,7 +166,7 @@ class Staging:
 
     def _bring(self, source: ShardSource, folder: Path, files: FileRecords, keep_bar: bool = True) -> None:
         """Copy those of the files that are not there yet. For the process that holds `_copying`."""
-        sweep(folder, *files)
+        sweep_temporary(folder, *files)
         missing = {name: file for name, file in files.items() if not _is_there(folder / name, file["bytes"])}
         self._refuse_without_room(folder, sum(file["bytes"] for file in missing.values()), source)
         with _make_bar(missing.values(), str(folder), keep_bar) as bar:
@@ -243,7 +243,7 @@ def _try(tries: int, take: Callable[[], Result]) -> Result:
 
 def _fetch_genes(source: ShardSource, target: Path, digest: str) -> None:
     data = read_whole(source, GENES)
-    with replacing(target) as temporary:
+    with replace_file(target) as temporary:
         temporary.write_bytes(data)
         got = _digest_genes(temporary)
         if got != digest:
@@ -254,7 +254,7 @@ def _fetch_genes(source: ShardSource, target: Path, digest: str) -> None:
 def _copy(source: ShardSource, name: str, target: Path, file: dict[str, Any], bar: tqdm) -> None:
     """Copy a file whole or not at all; raises ShardError where it is not what the manifest says."""
     digest, size, cut, whole = hashlib.sha256(), 0, "", file["bytes"]
-    with replacing(target) as temporary:
+    with replace_file(target) as temporary:
         try:
             with source.open(name) as old, temporary.open("wb") as new:
                 while chunk := old.read(min(CHUNK, whole + 1 - size)):  # one byte more than wanted, and no further

@@ -97,7 +97,7 @@ def _size_arguments(name: str, size: int, model_args: dict[str, Any]) -> dict[st
     return {"img_size": size} if fixed and not model_args.get("dynamic_img_size") else {}
 
 
-def hub_architecture(name: str) -> tuple[str, dict[str, Any]]:
+def read_hub_architecture(name: str) -> tuple[str, dict[str, Any]]:
     """Return the timm architecture that a repository's config.json names, and its options.
 
     Raises:

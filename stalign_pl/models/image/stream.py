@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from stalign_pl.batch.features import Features
 from stalign_pl.errors import ConfigError
-from stalign_pl.models.frozen import Source, frozen_prefixes
-from stalign_pl.models.image.backbone import HUB, create_backbone, hub_architecture
+from stalign_pl.models.frozen import Source, find_frozen_prefixes
+from stalign_pl.models.image.backbone import HUB, create_backbone, read_hub_architecture
 from stalign_pl.models.image.recomputation import recompute
-from stalign_pl.models.image.trained_part import Trains, trained_part
+from stalign_pl.models.image.trained_part import Trains, select_trainable
 from stalign_pl.models.tokens import ToTokens
 
 
@@ -42,7 +42,7 @@ class TimmStream(nn.Module):
         std: likewise, each above 0.
 
     Raises:
-        ConfigError: see `create_backbone`, `trained_part` and `recompute`; a mean or std out of range.
+        ConfigError: see `create_backbone`, `select_trainable` and `recompute`; a mean or std out of range.
     """
 
     mean: Tensor
@@ -75,14 +75,14 @@ class TimmStream(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.to_tokens = ToTokens(backbone.head_hidden_size, tokens, width)
-        self.backbone = trained_part(name, backbone, trains, weights or (name if pretrained else None))
+        self.backbone = select_trainable(name, backbone, trains, weights or (name if pretrained else None))
         if gradient_checkpointing:
             recompute(name, self.backbone)
 
     @property
     def frozen_prefixes(self) -> tuple[str, ...]:
         """Prefixes of the state-dict keys that a checkpoint may leave out."""
-        return frozen_prefixes(self)
+        return find_frozen_prefixes(self)
 
     def features(self, image: Tensor | Features) -> Tensor:
         """Return pooled backbone features [B, F].
@@ -109,11 +109,11 @@ class TimmStream(nn.Module):
             arguments: those that it was built with.
 
         Raises:
-            ConfigError: see `hub_architecture`.
+            ConfigError: see `read_hub_architecture`.
         """
         name, model_args = arguments["name"], arguments.get("model_args")
         if name.startswith(HUB):
-            name, own = hub_architecture(name)
+            name, own = read_hub_architecture(name)
             model_args = own | (model_args or {})
         statistics = {which: getattr(self, which).flatten().tolist() for which in ("mean", "std")}
         without = {"name": name, "model_args": model_args, "pretrained": False, "weights": None}

@@ -58,7 +58,7 @@ class Grouped(Protocol):
         ...
 
 
-def trained_part(name: str, backbone: nn.Module, trains: Trains, source: str | None) -> nn.Module:
+def select_trainable(name: str, backbone: nn.Module, trains: Trains, source: str | None) -> nn.Module:
     """Return the backbone, in `Frozen` unless all of it is trainable.
 
     Args:

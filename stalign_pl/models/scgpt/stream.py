@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from stalign_pl.batch.features import Features
 from stalign_pl.batch.gene_panel import GenePanel
-from stalign_pl.draws import GOLDEN, mix, start
+from stalign_pl.draws import GOLDEN, mix_bits, start_draws
 from stalign_pl.errors import ConfigError
 from stalign_pl.models.compilation import run_uncompiled
 from stalign_pl.models.frozen import Source
-from stalign_pl.models.image.trained_part import trained_part
+from stalign_pl.models.image.trained_part import select_trainable
 from stalign_pl.models.scgpt.folder import CLS, read_folder
-from stalign_pl.models.scgpt.value_bins import TIE_BITS, value_bins
+from stalign_pl.models.scgpt.value_bins import TIE_BITS, bin_values
 from stalign_pl.models.tokens import ToTokens
 
 TIE, ORDER = 0, 1
@@ -29,7 +29,7 @@ class ScGPT(nn.Module):
     """scGPT's embedding of a spot's (or a niche's) expression, as its `embed_data` computes it, projected to tokens.
 
     As in `embed_data`: genes are found by symbol and unknown ones left out; a spot's sequence holds its genes above 0
-    alone; their values are binned by the spot's own quantiles (`value_bins`); `<cls>` goes first, with the value of
+    alone; their values are binned by the spot's own quantiles (`bin_values`); `<cls>` goes first, with the value of
     padding; a sequence longer than `max_length` loses genes at random; the output at `<cls>` is scaled to unit length.
     A gene that is not measured counts as not expressed: scGPT does not distinguish them.
 
@@ -94,7 +94,7 @@ class ScGPT(nn.Module):
         for name, values in (("column", columns), ("token", token), ("tie", _draw(token, TIE))):
             self.register_buffer(name, torch.from_numpy(values[order]), persistent=False)  # int64 [known genes]
         encoder = published.encoder(dropout, pretrained)
-        self.encoder = trained_part("scGPT", encoder, trains, folder if pretrained else None)
+        self.encoder = select_trainable("scGPT", encoder, trains, folder if pretrained else None)
         self.to_tokens = ToTokens(published.shape.width, tokens, width)
 
     @staticmethod
@@ -136,7 +136,7 @@ class ScGPT(nn.Module):
             )
         values = expression[:, self.column]
         expressed = measured[:, self.column] & (values > 0)
-        binned = value_bins(values, expressed, self.bins, self.tie)
+        binned = bin_values(values, expressed, self.bins, self.tie)
         longest = min(int(expressed.sum(dim=1).max()), self.max_length - 1) if len(values) else 0
         first = expressed.byte().argsort(dim=1, descending=True, stable=True)[:, :longest]  # columns are in drawn order
         absent = ~expressed.gather(1, first)
@@ -163,5 +163,5 @@ class ScGPT(nn.Module):
 
 def _draw(token: np.ndarray, stream: int) -> np.ndarray:
     """Return int64, uniform on 0 to 2^24 - 1: a hash of (token, stream)."""
-    state = np.uint64(start(0, stream)) + np.uint64(GOLDEN) * (token.astype(np.uint64) + np.uint64(1))
-    return (mix(state) >> np.uint64(64 - TIE_BITS)).astype(np.int64)
+    state = np.uint64(start_draws(0, stream)) + np.uint64(GOLDEN) * (token.astype(np.uint64) + np.uint64(1))
+    return (mix_bits(state) >> np.uint64(64 - TIE_BITS)).astype(np.int64)

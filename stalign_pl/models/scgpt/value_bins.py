@@ -9,7 +9,7 @@ TIE_BITS = 24
 """Bits of a draw that breaks ties."""
 
 
-def value_bins(values: Tensor, expressed: Tensor, bins: int, tie: Tensor) -> Tensor:
+def bin_values(values: Tensor, expressed: Tensor, bins: int, tie: Tensor) -> Tensor:
     """Bin each row by its own quantiles, as scGPT's `binning` does (Cui et al. 2024; package scgpt 0.2.4).
 
     The edges are the quantiles 0, 1/49, ..., 1 (for 51 bins) of the row's expressed values, interpolated linearly, and

@@ -18,7 +18,7 @@ from data_prep.build.build import _run_jobs, build
 from data_prep.build.config import BuildConfig, SourceEntry
 from data_prep.build.plan import make_plan
 from data_prep.slide.slide import Slide, SlideError
-from data_prep.slide.validation import validate, whole_counts
+from data_prep.slide.validation import check_whole_counts, validate
 from data_prep.sources import ReaderOptions, find_source
 from stalign_pl.errors import ConfigError, ShardError
 
@@ -245,6 +245,6 @@ def test_validate_refuses_what_readers_might_hand_over(tiny_cohort: Path) -> Non
 
 
 def test_counts_too_large_for_exact_sums_are_refused() -> None:
-    assert whole_counts("s", np.array([[2**24 - 1, 0]]), "x").dtype == np.int32
+    assert check_whole_counts("s", np.array([[2**24 - 1, 0]]), "x").dtype == np.int32
     with pytest.raises(SlideError, match="row 1, gene column 0"):
-        whole_counts("s", np.array([[1, 0], [2**24, 0]]), "x")
+        check_whole_counts("s", np.array([[1, 0], [2**24, 0]]), "x")

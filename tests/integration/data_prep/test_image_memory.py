@@ -19,20 +19,20 @@ import json, sys
 import numpy as np
 from pathlib import Path
 import simplejpeg, tifffile, imagecodecs
-from data_prep.shards.crops import border_colour, crop, crop_size
-from data_prep.images import open_image, thumbnail
+from data_prep.shards.crops import compute_crop_size, cut_crop, measure_border_colour
+from data_prep.images import make_thumbnail, open_image
 from data_prep.slide.slide import SlideImage
 def peak(): return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 warm = np.zeros((64, 64, 3), np.uint8)
 tifffile.imwrite(sys.argv[2], warm, tile=(64, 64), compression="jpeg", photometric="rgb")
 def visit(path, step):
     with open_image("s", SlideImage(Path(path), "fullres")) as pixels:
-        fill = border_colour(pixels)
+        fill = measure_border_colour(pixels)
         for y in range(0, pixels.height, step):
             for x in range(0, pixels.width, step):
-                crop(pixels, np.array([x, y]), crop_size(1000, 1.0), fill)
-                crop(pixels, np.array([x, y]), crop_size(110, 1.0), fill)
-        thumbnail(pixels, 600)
+                cut_crop(pixels, np.array([x, y]), compute_crop_size(1000, 1.0), fill)
+                cut_crop(pixels, np.array([x, y]), compute_crop_size(110, 1.0), fill)
+        make_thumbnail(pixels, 600)
         return pixels.width * pixels.height * 3
 visit(sys.argv[2], 64)
 before = peak()

@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
-from data_prep.check.check import check
+from data_prep.check.check import check_set
 from data_prep.images import open_image
 from data_prep.slide.slide import Slide
 from data_prep.sources import ReaderOptions, find_source
@@ -102,7 +102,7 @@ def test_symbols_meet_ids_across_sources(real_data: Path, tmp_path: Path) -> Non
     )
     report = build(BuildConfig(sources), tmp_path / "set")
     assert report.failed == {}
-    assert list(check(tmp_path / "set", deep=True)) == []
+    assert list(check_set(tmp_path / "set", deep=True)) == []
     table = GeneTable.read(tmp_path / "set" / "genes.tsv")
     assert table.lookup("MALAT1") == table.lookup("ENSG00000251562.1")
     panels = [np.load(tmp_path / "set" / slide.panel) for slide in report.manifest.slides]

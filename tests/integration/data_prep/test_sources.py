@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.shards.niches import NeighborRule, neighbor_table
+from data_prep.shards.niches import NeighborRule, find_neighbors
 from data_prep.slide.slide import SlideError
 from data_prep.sources import ReaderOptions, find_source
 from data_prep.sources.sheet import SlideFacts, read_sheet
@@ -148,7 +148,7 @@ def test_dense_legacy_arrays_are_turned_squares(tmp_path: Path, dense: bool) -> 
     Image.fromarray(np.zeros((250, 250, 3), np.uint8)).save(tmp_path / "M1.jpg")
     slide = read_one("legacy_st", tmp_path, "M1")
     assert slide.um_per_px == pytest.approx(100 / 25 if dense else 200 / 25)  # dense: two steps of x are 200 um
-    ends = neighbor_table(slide, NeighborRule(rings=1)).ring_ends[:, 0]
+    ends = find_neighbors(slide, NeighborRule(rings=1)).ring_ends[:, 0]
     middle = [number for number, (x, y) in enumerate(spots) if 1 < x < 8 and 1 < y < 8]
     assert (ends[middle] == 4).all()
     assert ends.min() >= 1

@@ -10,7 +10,7 @@ import pytest
 from stalign_pl.cli import clusters as clusters_command
 from stalign_pl.cli import genes as genes_command
 from stalign_pl.cli import plan as plan_command
-from stalign_pl.files import output_file
+from stalign_pl.files import parse_output_file
 
 
 @pytest.mark.parametrize("command", [clusters_command, genes_command, plan_command])
@@ -31,6 +31,6 @@ def test_nowhere_to_write(
 
 
 def test_its_folder_is_made(tmp_path: Path) -> None:
-    path = output_file(str(tmp_path / "a" / "b" / "table.json"))
+    path = parse_output_file(str(tmp_path / "a" / "b" / "table.json"))
     path.write_text("written")
     assert path == tmp_path / "a" / "b" / "table.json"

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
-from data_prep.build.duplicates import bare_barcode, duplicate_of, shared, sketch
+from data_prep.build.duplicates import estimate_shared, make_sketch, match_duplicates, strip_barcode
 from data_prep.slide.curation import Curation
 from tests.support.tiny_cohort import write_cohort
 
@@ -29,7 +29,7 @@ from tests.support.tiny_cohort import write_cohort
     ],
 )
 def test_what_sources_add_to_a_barcode_is_taken_off(barcode: str, bare: str) -> None:
-    assert bare_barcode(barcode) == bare
+    assert strip_barcode(barcode) == bare
 
 
 def section(seed: int, spots: int = 400, genes: int = 300) -> tuple[np.ndarray, sparse.csr_matrix, np.ndarray]:
@@ -48,7 +48,7 @@ def exact(
     for barcodes, counts, genes in (one, other):
         coo = counts.tocoo()
         sets.append(
-            {(bare_barcode(barcodes[i]), genes[j], v) for i, j, v in zip(coo.row, coo.col, coo.data, strict=True)}
+            {(strip_barcode(barcodes[i]), genes[j], v) for i, j, v in zip(coo.row, coo.col, coo.data, strict=True)}
         )
     return len(sets[0] & sets[1]) / min(len(sets[0]), len(sets[1]))
 
@@ -57,20 +57,20 @@ def test_the_estimate_is_near_the_exact_share() -> None:
     barcodes, counts, genes = section(0)
     for kept_spots, kept_genes in ((400, 300), (350, 300), (400, 200), (300, 150), (60, 300)):
         part = barcodes[:kept_spots], counts[:kept_spots][:, :kept_genes].tocsr(), genes[:kept_genes]
-        found = shared(sketch(barcodes, counts, genes), sketch(*part))
+        found = estimate_shared(make_sketch(barcodes, counts, genes), make_sketch(*part))
         assert abs(found - exact((barcodes, counts, genes), part)) < 0.2
 
 
 def test_another_section_on_the_same_whitelist_is_another() -> None:
     one, other = section(0), section(1)
-    found = shared(sketch(*one), sketch(*other))
+    found = estimate_shared(make_sketch(*one), make_sketch(*other))
     assert abs(found - exact(one, other)) < 0.1
     assert found < 0.5
 
 
 def test_the_lowest_number_stands_for_all() -> None:
-    one, two, other = sketch(*section(0)), sketch(*section(0)), sketch(*section(1))
-    assert duplicate_of({5: one, 2: two, 3: other, 9: one}) == {5: (2, 1.0), 9: (2, 1.0)}
+    one, two, other = make_sketch(*section(0)), make_sketch(*section(0)), make_sketch(*section(1))
+    assert match_duplicates({5: one, 2: two, 3: other, 9: one}) == {5: (2, 1.0), 9: (2, 1.0)}
 
 
 def test_a_build_keeps_one_of_two_and_says_so(tmp_path: Path) -> None:

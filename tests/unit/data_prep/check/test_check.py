@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.check.check import check
+from data_prep.check.check import check_set
 from stalign_pl.errors import ShardError
 from stalign_pl.shard_format import INDEX_COLUMN, Manifest
 
@@ -42,23 +42,23 @@ def edit_payload(folder: Path, spot: int, member: str, change: Callable[[bytes],
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_good_set_has_no_problem(tiny_shards: Path, deep: bool) -> None:
-    assert list(check(tiny_shards, deep)) == []
+    assert list(check_set(tiny_shards, deep)) == []
 
 
 def test_quick_looks_at_sizes_and_indices_alone(spoiled: Path) -> None:
-    assert list(check(spoiled, quick=True)) == []
+    assert list(check_set(spoiled, quick=True)) == []
     edit_payload(spoiled, 9, "neighbors", lambda payload: payload[:-4] + np.int32(64).tobytes())
-    assert list(check(spoiled, quick=True)) == []
+    assert list(check_set(spoiled, quick=True)) == []
     edit_array(spoiled / "tiny_2.index.npy", lambda index: index[:, INDEX_COLUMN["rank"]].fill(0))
     (spoiled / "tiny_3.h5ad").write_bytes(b"")
-    assert {problem.file for problem in check(spoiled, quick=True)} == {"tiny_2.index.npy", "tiny_3.h5ad"}
+    assert {problem.file for problem in check_set(spoiled, quick=True)} == {"tiny_2.index.npy", "tiny_3.h5ad"}
 
 
 @pytest.mark.parametrize("keep", [0.4, 0.97])
 def test_a_cut_tar_is_named_with_the_spot(spoiled: Path, keep: float) -> None:
     tar = spoiled / "tiny_2.tar"
     tar.write_bytes(tar.read_bytes()[: int(tar.stat().st_size * keep)])
-    problems = list(check(spoiled))
+    problems = list(check_set(spoiled))
     assert {problem.file for problem in problems} == {"tiny_2.tar"}
     assert any("cut off?" in problem.what for problem in problems)
     index = np.load(spoiled / "tiny_2.index.npy")
@@ -81,13 +81,13 @@ def test_a_cut_tar_is_named_with_the_spot(spoiled: Path, keep: float) -> None:
 )
 def test_a_missing_file_is_named(spoiled: Path, name: str, what: str) -> None:
     (spoiled / name).unlink()
-    assert any(problem.file == name and what in problem.what for problem in check(spoiled))
+    assert any(problem.file == name and what in problem.what for problem in check_set(spoiled))
 
 
 def test_another_gene_table_is_found(spoiled: Path) -> None:
     text = (spoiled / "genes.tsv").read_text()
     (spoiled / "genes.tsv").write_text(text.replace("GENE7\n", "GENE8\n"))
-    assert [problem.file for problem in check(spoiled)] == ["genes.tsv"]
+    assert [problem.file for problem in check_set(spoiled)] == ["genes.tsv"]
 
 
 def set_row(spot: int, column: str, value: int) -> Callable[[np.ndarray], None]:
@@ -114,7 +114,7 @@ def test_wrong_arrays_are_found(
     spoiled: Path, file: str, change: Callable[[np.ndarray], None], spot: int | None, what: str
 ) -> None:
     edit_array(spoiled / f"tiny_2.{file}.npy", change)
-    problems = [problem for problem in check(spoiled) if what in problem.what]
+    problems = [problem for problem in check_set(spoiled) if what in problem.what]
     assert problems
     assert {(problem.file, problem.spot) for problem in problems} <= {
         (f"tiny_2.{file}.npy", spot),
@@ -124,13 +124,13 @@ def test_wrong_arrays_are_found(
 
 def test_a_neighbour_beyond_the_slide_is_found(spoiled: Path) -> None:
     edit_payload(spoiled, 9, "neighbors", lambda payload: payload[:-4] + np.int32(64).tobytes())
-    assert [(problem.file, problem.spot) for problem in check(spoiled)] == [("tiny_2.tar", 9)]
+    assert [(problem.file, problem.spot) for problem in check_set(spoiled)] == [("tiny_2.tar", 9)]
 
 
 def test_deep_finds_single_bytes(spoiled: Path) -> None:
     edit_payload(spoiled, 9, "niche", lambda payload: payload[:-9] + bytes([payload[-9] ^ 1]) + payload[-8:])
-    assert list(check(spoiled)) == []
-    found = {(problem.file, problem.spot) for problem in check(spoiled, deep=True)}
+    assert list(check_set(spoiled)) == []
+    found = {(problem.file, problem.spot) for problem in check_set(spoiled, deep=True)}
     assert found == {("tiny_2.tar", None), ("tiny_2.tar", 9)}
 
 
@@ -139,7 +139,7 @@ def test_deep_compares_the_h5ad(spoiled: Path) -> None:
 
     with h5py.File(spoiled / "tiny_2.h5ad", "r+") as file:
         file["X/data"][0] += 1
-    problems = [problem for problem in check(spoiled, deep=True) if "X differs" in problem.what]
+    problems = [problem for problem in check_set(spoiled, deep=True) if "X differs" in problem.what]
     assert [(problem.file, problem.spot) for problem in problems] == [("tiny_2.h5ad", 0)]
 
 
@@ -150,19 +150,19 @@ def test_samples_in_another_order_are_found(spoiled: Path) -> None:
     with tarfile.open(tar, "w", format=tarfile.USTAR_FORMAT) as new:
         for info, payload in [*members[5:], *members[:5]]:
             new.addfile(info, io.BytesIO(payload))
-    assert any("should be" in problem.what and problem.file == "tiny_2.tar" for problem in check(spoiled))
+    assert any("should be" in problem.what and problem.file == "tiny_2.tar" for problem in check_set(spoiled))
 
 
 def test_a_set_without_slides_is_a_problem(spoiled: Path) -> None:
     manifest = json.loads((spoiled / "manifest.json").read_text())
     (spoiled / "manifest.json").write_text(json.dumps({**manifest, "slides": []}))
-    assert [str(problem) for problem in check(spoiled)] == ["manifest.json: lists no slide"]
+    assert [str(problem) for problem in check_set(spoiled)] == ["manifest.json: lists no slide"]
 
 
 def test_another_format_version_is_refused(spoiled: Path) -> None:
     value = json.loads((spoiled / "manifest.json").read_text())
     (spoiled / "manifest.json").write_text(json.dumps({**value, "format_version": 99}))
     with pytest.raises(ShardError, match="shard format version 99, this program reads version 2"):
-        list(check(spoiled))
+        list(check_set(spoiled))
     with pytest.raises(ShardError, match="shard format version 99"):
         Manifest.read(spoiled)

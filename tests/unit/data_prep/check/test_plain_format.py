@@ -1,4 +1,4 @@
-"""Tars that hold other samples than the index: a WebDataset user would meet them, so `check` deep must name them."""
+"""Tars that hold other samples than the index: a WebDataset user would meet them, so `check --deep` names them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.check.check import check
+from data_prep.check.check import check_set
 from data_prep.check.plain_format import TarSamples
 from data_prep.check.problem import Problem
 from stalign_pl.shard_format import INDEX_COLUMN, MEMBERS
@@ -46,7 +46,7 @@ def rewrite(folder: Path, change: Callable[[list[list[Member]]], list[list[Membe
 def found_by_webdataset(folder: Path) -> list[Problem]:
     """The problems that the headers do not tell."""
     words = ("sample", "WebDataset")
-    problems = list(check(folder, deep=True))
+    problems = list(check_set(folder, deep=True))
     assert {problem.file for problem in problems} == {"tiny_2.tar"}
     return [problem for problem in problems if any(word in problem.what for word in words)]
 
@@ -142,18 +142,18 @@ def test_payloads_are_read_though_headers_are_wrong(spoiled: Path) -> None:
 
     rewrite(spoiled, change)
     spot = spot_at(spoiled, 9)
-    assert any(problem.spot == spot and "cannot be read" in problem.what for problem in check(spoiled, deep=True))
+    assert any(problem.spot == spot and "cannot be read" in problem.what for problem in check_set(spoiled, deep=True))
 
 
 def test_every_process_of_a_job_reads_all_samples(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    assert list(check(spoiled, deep=True)) == []
+    assert list(check_set(spoiled, deep=True)) == []
 
 
 def test_a_folder_may_have_a_name_that_ends_a_url(tiny_shards: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_shards, tmp_path / "set #1? {a,b}::c"))
-    assert list(check(folder, deep=True)) == []
+    assert list(check_set(folder, deep=True)) == []
 
 
 def test_members_come_undecoded(tiny_shards: Path) -> None:
@@ -164,6 +164,6 @@ def test_members_come_undecoded(tiny_shards: Path) -> None:
 
 def test_a_tar_that_cannot_be_opened_is_a_problem(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WDS_CACHE", str(spoiled / "no_such_folder"))
-    problems = list(check(spoiled, deep=True))
+    problems = list(check_set(spoiled, deep=True))
     assert [problem.file for problem in problems] == ["tiny_1.tar", "tiny_2.tar", "tiny_3.tar"]
     assert all("stops after 0 of 64 samples: ValueError: cache directory" in problem.what for problem in problems)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.images import level_for, thumbnail
+from data_prep.images import choose_level, make_thumbnail
 from data_prep.images.blocks import BlockPixels
-from data_prep.images.pixels import level_of
+from data_prep.images.pixels import make_level
 from data_prep.images.whole import ArrayPixels
-from data_prep.shards.crops import border_colour, crop, crop_size
+from data_prep.shards.crops import compute_crop_size, cut_crop, measure_border_colour
 from tests.support.data_prep.image_files import (
     IMAGE,
     halved,
@@ -193,15 +193,15 @@ def test_levels_of_a_pyramid_are_found(tmp_path: Path, flat: bool) -> None:
 
 def test_a_large_crop_comes_from_the_level_that_suffices(tmp_path: Path) -> None:
     image = picture(1500, 1700)
-    size = crop_size(1100, 1.0)  # 1,100 px stored at 224: a factor of 4.9, so level 2 (a factor of 4) suffices
+    size = compute_crop_size(1100, 1.0)  # 1,100 px stored at 224: a factor of 4.9, so level 2 (a factor of 4) suffices
     fill, centre = np.zeros(3, np.uint8), np.array([777.3, 690.9])
     with opened(write_pyramid(tmp_path / "image.tif", image, 3, flat=False)) as pixels:
         asked: list[int] = []
         region = pixels.region
         pixels.region = lambda *args: asked.append(args[4]) or region(*args)
         for at in (centre, np.array([3.0, 1490.0])):
-            patch = crop(pixels, at, size, fill)
-            slow = crop(ArrayPixels(image), at, size, fill)
+            patch = cut_crop(pixels, at, size, fill)
+            slow = cut_crop(ArrayPixels(image), at, size, fill)
             assert patch.shape == slow.shape == (224, 224, 3)
             assert np.abs(patch.astype(int) - slow).mean() < 2.5
             shifted = np.abs(np.roll(patch, 1, axis=1).astype(int) - slow).mean()
@@ -209,16 +209,19 @@ def test_a_large_crop_comes_from_the_level_that_suffices(tmp_path: Path) -> None
         assert set(asked) == {2}
         asked.clear()
         assert np.array_equal(
-            crop(pixels, centre, crop_size(150, 1.0), fill), crop(ArrayPixels(image), centre, crop_size(150, 1.0), fill)
+            cut_crop(pixels, centre, compute_crop_size(150, 1.0), fill),
+            cut_crop(ArrayPixels(image), centre, compute_crop_size(150, 1.0), fill),
         )
         assert set(asked) == {0}
 
 
 def test_level_for_is_never_coarser_than_what_is_stored() -> None:
-    levels = tuple(level_of((60_001, 40_000), size) for size in ((60_001, 40_000), (30_000, 20_000), (15_000, 10_000)))
+    levels = tuple(
+        make_level((60_001, 40_000), size) for size in ((60_001, 40_000), (30_000, 20_000), (15_000, 10_000))
+    )
     assert [level.shrink_x for level in levels] == [1, 2, 4]
-    assert [level_for(levels, shrink) for shrink in (1, 1.99, 2, 3.99, 4, 100)] == [0, 0, 1, 1, 2, 2]
-    uneven = level_of((1000, 1000), (370, 370))
+    assert [choose_level(levels, shrink) for shrink in (1, 1.99, 2, 3.99, 4, 100)] == [0, 0, 1, 1, 2, 2]
+    uneven = make_level((1000, 1000), (370, 370))
     assert uneven.shrink_x == pytest.approx(1000 / 370)
 
 
@@ -231,7 +234,7 @@ def test_thumbnail_is_pillows_to_the_byte(monkeypatch: pytest.MonkeyPatch, size:
     wanted = (max(1, round(size[1] / shrink)), max(1, round(size[0] / shrink)))
     slow = np.asarray(Image.fromarray(image).resize(wanted, Image.Resampling.BOX, reducing_gap=2.0))
     monkeypatch.setattr(pixels, "BAND_BYTES", 100_000)
-    assert np.array_equal(thumbnail(ArrayPixels(image), 600), slow)
+    assert np.array_equal(make_thumbnail(ArrayPixels(image), 600), slow)
 
 
 def test_border_of_a_pyramid_is_that_of_the_image(tmp_path: Path) -> None:
@@ -239,7 +242,11 @@ def test_border_of_a_pyramid_is_that_of_the_image(tmp_path: Path) -> None:
     image[:16] = image[-16:] = [230, 228, 231]
     image[:, :16] = image[:, -16:] = [230, 228, 231]
     with opened(write_pyramid(tmp_path / "image.tif", image, 2, flat=False)) as pixels:
-        assert border_colour(pixels).tolist() == border_colour(ArrayPixels(image)).tolist() == [230, 228, 231]
+        assert (
+            measure_border_colour(pixels).tolist()
+            == measure_border_colour(ArrayPixels(image)).tolist()
+            == [230, 228, 231]
+        )
 
 
 def test_blocks_are_kept_up_to_the_limit_and_read_once_in_bands(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
 from data_prep.build.state import SlideState
 from data_prep.cli.main import main
-from data_prep.console import byte_text
-from data_prep.report.build_log import excluded
-from data_prep.report.histograms import WIDTH, histogram
+from data_prep.console import format_bytes
+from data_prep.report.build_log import group_exclusions
+from data_prep.report.histograms import WIDTH, make_histogram
 from data_prep.report.page import make_report, render
-from data_prep.report.thumbnail import SMALL, Overlay, ThumbnailSize, _encode_within, bar_length_um, draw
+from data_prep.report.thumbnail import SMALL, Overlay, ThumbnailSize, _encode_within, choose_bar_length, draw
 from data_prep.slide.curation import Exclusion
 from stalign_pl.shard_format.split import Fold, Part, Split
 from tests.support.paths import REPOSITORY
@@ -167,7 +167,7 @@ def test_exclusions_and_states(shards: Path) -> None:
 
 def test_a_slide_that_is_there_after_all_is_not_excluded() -> None:
     states = [SlideState("a", 0, "failed", reason="disk full"), SlideState("b", 1, "set_aside", "drift", "odd")]
-    groups = excluded([Exclusion("a", "build", "error", "disk full")], states, {"a"})
+    groups = group_exclusions([Exclusion("a", "build", "error", "disk full")], states, {"a"})
     assert [(group.stage, group.rule, group.exclusions[0].slide) for group in groups] == [("build", "drift", "b")]
 
 
@@ -268,7 +268,7 @@ def test_spots_boxes_and_scale_bar_are_drawn_where_they_are() -> None:
     assert colour(60, 150) == "white"  # a spot is a ring: the tissue shows
     assert [colour(*place) for place in ((51, 150), (68, 150), (60, 141), (60, 158))] == ["green"] * 4
     assert [colour(*place) for place in ((70, 60), (129, 40), (30, 150), (60, 120))] == ["blue"] * 4
-    assert bar_length_um(300 * 5.0) == 200
+    assert choose_bar_length(300 * 5.0) == 200
     bar = [x for x in range(300) if colour(x, 193) == "black"]
     assert abs(len(bar) * 5.0 - 200) <= 2 * 5.0
 
@@ -296,17 +296,17 @@ def test_a_small_picture_keeps_its_budget() -> None:
 
 
 def test_histograms_count_everything() -> None:
-    chart = histogram("t", [0, 1, 10, 100, 100], "spots")
+    chart = make_histogram("t", [0, 1, 10, 100, 100], "spots")
     assert [bar.text.rsplit(": ", 1)[1] for bar in chart.bars] == ["1 spots", "1 spots", "2 spots"]
     assert "5 spots, median 10, 0 to 100 (1 are zero and not drawn)" in chart.caption
     assert [(tick.x, tick.text) for tick in chart.ticks] == [(0.0, "1"), (WIDTH / 2, "10"), (WIDTH, "100")]
-    assert len(histogram("t", [5, 5], "slides").bars) == 1
-    assert histogram("t", [], "slides").bars == ()
+    assert len(make_histogram("t", [5, 5], "slides").bars) == 1
+    assert make_histogram("t", [], "slides").bars == ()
 
 
 def test_byte_sizes() -> None:
     values = (0, 999, 1000, 12_345_678, 999_999, 150_000_000, 2e12)
-    assert [byte_text(value) for value in values] == [
+    assert [format_bytes(value) for value in values] == [
         "0 B", "999 B", "1.0 kB", "12.3 MB", "1.0 MB", "150 MB", "2.0 TB"
     ]  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from data_prep.shards.niches import NeighborRule, Neighbors, neighbor_table
+from data_prep.shards.niches import NeighborRule, Neighbors, find_neighbors
 from data_prep.slide.slide import Slide, SlideImage
 from stalign_pl.errors import ConfigError
 
@@ -85,7 +85,7 @@ def test_lattice_matches_the_slow_reference(lattice: str, keep: float) -> None:
     places = [(c, r) for c in range(18) for r in range(9) if lattice == "square" or (c + r) % 2 == 0]
     grid = rng.permutation(np.array(places))[: int(keep * len(places))] + np.array([5, -3])
     xy = np.array([position(c, r, lattice) for c, r in grid]) * 80
-    found = neighbor_table(slide_at(xy, grid.astype(np.int32), lattice), NeighborRule(rings=4))
+    found = find_neighbors(slide_at(xy, grid.astype(np.int32), lattice), NeighborRule(rings=4))
     slow = slow_neighbors(grid, lattice, 4)
     assert [listed(found, spot) for spot in range(len(grid))] == slow
     assert found.indices.dtype == np.int32
@@ -97,7 +97,7 @@ def test_three_of_a_hexagon_stand_at_0_120_240(missing: tuple[int, ...]) -> None
     steps = {0: (2, 0), 60: (1, 1), 120: (-1, 1), 180: (-2, 0), 240: (-1, -1), 300: (1, -1)}
     present = [angle for angle in (300, 60, 0, 240, 180, 120) if angle not in missing]
     grid = np.array([(0, 0), *(steps[angle] for angle in present)], np.int32)
-    found = neighbor_table(
+    found = find_neighbors(
         slide_at(np.array([position(*place, "hex") for place in grid]) * 80, grid, "hex"), NeighborRule(rings=1)
     )
     order = [present[other - 1] for other in found.indices[0] if other > 0]
@@ -107,7 +107,7 @@ def test_three_of_a_hexagon_stand_at_0_120_240(missing: tuple[int, ...]) -> None
 def test_ring_sizes_inside_a_hexagonal_array() -> None:
     grid = np.array([(c, r) for c in range(40) for r in range(20) if (c + r) % 2 == 0], np.int32)
     middle = int(np.flatnonzero((grid == (20, 10)).all(axis=1))[0])
-    found = neighbor_table(slide_at(grid * [40, 69.3], grid, "hex"), NeighborRule())
+    found = find_neighbors(slide_at(grid * [40, 69.3], grid, "hex"), NeighborRule())
     assert found.ring_ends[middle].tolist() == [6, 18, 36, 60]
 
 
@@ -116,7 +116,7 @@ def test_off_the_lattice_distance_then_sector() -> None:
     grid = np.array([(c, r) for c in range(12) for r in range(8) if (c + r) % 2 == 0])
     xy = np.array([position(c, r, "hex") for c, r in grid]) * 100 + rng.normal(0, 4, (len(grid), 2))
     slide = slide_at(xy)
-    found = neighbor_table(slide, NeighborRule(rings=2))
+    found = find_neighbors(slide, NeighborRule(rings=2))
     for spot, centre in enumerate(slide.lattice_xy):
         slow = []
         for other, place in enumerate(slide.lattice_xy):
@@ -133,11 +133,11 @@ def test_off_the_lattice_distance_then_sector() -> None:
 
 
 def test_a_single_spot_and_an_isolated_spot_have_no_neighbours() -> None:
-    alone = neighbor_table(slide_at(np.array([[3.0, 4.0]])), NeighborRule())
+    alone = find_neighbors(slide_at(np.array([[3.0, 4.0]])), NeighborRule())
     assert alone.indices.shape == (1, 0)
     assert alone.ring_ends.tolist() == [[0, 0, 0, 0]]
     grid = np.array([(0, 0), (2, 0), (60, 0)], np.int32)
-    found = neighbor_table(slide_at(grid * [40.0, 0], grid, "hex"), NeighborRule())
+    found = find_neighbors(slide_at(grid * [40.0, 0], grid, "hex"), NeighborRule())
     assert found.ring_ends.tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]
     assert found.indices.tolist() == [[1], [0], [-1]]
 
@@ -147,19 +147,19 @@ def test_rings_in_micrometres_do_not_depend_on_the_pitch() -> None:
     hexagon = full_grid("hex", 9)
     square = full_grid("square", 9)
     rule = NeighborRule(radii_um=(100, 200))
-    visium = neighbor_table(
+    visium = find_neighbors(
         slide_at(np.array([position(*place, "hex") for place in hexagon]) * 50, hexagon, "hex"), rule
     )
     legacy = replace(slide_at(square * 50.0, square, "square"), pitch_um=200.0)
     assert visium.ring_members == (6, 18)
-    assert neighbor_table(legacy, rule).ring_members == (0, 4)
+    assert find_neighbors(legacy, rule).ring_members == (0, 4)
 
 
 def test_nearest_reaches_further_at_an_edge() -> None:
     """The corner of an array has two or three neighbours a pitch away; its five nearest are found further off."""
     grid = full_grid("hex", 6)
     xy = np.array([position(*place, "hex") for place in grid])
-    found = neighbor_table(slide_at(xy * 50, grid, "hex"), NeighborRule(nearest=(3, 5)))
+    found = find_neighbors(slide_at(xy * 50, grid, "hex"), NeighborRule(nearest=(3, 5)))
     assert (found.ring_ends == [3, 5]).all()
     apart = np.linalg.norm(xy[:, None] - xy[None], axis=2)
     for spot, nearest in enumerate(found.indices):

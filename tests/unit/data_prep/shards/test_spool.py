@@ -13,13 +13,13 @@ from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
 from data_prep.images import Pixels, open_image
 from data_prep.images import blocks as blocks_module
-from data_prep.shards.crops import crop
-from data_prep.shards.niches import NeighborRule, neighbor_table
-from data_prep.shards.samples import SlideSamples, slide_samples
+from data_prep.shards.crops import cut_crop
+from data_prep.shards.niches import NeighborRule, find_neighbors
+from data_prep.shards.samples import SlideSamples, gather_samples
 from data_prep.shards.settings import CropSettings
-from data_prep.shards.spool import encoded_pictures, reading_order
-from data_prep.shards.tars import sample_order, write_tars
-from data_prep.slide.genes import GeneNames, counts_on, gene_axis
+from data_prep.shards.spool import order_by_band, spool_pictures
+from data_prep.shards.tars import draw_order, write_tars
+from data_prep.slide.genes import GeneNames, make_gene_axis, spread_counts
 from data_prep.slide.slide import SlideError, SlideImage
 from data_prep.sources import ReaderOptions, find_source
 from stalign_pl.shard_format import Manifest
@@ -28,11 +28,13 @@ from stalign_pl.shard_format import Manifest
 def samples_on(cohort: Path, pixels: Pixels) -> SlideSamples:
     """tiny_1 over the given image."""
     slide = find_source("space_ranger")(cohort, ReaderOptions()).jobs[0].read()
-    axis = gene_axis([GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols))])
+    axis = make_gene_axis([GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols))])
     columns = axis.columns(GeneNames(tuple(slide.gene_ids), tuple(slide.gene_symbols)))
     measured = np.unique(columns)
-    counts = counts_on(measured, columns, slide.counts)
-    return slide_samples(slide, pixels, counts, measured, neighbor_table(slide, NeighborRule()), CropSettings(1.0, 3.0))
+    counts = spread_counts(measured, columns, slide.counts)
+    return gather_samples(
+        slide, pixels, counts, measured, find_neighbors(slide, NeighborRule()), CropSettings(1.0, 3.0)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def tiled(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tars_through_the_spool_are_those_without(tiny_cohort: Path, tiled: Path, tmp_path: Path) -> None:
-    files, order = {}, sample_order(64, 0, "tiny_1")
+    files, order = {}, draw_order(64, 0, "tiny_1")
     ways = {
         "png": (tiny_cohort / "tiny_1" / "full_image.png", 1 << 20),
         "kept": (tiled, 64 << 20),
@@ -76,10 +78,10 @@ def test_no_tile_is_decoded_again_and_again(
             blocks.read = lambda row, column: counted.append((row, column)) or plain(row, column)  # noqa: B023
             samples = samples_on(tiny_cohort, pixels)
             if way == "random":
-                for spot in sample_order(64, 0, "tiny_1"):
-                    crop(pixels, samples.xy_image[spot], samples.niche, np.zeros(3, np.uint8))
+                for spot in draw_order(64, 0, "tiny_1"):
+                    cut_crop(pixels, samples.xy_image[spot], samples.niche, np.zeros(3, np.uint8))
             else:
-                with encoded_pictures(samples, tmp_path) as pictures_of:
+                with spool_pictures(samples, tmp_path) as pictures_of:
                     pictures_of(5)
             reads[way] = len(counted) / len(set(counted))
     assert reads["random"] > 2 * reads["spool"]
@@ -88,7 +90,7 @@ def test_no_tile_is_decoded_again_and_again(
 
 def test_spots_are_read_in_bands_from_left_to_right() -> None:
     xy = np.array([[50.0, 10], [10, 120], [40, 99], [5, 199], [7, -3]])
-    assert reading_order(xy, 100).tolist() == [4, 2, 0, 3, 1]
+    assert order_by_band(xy, 100).tolist() == [4, 2, 0, 3, 1]
 
 
 def test_a_damaged_tile_ends_the_slide_and_leaves_nothing(tiny_cohort: Path, tmp_path: Path) -> None:
@@ -121,6 +123,6 @@ def test_errors_of_the_image_reach_the_spools_caller(tiny_cohort: Path, tiled: P
             raise SlideError("tiny_1", f"tile (column {column}, row {row}) is damaged")
 
         pixels._blocks[0].read = damaged
-        with pytest.raises(SlideError, match="is damaged"), encoded_pictures(samples, tmp_path):
+        with pytest.raises(SlideError, match="is damaged"), spool_pictures(samples, tmp_path):
             pass
     assert list(tmp_path.iterdir()) == []

@@ -19,9 +19,9 @@ from PIL import Image
 from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
 from data_prep.shards.settings import BuildSettings
-from data_prep.shards.tars import sample_order
+from data_prep.shards.tars import draw_order
 from data_prep.sources import ReaderOptions, find_source
-from stalign_pl.shard_format import INDEX, INDEX_COLUMN, MEMBERS, GeneTable, Manifest, file_stem
+from stalign_pl.shard_format import INDEX, INDEX_COLUMN, MEMBERS, GeneTable, Manifest, make_file_stem
 
 
 def samples_of(folder: Path, tar: str) -> list[dict]:
@@ -92,7 +92,7 @@ def test_index_finds_every_payload(tiny_shards: Path) -> None:
             json.loads(sample["meta.json"])["spot"]: sample for sample in samples_of(tiny_shards, record.tars[0])
         }
         order = list(samples)
-        assert order == sample_order(record.spots, 0, record.name).tolist()
+        assert order == draw_order(record.spots, 0, record.name).tolist()
         assert order != sorted(order)
         for spot, sample in samples.items():
             row = {name: int(index[spot, column]) for name, column in INDEX_COLUMN.items()}
@@ -172,7 +172,7 @@ def test_names_with_dots_and_spaces(tiny_cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     report = build(BuildConfig((SourceEntry("space_ranger", tmp_path / "in"),), slide_as_patient=True), out)
     (record,) = report.manifest.slides
-    assert (record.name, record.patient, record.stem) == (name, name, file_stem(name))
+    assert (record.name, record.patient, record.stem) == (name, name, make_file_stem(name))
     samples = samples_of(out, record.tars[0])
     assert len(samples) == 64
     assert json.loads(samples[0]["meta.json"])["slide"] == name

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from data_prep.slide.genes import GeneNames, counts_on, gene_axis, gene_names
-from data_prep.sources.legacy_st.tables import unrepeated
+from data_prep.slide.genes import GeneNames, make_gene_axis, make_gene_names, spread_counts
+from data_prep.sources.legacy_st.tables import undo_make_unique
 
-BOTH = gene_names(["ENSG00000000003.14", "ENSG00000000009", "ENSG00000000005"], ["TP", "DUP", "DUP"])
-SYMBOLS = gene_names(["DUP", "TP", "ONLY_HERE", "FO538757.1"])
-IDS = gene_names(["ENSG00000000005.2", "ENSG00000000001"])
+BOTH = make_gene_names(["ENSG00000000003.14", "ENSG00000000009", "ENSG00000000005"], ["TP", "DUP", "DUP"])
+SYMBOLS = make_gene_names(["DUP", "TP", "ONLY_HERE", "FO538757.1"])
+IDS = make_gene_names(["ENSG00000000005.2", "ENSG00000000001"])
 
 
 def test_names_are_sorted_into_ids_and_symbols() -> None:
-    names = gene_names(["ENSMUSG00000064339.1", "TP53", "ENSG00000141510", "FO538757.1"])
+    names = make_gene_names(["ENSMUSG00000064339.1", "TP53", "ENSG00000141510", "FO538757.1"])
     assert names.ids == ("ENSMUSG00000064339", "", "ENSG00000141510", "")
     assert names.symbols == ("", "TP53", "", "FO538757.1")
     assert BOTH.ids == ("ENSG00000000003", "ENSG00000000009", "ENSG00000000005")
@@ -23,7 +23,7 @@ def test_names_are_sorted_into_ids_and_symbols() -> None:
 
 @pytest.mark.parametrize("order", list(itertools.permutations([BOTH, SYMBOLS, IDS])))
 def test_table_is_the_same_for_any_order_of_slides(order: tuple[GeneNames, ...]) -> None:
-    axis = gene_axis(order)
+    axis = make_gene_axis(order)
     assert axis.table.ids == ("ENSG00000000001", "ENSG00000000003", "ENSG00000000005", "ENSG00000000009", "", "")
     assert axis.table.symbols == ("", "TP", "DUP", "DUP", "FO538757.1", "ONLY_HERE")
     assert axis.columns(SYMBOLS).tolist() == [2, 1, 5, 4]  # DUP has two ids and takes the smaller
@@ -33,7 +33,7 @@ def test_table_is_the_same_for_any_order_of_slides(order: tuple[GeneNames, ...])
 
 def test_a_name_of_no_slide_is_an_error() -> None:
     with pytest.raises(KeyError):
-        gene_axis([IDS]).columns(SYMBOLS)
+        make_gene_axis([IDS]).columns(SYMBOLS)
 
 
 def test_columns_of_one_gene_are_summed() -> None:
@@ -44,7 +44,7 @@ def test_columns_of_one_gene_are_summed() -> None:
     for spot in range(20):
         for column in range(6):
             slow[spot, columns[column]] += counts[spot, column]
-    found = counts_on(measured, columns, sparse.csr_matrix(counts))
+    found = spread_counts(measured, columns, sparse.csr_matrix(counts))
     assert np.array_equal(found.toarray(), slow[:, measured])
     assert found.dtype == np.float32
     assert all((np.diff(found.indices[a:b]) > 0).all() for a, b in itertools.pairwise(found.indptr))
@@ -54,7 +54,7 @@ def test_columns_of_one_gene_are_summed() -> None:
 def test_columns_of_their_own_are_moved_and_the_slides_counts_left_alone(columns: list[int]) -> None:
     counts = sparse.csr_matrix(np.random.default_rng(0).poisson(0.7, (20, 4)).astype(np.int32))
     before, measured = counts.toarray(), np.array([2, 4, 5, 7, 9])
-    found = counts_on(measured, np.array(columns), counts)
+    found = spread_counts(measured, np.array(columns), counts)
     slow = np.zeros((20, 10), np.float32)
     slow[:, columns] = before
     assert np.array_equal(found.toarray(), slow[:, measured])
@@ -63,4 +63,4 @@ def test_columns_of_their_own_are_moved_and_the_slides_counts_left_alone(columns
 
 
 def test_repeated_names_of_r_lose_their_number_and_clones_keep_theirs() -> None:
-    assert unrepeated(["COG8", "COG8.1", "FO538757.1", "A.B"]) == ["COG8", "COG8", "FO538757.1", "A.B"]
+    assert undo_make_unique(["COG8", "COG8.1", "FO538757.1", "A.B"]) == ["COG8", "COG8", "FO538757.1", "A.B"]

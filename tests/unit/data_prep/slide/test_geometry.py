@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.images import open_image, thumbnail
+from data_prep.images import make_thumbnail, open_image
 from data_prep.slide.curation import SetAside
 from data_prep.slide.geometry import check_grid, check_orientation, check_scale
-from data_prep.slide.quality import share_at, sharpness, tissue_mask
+from data_prep.slide.quality import find_tissue, measure_share, measure_sharpness
 from data_prep.slide.slide import Slide
 from data_prep.sources import ReaderOptions, find_source
 
@@ -43,7 +43,7 @@ def test_positions_off_their_grid_are_named(slide: Slide) -> None:
 def mask_of(slide: Slide) -> tuple[np.ndarray, float]:
     """The tissue on a slide's thumbnail, and its pixels per full-resolution pixel."""
     with open_image(slide.name, slide.image) as pixels:
-        mask = tissue_mask(thumbnail(pixels, 600))
+        mask = find_tissue(make_thumbnail(pixels, 600))
         return mask, mask.shape[1] / pixels.width * slide.image.scale
 
 
@@ -81,7 +81,7 @@ def test_real_thumbnails_have_their_spots_on_tissue(real_data: Path) -> None:
     for source, folder in sources:
         slide = find_source(source)(real_data / folder, ReaderOptions()).jobs[0].read()
         mask, per_px = mask_of(slide)
-        assert share_at(mask, slide.xy * per_px, slide.spot_um / slide.um_per_px / 2 * per_px).mean() > 0.94
+        assert measure_share(mask, slide.xy * per_px, slide.spot_um / slide.um_per_px / 2 * per_px).mean() > 0.94
         assert mask.mean() < 0.65
         check_scale(slide, 0.1)
         check_grid(slide)
@@ -97,11 +97,17 @@ def test_share_at_counts_what_lies_outside_as_none() -> None:
     mask = np.zeros((10, 10), bool)
     mask[:, :5] = True
     xy = np.array([[2.0, 5.0], [5.0, 5.0], [0.0, 0.0], [-50.0, 5.0], [9.0, 9.0]])
-    assert share_at(mask, xy, 2.0).tolist() == [1.0, 0.5, 0.25, 0.0, 0.0]
+    assert measure_share(mask, xy, 2.0).tolist() == [1.0, 0.5, 0.25, 0.0, 0.0]
 
 
 def test_blur_lowers_sharpness() -> None:
     rng = np.random.default_rng(0)
     sharp = rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)
     soft = sharp.reshape(16, 4, 16, 4, 3).mean(axis=(1, 3)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
-    assert sharpness([sharp]) > 10 > sharpness([soft]) > sharpness([np.full((64, 64, 3), 9, np.uint8)]) == 0
+    assert (
+        measure_sharpness([sharp])
+        > 10
+        > measure_sharpness([soft])
+        > measure_sharpness([np.full((64, 64, 3), 9, np.uint8)])
+        == 0
+    )

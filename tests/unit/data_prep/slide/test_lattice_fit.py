@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.spatial import cKDTree
 
-from data_prep.slide.lattice_fit import fit_lattice, grid_residual
+from data_prep.slide.lattice_fit import fit_lattice, measure_grid_residual
 from data_prep.sources.hest import array as hest_array
 from data_prep.sources.space_ranger.spatial_folder import read_positions
 from data_prep.sources.stimage import slide as stimage
@@ -128,9 +128,9 @@ def test_real_arrays_are_found_from_pixels_alone(real_data: Path) -> None:
         truth = spots[["array_col", "array_row"]].to_numpy()
         assert fit is not None
         assert neighbours(fit.grid, "hex") == neighbours(truth, "hex")
-        assert grid_residual(truth * [0.5, np.sqrt(3) / 2], spots[["x", "y"]].to_numpy()) < 0.02
+        assert measure_grid_residual(truth * [0.5, np.sqrt(3) / 2], spots[["x", "y"]].to_numpy()) < 0.02
         shuffled = truth[np.random.default_rng(0).permutation(len(truth))]
-        assert grid_residual(shuffled * [0.5, np.sqrt(3) / 2], spots[["x", "y"]].to_numpy()) > 5
+        assert measure_grid_residual(shuffled * [0.5, np.sqrt(3) / 2], spots[["x", "y"]].to_numpy()) > 5
 
 
 def test_real_printed_arrays_scatter_within_the_bound(real_data: Path) -> None:
@@ -139,4 +139,4 @@ def test_real_printed_arrays_scatter_within_the_bound(real_data: Path) -> None:
     for path in files:
         table = pd.read_csv(path, sep="\t")
         places, xy = table[["x", "y"]].to_numpy(float), table[["pixel_x", "pixel_y"]].to_numpy(float)
-        assert grid_residual(places, xy) < 0.5 * stimage.MISFIT == 0.5 * hest_array.MISFIT, path.name
+        assert measure_grid_residual(places, xy) < 0.5 * stimage.MISFIT == 0.5 * hest_array.MISFIT, path.name

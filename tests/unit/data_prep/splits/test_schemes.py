@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from data_prep.cli.main import main
-from data_prep.slide.patients import DLPFC_DONORS, PAPER_TEST_SLICES, dlpfc_slice, known_patient
+from data_prep.slide.patients import DLPFC_DONORS, PAPER_TEST_SLICES, find_dlpfc_slice, find_known_patient
 from data_prep.splits.schemes import SplitRequest, make_split
-from data_prep.splits.units import SplitSlide, ties, torn, units
+from data_prep.splits.units import SplitSlide, find_ties, find_torn, group_units
 from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format.split import PARTS, Fold, Split, read_split
 
@@ -112,11 +112,11 @@ def test_duplicates_are_never_torn_apart() -> None:
 def test_the_check_finds_what_a_division_tears() -> None:
     """It looks at the reasons, not at the units that the schemes move."""
     slides = [replace(slide, duplicates=("s1_0",) if slide.name == "s0_0" else ()) for slide in cohort()]
-    found = ties(slides)
+    found = find_ties(slides)
     good = {slide.name: "train" for slide in slides}
-    assert torn(found, good) == []
-    assert torn(found, {**good, "s0_0": "test"})[-1] == "duplicates: s0_0 in test; s1_0 in train"
-    (unit,) = [unit for unit in units(slides, found) if unit.name == "P00"]
+    assert find_torn(found, good) == []
+    assert find_torn(found, {**good, "s0_0": "test"})[-1] == "duplicates: s0_0 in test; s1_0 in train"
+    (unit,) = [unit for unit in group_units(slides, found) if unit.name == "P00"]
     assert {slide.patient for slide in unit.slides} == {"P00", "P01"}
 
 
@@ -131,7 +131,7 @@ def test_the_dlpfc_donors_are_test_patients_whatever_the_catalogue_says() -> Non
     assert any({s.name for s in DLPFC} & set(fold.train.slides) for fold in anywhere)
     for fold in anywhere:  # the catalogue splits the donors here; the literature does not
         for numbers in DLPFC_DONORS.values():
-            assert len({parts_of(fold)[s.name] for s in DLPFC if dlpfc_slice(s.name) in numbers}) == 1
+            assert len({parts_of(fold)[s.name] for s in DLPFC if find_dlpfc_slice(s.name) in numbers}) == 1
 
 
 def test_what_is_held_out_counts_in_the_share() -> None:
@@ -159,11 +159,11 @@ def test_one_fold_a_patient_and_the_next_one_validates() -> None:
 
 def test_the_papers_split_is_by_slide_and_says_so() -> None:
     split = make_split([*cohort(), *DLPFC], SplitRequest("paper"))
-    assert {dlpfc_slice(name) for name in only(split).test.slides} == set(PAPER_TEST_SLICES)
+    assert {find_dlpfc_slice(name) for name in only(split).test.slides} == set(PAPER_TEST_SLICES)
     assert len(only(split).test.slides) == 6
     assert split.unit == "slide"
     assert split.marks[0].startswith("not disjoint by patient: the paper's split (donor 'Br5292', ")
-    six = [slide for slide in DLPFC if dlpfc_slice(slide.name) in PAPER_TEST_SLICES]
+    six = [slide for slide in DLPFC if find_dlpfc_slice(slide.name) in PAPER_TEST_SLICES]
     disjoint = make_split([*cohort(), *six], SplitRequest("paper"))
     assert disjoint.marks[0] == "held out by slide: the paper's split"
     with pytest.raises(ConfigError, match=r"no slide's name has 151673"):
@@ -233,13 +233,13 @@ def test_slides_that_cannot_be_split_are_named() -> None:
     ],
 )
 def test_known_donors(name: str, donor: str | None) -> None:
-    assert known_patient(name) == donor
+    assert find_known_patient(name) == donor
 
 
 def test_hest_names_the_same_sections(real_data: Path) -> None:
     with (real_data / "hest" / "HEST_v1_1_0.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = {row["id"]: row["subseries"] for row in csv.DictReader(file) if row["dataset_title"] == "spatialLIBD"}
-    assert {name: dlpfc_slice(name) for name in rows} == rows
+    assert {name: find_dlpfc_slice(name) for name in rows} == rows
     assert len(rows) == 12
 
 
@@ -253,7 +253,10 @@ def catalogue(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         writer = csv.writer(file)
         writer.writerow(["slide", "patient", "patient_from", "study", "spots", "tissue"])
         for row in rows:
-            study, donor = row["pmid"] or row["slide"].split("_Visium")[0].split("_GSM")[0], known_patient(row["slide"])
+            study, donor = (
+                row["pmid"] or row["slide"].split("_Visium")[0].split("_GSM")[0],
+                find_known_patient(row["slide"]),
+            )
             who = (donor, "source") if donor else (f"study {study}", "study")
             writer.writerow([row["slide"], *who, study, row["spot_num"], row["tissue"]])
     return path
@@ -271,7 +274,7 @@ def test_the_real_catalogue_splits_at_once(catalogue: Path, tmp_path: Path, caps
     assert len(studies) == len(set(studies))  # each in one part
     shares = [sum(int(rows[name]["spots"]) for name in part.slides) / 1_301_755 for part in fold.parts.values()]
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.02)
-    assert sum(dlpfc_slice(name) is not None for name in fold.test.slides) == 12
+    assert sum(find_dlpfc_slice(name) is not None for name in fold.test.slides) == 12
     assert "note: the study stands for the patient in 479 of 531 slides" in printed
     assert [line.split()[1] for line in printed.splitlines()[1:4]] == list(PARTS)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from stalign_pl.batch.damage import Damaged, allowed, too_many
+from stalign_pl.batch.damage import Damaged, count_allowed, make_damage_error
 from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.reading import reader as reader_module
@@ -122,18 +122,18 @@ def test_a_cut_tar_is_an_error_at_once(folder: Path) -> None:
     [(None, 999, 0), (None, 50_000, 50), (None, 10**7, 1000), (0, 10**7, 0), (7, 5, 7), (0.5, 9, 4), (1.0, 9, 9)],
 )
 def test_the_limit(given: float | None, spots: int, limit: int) -> None:
-    assert allowed(given, spots) == limit
+    assert count_allowed(given, spots) == limit
 
 
 @pytest.mark.parametrize("given", [-1, -0.5, 1.5])
 def test_a_limit_that_is_none(given: float | None) -> None:
     with pytest.raises(ConfigError, match=rf"data\.bad_samples is {given}"):
-        allowed(given, 100)
+        count_allowed(given, 100)
 
 
 def test_the_error_lists_the_first_ones() -> None:
     many = [Damaged(0, "a", spot, "a.tar", "bad") for spot in range(12)]
-    text = str(too_many(many, "data.bad_samples allows 3 of 100"))
+    text = str(make_damage_error(many, "data.bad_samples allows 3 of 100"))
     assert text.startswith("12 damaged samples, data.bad_samples allows 3 of 100. slide 'a', spot 0 (a.tar): bad; ")
     assert "spot 9 " in text
     assert "spot 10 " not in text

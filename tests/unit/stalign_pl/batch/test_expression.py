@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 
 from stalign_pl.batch.expression import log_normalise
-from stalign_pl.data.genes.normalise import log_normalised
+from stalign_pl.data.genes.normalise import log_normalise_rows
 
 
 def counts_of(spots: int = 60, genes: int = 40) -> sparse.csr_matrix:
@@ -58,7 +58,7 @@ def test_it_agrees_with_the_tensor_form() -> None:
     counts = counts_of()
     target = np.random.default_rng(2).uniform(50, 5000, 60).astype(np.float32)
     dense = torch.from_numpy(counts.toarray()).float()
-    tensors = log_normalised(dense, torch.from_numpy(target), torch.ones_like(dense, dtype=torch.bool))
+    tensors = log_normalise_rows(dense, torch.from_numpy(target), torch.ones_like(dense, dtype=torch.bool))
     np.testing.assert_allclose(log_normalise(counts, target.astype(np.float64)).toarray(), tensors, rtol=0, atol=1e-6)
 
 

@@ -12,7 +12,7 @@ from stalign_pl.batch.row_keys import GENE_MASK
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.pictures.augmentation import Augmentation
 from stalign_pl.data.reading.reader import BatchReader
-from stalign_pl.draws import uniform
+from stalign_pl.draws import draw_uniform
 
 STILL = {"flips": False, **dict.fromkeys(("zoom", "shift", "brightness", "contrast", "stain"), 0.0)}
 
@@ -31,7 +31,7 @@ def test_hidden_genes_are_those_the_counter_function_names(data: STAlignData) ->
     plain, found = data.transform(batch, Augmentation(**STILL)), data.transform(batch, augmentation, seed=9, epoch=4)
     data.transform.measured[slide.table, 5] = True
     slides, spots = found.ids.slide.numpy(), found.ids.spot.numpy()
-    hidden = torch.from_numpy(uniform(9, 4, slides, spots, GENE_MASK, len(data.vocabulary)) < np.float32(0.3))
+    hidden = torch.from_numpy(draw_uniform(9, 4, slides, spots, GENE_MASK, len(data.vocabulary)) < np.float32(0.3))
     assert 0.2 < hidden.float().mean() < 0.4
     assert torch.equal(found.model.measured, plain.model.measured & ~hidden)
     assert not found.model.measured[:, 5].any()

@@ -11,20 +11,20 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from stalign_pl.callbacks.collected import Collected, Table
-from stalign_pl.training.evaluation_step import Evaluated
+from stalign_pl.training.evaluation_step import EvaluatedBatch
 
 ROWS = 4
 """Rows of a process's batch."""
 
 
-def step(slide: list[int], spot: list[int], valid: list[bool]) -> Evaluated:
+def step(slide: list[int], spot: list[int], valid: list[bool]) -> EvaluatedBatch:
     """A batch whose embeddings tell its rows apart; no fusion."""
     slides, spots = torch.tensor(slide), torch.tensor(spot)
     image = torch.stack((slides, spots, slides * spots), dim=1).float()
-    return Evaluated(slides, spots, torch.tensor(valid), None, None, image, image[:, :2], None)
+    return EvaluatedBatch(slides, spots, torch.tensor(valid), None, None, image, image[:, :2], None)
 
 
-def steps() -> list[Evaluated]:
+def steps() -> list[EvaluatedBatch]:
     """Three batches of eight rows; the last is padded with rows of no spot."""
     order = np.random.default_rng(0).permutation(22)
     slide, spot = [*(order // 13 + 3).tolist(), 0, 0], [*(order % 13).tolist(), 0, 0]
@@ -32,8 +32,8 @@ def steps() -> list[Evaluated]:
     return [step(slide[at : at + 2 * ROWS], spot[at : at + 2 * ROWS], valid[at : at + 2 * ROWS]) for at in (0, 8, 16)]
 
 
-def part(output: Evaluated, rows: slice) -> Evaluated:
-    return Evaluated(**{name: value if value is None else value[rows] for name, value in vars(output).items()})
+def part(output: EvaluatedBatch, rows: slice) -> EvaluatedBatch:
+    return EvaluatedBatch(**{name: value if value is None else value[rows] for name, value in vars(output).items()})
 
 
 def assert_whole(table: Table | None) -> None:
@@ -77,7 +77,7 @@ def test_what_is_kept_has_no_gradient() -> None:
     collected = Collected(("image",))
     output = step([2, 2], [7, 8], [True, True])
     image = torch.ones(2, 3, requires_grad=True)
-    collected.update(Evaluated(output.slide, output.spot, output.valid, None, None, image, None, None))
+    collected.update(EvaluatedBatch(output.slide, output.spot, output.valid, None, None, image, None, None))
     kept: list[Tensor] = collected.metric_state["image"]
     assert not kept[0].requires_grad
 

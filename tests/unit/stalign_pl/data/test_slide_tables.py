@@ -18,7 +18,7 @@ from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.genes.selection import GeneSelection
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.reading.reader import BatchReader
-from stalign_pl.data.slide_tables import slide_colour
+from stalign_pl.data.slide_tables import read_slide_colour
 from stalign_pl.errors import ConfigError
 from tests.support.tiny_cohort import GENES, write_matrix
 
@@ -121,7 +121,7 @@ def test_colours_move_to_those_of_the_training_slides(tiny_shards: Path) -> None
     moved, left = data(tiny_shards), data(tiny_shards, stain="none")
     (training,) = moved.train_slides.values()
     (number,) = moved.val_slides
-    target, own = slide_colour(training), slide_colour(moved.shard_set.slides[number])
+    target, own = read_slide_colour(training), read_slide_colour(moved.shard_set.slides[number])
     shown, raw = (whole_slide(each, number).model.spot_image for each in (moved, left))
     gain = target.sd / own.sd
     expected = raw.numpy() * gain[:, None, None] + (target.mean - own.mean * gain)[:, None, None]

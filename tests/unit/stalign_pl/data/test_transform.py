@@ -13,8 +13,8 @@ from PIL import Image
 from stalign_pl.batch.spot_batch import CountPairs
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.niches.config import NicheConfig
-from stalign_pl.data.pictures.augmentation import Augmentation, shuffled_within_slide
-from stalign_pl.data.pictures.resize import Interpolation, show
+from stalign_pl.data.pictures.augmentation import Augmentation, shuffle_within_slide
+from stalign_pl.data.pictures.resize import Interpolation, crop_and_resize
 from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.models import MissingGenes
 
@@ -35,7 +35,7 @@ def test_resizing_a_box_is_what_pillow_does(size: int) -> None:
     pixels = picture(60)
     box = (10, 6, 50, 46)
     wanted = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box=box), float)
-    found = show(in_corner(pixels, 75), torch.tensor([box]).float(), torch.tensor([60.0]), size)[0]
+    found = crop_and_resize(in_corner(pixels, 75), torch.tensor([box]).float(), torch.tensor([60.0]), size)[0]
     inside = slice(2, -2)  # Pillow sees no pixel beyond the box, we do
     difference = np.abs(found.permute(1, 2, 0).numpy() * 255 - wanted)[inside, inside]
     assert difference.max() < 2.5
@@ -46,7 +46,7 @@ def test_bicubic_is_what_pillow_and_torchvision_do(size: int) -> None:
     """To the border of the picture. Pillow rounds between its two passes."""
     pixels = picture(60)
     box = torch.tensor([[0.0, 0, 60, 60]])
-    found = show(in_corner(pixels, 75), box, torch.tensor([60.0]), size, interpolation="bicubic")[0]
+    found = crop_and_resize(in_corner(pixels, 75), box, torch.tensor([60.0]), size, interpolation="bicubic")[0]
     wanted = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC), float)
     assert np.abs(found.permute(1, 2, 0).numpy() * 255 - wanted).max() < 2
     given = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].double() / 255
@@ -58,14 +58,14 @@ def test_bicubic_is_what_pillow_and_torchvision_do(size: int) -> None:
 def test_a_box_within_the_picture_sees_beyond_itself(interpolation: Interpolation) -> None:
     """Half of a picture, resized, is half of the picture resized."""
     pixels, px = picture(60), torch.tensor([60.0])
-    whole = show(in_corner(pixels, 60), torch.tensor([[0.0, 0, 60, 60]]), px, 40, None, interpolation)
-    half = show(in_corner(pixels, 60), torch.tensor([[30.0, 0, 60, 30]]), px, 20, None, interpolation)
+    whole = crop_and_resize(in_corner(pixels, 60), torch.tensor([[0.0, 0, 60, 60]]), px, 40, None, interpolation)
+    half = crop_and_resize(in_corner(pixels, 60), torch.tensor([[30.0, 0, 60, 30]]), px, 20, None, interpolation)
     torch.testing.assert_close(half, whole[:, :, :20, 20:])
 
 
 def test_the_whole_picture_at_its_own_size_is_itself() -> None:
     pixels = picture(40)
-    found = show(in_corner(pixels, 64), torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([40.0]), 40)[0]
+    found = crop_and_resize(in_corner(pixels, 64), torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([40.0]), 40)[0]
     np.testing.assert_allclose(found.permute(1, 2, 0).numpy() * 255, pixels, atol=1e-3)
 
 
@@ -73,7 +73,7 @@ def test_the_whole_picture_at_its_own_size_is_itself() -> None:
 def test_a_box_beyond_the_picture_repeats_its_border(interpolation: Interpolation) -> None:
     pixels = np.full((10, 10, 3), 200, np.uint8)
     box, px = torch.tensor([[-5.0, -5, 30, 30]]), torch.tensor([10.0])
-    found = show(in_corner(pixels, 32), box, px, 16, interpolation=interpolation)
+    found = crop_and_resize(in_corner(pixels, 32), box, px, 16, interpolation=interpolation)
     np.testing.assert_allclose(found.numpy() * 255, 200, atol=1e-3)
 
 
@@ -81,7 +81,7 @@ def test_a_box_beyond_the_picture_repeats_its_border(interpolation: Interpolatio
 def test_turns_are_those_of_the_dihedral_group(turn: tuple[int, int, int]) -> None:
     pixels = picture(24)
     image, box, px = in_corner(pixels, 24), torch.tensor([[0.0, 0, 24, 24]]), torch.tensor([24.0])
-    plain = show(image, box, px, 24)[0]
+    plain = crop_and_resize(image, box, px, 24)[0]
     wanted = plain
     if turn[1]:
         wanted = wanted.flip(2)
@@ -89,7 +89,7 @@ def test_turns_are_those_of_the_dihedral_group(turn: tuple[int, int, int]) -> No
         wanted = wanted.flip(1)
     if turn[0]:
         wanted = wanted.transpose(1, 2)
-    found = show(image, box, px, 24, torch.tensor([turn]).bool())[0]
+    found = crop_and_resize(image, box, px, 24, torch.tensor([turn]).bool())[0]
     torch.testing.assert_close(found, wanted)
     assert not torch.allclose(found, plain)
 
@@ -97,7 +97,7 @@ def test_turns_are_those_of_the_dihedral_group(turn: tuple[int, int, int]) -> No
 def test_shuffled_pairs_stay_in_their_slide_and_move_everybody() -> None:
     table = torch.tensor([2, 0, 2, 0, 1, 2, 0, 0])
     valid = torch.ones(8, dtype=torch.bool)
-    partner = shuffled_within_slide(table, valid, torch.rand(8, 16, generator=torch.manual_seed(0)))
+    partner = shuffle_within_slide(table, valid, torch.rand(8, 16, generator=torch.manual_seed(0)))
     assert sorted(partner.tolist()) == list(range(8))
     assert (table[partner] == table).all()
     moved = partner != torch.arange(8)
@@ -172,7 +172,7 @@ def test_each_picture_is_resized_as_its_option_says(data: STAlignData, tiny_shar
     other = STAlignData(str(tiny_shards), 32, 48, ["P2"], ["P3"], niche_interpolation="bicubic").transform(batch)
     plain = data.transform(batch)
     assert torch.equal(other.model.spot_image, plain.model.spot_image)
-    cubic = show(batch.niche_image, batch.niche_box, batch.niche_px, 48, interpolation="bicubic")
+    cubic = crop_and_resize(batch.niche_image, batch.niche_box, batch.niche_px, 48, interpolation="bicubic")
     torch.testing.assert_close(other.model.niche_image, data.transform._recolour(cubic, batch.table))
     assert not torch.allclose(other.model.niche_image, plain.model.niche_image, atol=1e-3)
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from stalign_pl.evaluation import baselines
-from stalign_pl.evaluation.baselines import TrainingPCA, coordinates, raw_image_features, smoothed_pca
+from stalign_pl.evaluation.baselines import TrainingPCA, check_coordinates, compute_pixel_features, compute_smoothed_pca
 from stalign_pl.evaluation.checks import EvaluationError
 
 
@@ -37,7 +37,7 @@ def reference(counts: np.ndarray, graph: np.ndarray, rounds: int, target: float 
 @pytest.mark.parametrize("rounds", [0, 1, 2, 6])
 def test_smoothing_equals_a_loop_over_spots(rounds: int, target: float | None) -> None:
     counts, graph = slide()
-    scores = smoothed_pca(counts, sparse.csr_matrix(graph), rounds, target)
+    scores = compute_smoothed_pca(counts, sparse.csr_matrix(graph), rounds, target)
     assert scores.shape == (40, 25)
     np.testing.assert_allclose(scores @ scores.T, reference(counts.toarray(), graph, rounds, target), atol=1e-6)
 
@@ -47,7 +47,8 @@ def test_weights_and_diagonal_of_the_graph_do_not_matter() -> None:
     weighted = graph * np.random.default_rng(1).random(graph.shape)
     np.fill_diagonal(weighted, 5.0)
     np.testing.assert_array_equal(
-        smoothed_pca(counts, sparse.csr_matrix(weighted), 2), smoothed_pca(counts, sparse.csr_matrix(graph), 2)
+        compute_smoothed_pca(counts, sparse.csr_matrix(weighted), 2),
+        compute_smoothed_pca(counts, sparse.csr_matrix(graph), 2),
     )
 
 
@@ -57,18 +58,18 @@ def test_the_most_variable_genes_are_kept(monkeypatch: pytest.MonkeyPatch) -> No
     library = counts.toarray().sum(1)
     logged = np.log1p(counts.toarray() * np.median(library[library > 0]) / np.maximum(library, 1)[:, None])
     kept = logged[:, np.argsort(-logged.var(0))[:6]]
-    scores = smoothed_pca(counts, sparse.csr_matrix(graph), 0)
+    scores = compute_smoothed_pca(counts, sparse.csr_matrix(graph), 0)
     np.testing.assert_allclose(scores @ scores.T, (kept - kept.mean(0)) @ (kept - kept.mean(0)).T, atol=1e-8)
 
 
 def test_bad_smoothing_is_refused() -> None:
     counts, graph = slide()
     with pytest.raises(EvaluationError, match=r"7 rounds.*0 to 6"):
-        smoothed_pca(counts, sparse.csr_matrix(graph), 7)
+        compute_smoothed_pca(counts, sparse.csr_matrix(graph), 7)
     with pytest.raises(EvaluationError, match=r"shape \(39, 39\), the slide has 40 spots"):
-        smoothed_pca(counts, sparse.csr_matrix(graph[1:, 1:]), 1)
+        compute_smoothed_pca(counts, sparse.csr_matrix(graph[1:, 1:]), 1)
     with pytest.raises(EvaluationError, match="no counts"):
-        smoothed_pca(counts * 0, sparse.csr_matrix(graph), 1)
+        compute_smoothed_pca(counts * 0, sparse.csr_matrix(graph), 1)
 
 
 @pytest.mark.parametrize("rounds", [0, 2])
@@ -101,9 +102,9 @@ def test_training_pca_projects_a_held_out_slide_by_what_training_slides_say(
 
 def test_coordinates_are_positions() -> None:
     xy = np.array([[1, 2], [3, 4]], dtype=np.int32)
-    np.testing.assert_array_equal(coordinates(xy), xy.astype(float))
+    np.testing.assert_array_equal(check_coordinates(xy), xy.astype(float))
     with pytest.raises(EvaluationError, match="3 columns, 2 were expected"):
-        coordinates(np.zeros((4, 3)))
+        check_coordinates(np.zeros((4, 3)))
 
 
 def test_image_features_equal_block_means() -> None:
@@ -112,12 +113,12 @@ def test_image_features_equal_block_means() -> None:
     normal = (density - density.mean((0, 1, 2))) / density.std((0, 1, 2))
     blocks = normal.reshape(5, 4, 3, 4, 2, 3).mean((2, 4))
     expected = np.concatenate([blocks.reshape(5, -1), normal.mean((1, 2)), normal.std((1, 2))], axis=1)
-    np.testing.assert_allclose(raw_image_features(images, side=4), expected, atol=1e-5)
+    np.testing.assert_allclose(compute_pixel_features(images, side=4), expected, atol=1e-5)
 
 
 def test_uneven_areas_keep_the_mean() -> None:
     images = np.random.default_rng(3).integers(0, 256, (3, 7, 11, 3), dtype=np.uint8)
-    features = raw_image_features(images, side=4)
+    features = compute_pixel_features(images, side=4)
     assert features.shape == (3, 4 * 4 * 3 + 6)
     np.testing.assert_allclose(features[:, :48].reshape(3, 16, 3).mean(1), features[:, 48:51], atol=1e-5)
 
@@ -126,14 +127,14 @@ def test_image_features_do_not_depend_on_staining_strength(monkeypatch: pytest.M
     generator = np.random.default_rng(4)
     density = generator.random((6, 10, 10, 3)) + 0.3
     faint, strong = (np.round(256 * np.exp(-density * s) - 1).astype(np.uint8) for s in (0.6, 1.5))
-    assert np.abs(raw_image_features(faint) - raw_image_features(strong)).max() < 0.06
-    together = raw_image_features(faint)
+    assert np.abs(compute_pixel_features(faint) - compute_pixel_features(strong)).max() < 0.06
+    together = compute_pixel_features(faint)
     monkeypatch.setattr(baselines, "CHUNK", 4)
-    np.testing.assert_allclose(raw_image_features(faint), together, atol=1e-6)
+    np.testing.assert_allclose(compute_pixel_features(faint), together, atol=1e-6)
 
 
 def test_images_of_another_kind_are_refused() -> None:
     with pytest.raises(EvaluationError, match=r"float64 \(5, 8, 8, 3\)"):
-        raw_image_features(np.zeros((5, 8, 8, 3)))
+        compute_pixel_features(np.zeros((5, 8, 8, 3)))
     with pytest.raises(EvaluationError, match="side is 41; choose 1 to 40"):
-        raw_image_features(np.zeros((5, 50, 50, 3), dtype=np.uint8), side=41)
+        compute_pixel_features(np.zeros((5, 50, 50, 3), dtype=np.uint8), side=41)

@@ -11,9 +11,9 @@ import pytest
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from stalign_pl.evaluation.baselines import coordinates, smoothed_pca
+from stalign_pl.evaluation.baselines import check_coordinates, compute_smoothed_pca
 from stalign_pl.evaluation.checks import EvaluationError
-from stalign_pl.evaluation.domains import match_colours, spatial_domains
+from stalign_pl.evaluation.domains import match_colours, score_domains
 
 CLASSES = np.array(["L1", "L2", "WM"])
 
@@ -39,7 +39,7 @@ def ari_by_pairs(truth: np.ndarray, found: np.ndarray) -> float:
 @pytest.mark.parametrize("readout", ["tied_gmm", "kmeans"])
 def test_planted_domains_are_found(readout: str) -> None:
     embedding, labels = planted()
-    result = spatial_domains(embedding, labels, readout=readout)
+    result = score_domains(embedding, labels, readout=readout)
     assert result.k == 3
     assert len(result.ari) == len(result.nmi) == 5
     assert result.ari[0] == ari_by_pairs(labels, result.predicted) == 1.0
@@ -48,12 +48,12 @@ def test_planted_domains_are_found(readout: str) -> None:
 
 def test_ari_and_spread_equal_the_definition() -> None:
     embedding, labels = planted(spots=150, distance=0.6)
-    result = spatial_domains(embedding, labels)
+    result = score_domains(embedding, labels)
     assert 0.0 < result.ari[0] < 0.95
     assert result.ari[0] == pytest.approx(ari_by_pairs(labels, result.predicted), abs=1e-12)
     assert result.mean == pytest.approx(sum(result.ari) / 5)
     assert result.sd == pytest.approx((sum((a - result.mean) ** 2 for a in result.ari) / 4) ** 0.5)
-    assert np.isnan(spatial_domains(embedding, labels, seeds=1).sd)
+    assert np.isnan(score_domains(embedding, labels, seeds=1).sd)
 
 
 def test_a_tied_mixture_fits_one_shape_to_all_domains() -> None:
@@ -62,7 +62,7 @@ def test_a_tied_mixture_fits_one_shape_to_all_domains() -> None:
     spread = generator.standard_normal((900, 2)) * np.array([6.0, 0.5])  # long and thin, the same in each domain
     embedding = spread + np.array([[0, 0], [9, 3], [18, 6]])[number]
     labels = CLASSES[number]
-    best = {readout: max(spatial_domains(embedding, labels, readout=readout).ari) for readout in ("tied_gmm", "kmeans")}
+    best = {readout: max(score_domains(embedding, labels, readout=readout).ari) for readout in ("tied_gmm", "kmeans")}
     assert best["tied_gmm"] > 0.98
     assert best["kmeans"] < 0.9
 
@@ -72,7 +72,7 @@ def test_unlabelled_spots_are_clustered_but_not_scored() -> None:
     partly = labels.copy()
     partly[:100] = ""
     embedding[:50] += 20  # a group of its own, all unlabelled
-    result = spatial_domains(embedding, partly, k=4, seeds=1)
+    result = score_domains(embedding, partly, k=4, seeds=1)
     assert result.predicted.shape == (240,)
     assert result.scored == 140
     assert result.ari == (1.0,)
@@ -83,7 +83,7 @@ def test_unlabelled_spots_are_clustered_but_not_scored() -> None:
 
 def test_two_calls_agree_exactly() -> None:
     embedding, labels = planted(distance=0.6)
-    first, second = spatial_domains(embedding, labels), spatial_domains(embedding, labels)
+    first, second = score_domains(embedding, labels), score_domains(embedding, labels)
     assert first.ari == second.ari
     np.testing.assert_array_equal(first.predicted, second.predicted)
 
@@ -92,12 +92,12 @@ def test_rounding_does_not_pass_for_signal() -> None:
     embedding, labels = planted(distance=1.5)
     wide = np.concatenate([embedding[:, :2] @ np.random.default_rng(1).standard_normal((2, 60)) + 5], axis=1)
     rounded = wide.astype(np.float32).astype(np.float64)  # rank 2, and 28 components of rounding
-    assert spatial_domains(rounded, labels).mean == pytest.approx(spatial_domains(wide, labels).mean, abs=0.02)
+    assert score_domains(rounded, labels).mean == pytest.approx(score_domains(wide, labels).mean, abs=0.02)
 
 
 def test_a_collapsed_embedding_scores_zero() -> None:
     labels = planted()[1]
-    result = spatial_domains(np.full((240, 8), 0.3, dtype=np.float32), labels)
+    result = score_domains(np.full((240, 8), 0.3, dtype=np.float32), labels)
     assert result.ari == (0.0,) * 5
     assert set(result.predicted) == {0}
 
@@ -116,14 +116,14 @@ def test_a_collapsed_embedding_scores_zero() -> None:
 def test_bad_input_is_refused_by_name(change: dict[str, object], message: str) -> None:
     embedding, labels = planted()
     with pytest.raises(EvaluationError, match=message):
-        spatial_domains(**{"embedding": embedding, "labels": labels, "slide": "S1", "column": "layer", **change})
+        score_domains(**{"embedding": embedding, "labels": labels, "slide": "S1", "column": "layer", **change})
 
 
 def test_a_non_finite_embedding_is_refused() -> None:
     embedding, labels = planted()
     embedding[17, 3] = np.inf
     with pytest.raises(EvaluationError, match=r"slide 'S1'.*1 of 240 rows, the first is row 17"):
-        spatial_domains(embedding, labels, slide="S1")
+        score_domains(embedding, labels, slide="S1")
 
 
 def test_matched_colours_maximise_the_agreement() -> None:
@@ -158,10 +158,10 @@ def test_floors_of_a_real_slide(real_data: Path) -> None:
     lattice = np.stack([slide.obs["array_col"] / 2, slide.obs["array_row"] * np.sqrt(3) / 2], axis=1)
     pairs = cKDTree(lattice).query_pairs(1.05, output_type="ndarray")
     ring = sparse.coo_matrix((np.ones(len(pairs)), tuple(pairs.T)), (len(labels),) * 2)
-    floors = [smoothed_pca(slide.X, ring + ring.T, rounds) for rounds in range(3)]
-    tied = [spatial_domains(floor, labels).mean for floor in floors]
+    floors = [compute_smoothed_pca(slide.X, ring + ring.T, rounds) for rounds in range(3)]
+    tied = [score_domains(floor, labels).mean for floor in floors]
     np.testing.assert_allclose(tied, [0.27, 0.47, 0.53], atol=0.06)
-    kmeans = [spatial_domains(floors[rounds], labels, readout="kmeans").mean for rounds in (0, 2)]
+    kmeans = [score_domains(floors[rounds], labels, readout="kmeans").mean for rounds in (0, 2)]
     np.testing.assert_allclose(kmeans, [0.27, 0.50], atol=0.06)
-    xy = coordinates(slide.obsm["spatial"])
-    assert spatial_domains(xy, labels).mean == pytest.approx(0.24, abs=0.06)
+    xy = check_coordinates(slide.obsm["spatial"])
+    assert score_domains(xy, labels).mean == pytest.approx(0.24, abs=0.06)

@@ -9,10 +9,10 @@ from scipy import sparse
 from stalign_pl.evaluation import ridge
 from stalign_pl.evaluation.checks import EvaluationError
 from stalign_pl.evaluation.expression import (
-    constant_prediction,
-    log_cp10k,
+    intersect_panels,
+    normalise_cp10k,
+    predict_constant,
     score_genes,
-    shared_panel,
 )
 
 
@@ -34,7 +34,7 @@ def planted(
 
 def test_the_library_is_taken_over_the_panel_alone() -> None:
     raw, panel = counts(), np.array([1, 3, 4, 8])
-    got = log_cp10k(raw, panel)
+    got = normalise_cp10k(raw, panel)
     assert got.dtype == np.float32
     for spot in range(12):
         row = [int(raw[spot, gene]) for gene in panel]
@@ -45,24 +45,24 @@ def test_the_library_is_taken_over_the_panel_alone() -> None:
 
 def test_listed_genes_keep_the_panels_library() -> None:
     raw, panel = counts(), np.array([1, 3, 4, 8])
-    np.testing.assert_array_equal(log_cp10k(raw, panel, np.array([8, 3])), log_cp10k(raw, panel)[:, [3, 1]])
+    np.testing.assert_array_equal(normalise_cp10k(raw, panel, np.array([8, 3])), normalise_cp10k(raw, panel)[:, [3, 1]])
     with pytest.raises(EvaluationError, match=r"\[2\] are not in the panel of 4"):
-        log_cp10k(raw, panel, np.array([8, 2]))
+        normalise_cp10k(raw, panel, np.array([8, 2]))
 
 
 @pytest.mark.parametrize("panel", [[], [0, 9], [-1, 2], [3, 3]])
 def test_an_impossible_panel_is_refused(panel: list[int]) -> None:
     with pytest.raises(EvaluationError, match="gene indices 0 to 8"):
-        log_cp10k(counts(), np.array(panel, dtype=int))
+        normalise_cp10k(counts(), np.array(panel, dtype=int))
 
 
 def test_shared_panel_is_the_sorted_intersection() -> None:
     measured = [np.array([9, 2, 5, 7]), np.array([5, 9, 1]), np.array([0, 9, 5, 2])]
-    np.testing.assert_array_equal(shared_panel(measured), [5, 9])
+    np.testing.assert_array_equal(intersect_panels(measured), [5, 9])
     with pytest.raises(EvaluationError, match="2 slides have no measured gene in common"):
-        shared_panel([np.array([1]), np.array([2])])
+        intersect_panels([np.array([1]), np.array([2])])
     with pytest.raises(EvaluationError, match="at least one slide"):
-        shared_panel([])
+        intersect_panels([])
 
 
 def test_ridge_equals_the_normal_equations() -> None:
@@ -102,7 +102,7 @@ def test_ridge_beats_the_constant_on_other_spots(spots: int) -> None:
     fresh, truth = planted(400, features=300, noise=1.0, seed=5)
     names = [f"g{number}" for number in range(4)]
     model = score_genes(ridge.fit_ridge(features, targets).predict(fresh), truth, names)
-    floor = score_genes(constant_prediction(targets), truth, names)
+    floor = score_genes(predict_constant(targets), truth, names)
     assert model.mse < 0.9 * floor.mse if spots > 30 else model.mse < 1.1 * floor.mse
     assert floor.pearson == 0.0
 
@@ -113,7 +113,7 @@ def test_ridge_on_noise_comes_close_to_the_constant() -> None:
     fresh, truth = generator.standard_normal((500, 256)), generator.standard_normal((500, 6))
     names = list("abcdef")
     model = score_genes(ridge.fit_ridge(features, targets).predict(fresh), truth, names)
-    assert model.mse < 1.05 * score_genes(constant_prediction(targets), truth, names).mse
+    assert model.mse < 1.05 * score_genes(predict_constant(targets), truth, names).mse
 
 
 def test_a_prediction_depends_on_the_fitting_spots_and_its_own_row_alone() -> None:

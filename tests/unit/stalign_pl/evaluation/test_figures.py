@@ -11,9 +11,9 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from stalign_pl.evaluation.canvas import PALETTE, UNLABELLED, save_figure, spot_positions
+from stalign_pl.evaluation.canvas import PALETTE, UNLABELLED, check_positions, save_figure
 from stalign_pl.evaluation.checks import EvaluationError
-from stalign_pl.evaluation.figures import domains_figure, expression_figure
+from stalign_pl.evaluation.figures import draw_domains, draw_expression
 
 XY = np.stack(np.meshgrid(np.arange(8), np.arange(6)), axis=-1).reshape(-1, 2) * 100.0
 TRUTH = np.array(["L1", "L2", "WM"])[(XY[:, 1] // 200).astype(int)]
@@ -28,7 +28,7 @@ def spots(axes: Axes) -> EllipseCollection:
 def test_matched_domains_have_the_annotations_colours() -> None:
     truth = TRUTH.copy()
     truth[:3] = ""
-    annotated, predicted = domains_figure(XY, truth, PREDICTED, ari=1.0).axes
+    annotated, predicted = draw_domains(XY, truth, PREDICTED, ari=1.0).axes
     expected = [PALETTE[number] for number in (XY[:, 1] // 200).astype(int)]
     assert [to_hex(c).upper() for c in spots(predicted).get_facecolors()] == expected
     assert [to_hex(c).upper() for c in spots(annotated).get_facecolors()] == [UNLABELLED] * 3 + expected[3:]
@@ -37,7 +37,7 @@ def test_matched_domains_have_the_annotations_colours() -> None:
 
 def test_panels_are_true_to_scale_with_y_down() -> None:
     image = np.zeros((20, 30, 3), dtype=np.uint8)
-    figure = domains_figure(XY, TRUTH, PREDICTED, image, (-50, 750, 550, -50), "a slide")
+    figure = draw_domains(XY, TRUTH, PREDICTED, image, (-50, 750, 550, -50), "a slide")
     assert len(figure.axes) == 3
     for axes in figure.axes:
         bottom, top = axes.get_ylim()
@@ -45,20 +45,20 @@ def test_panels_are_true_to_scale_with_y_down() -> None:
         assert axes.get_aspect() == 1
         np.testing.assert_array_equal(spots(axes).get_offsets(), XY)
     assert figure.axes[0].images[0].get_extent() == [-50, 750, 550, -50]
-    assert spot_positions(XY)[1] == 100.0
+    assert check_positions(XY)[1] == 100.0
 
 
 def test_legend_names_classes_unlabelled_and_surplus_domains() -> None:
     truth, predicted = TRUTH.copy(), PREDICTED.copy()
     truth[-2:], predicted[-2:] = "", 3
-    (legend,) = domains_figure(XY, truth, predicted).legends
+    (legend,) = draw_domains(XY, truth, predicted).legends
     assert [text.get_text() for text in legend.get_texts()] == ["L1", "L2", "WM", "extra 1", "unlabelled"]
 
 
 def test_a_pair_of_panels_shares_one_scale() -> None:
     generator = np.random.default_rng(0)
     measured, predicted = generator.random((48, 3)) * 4, generator.random((48, 3)) * 9
-    figure = expression_figure(XY, measured, predicted, ["A", "B", "C"], scores=[0.5, -0.25, np.nan])
+    figure = draw_expression(XY, measured, predicted, ["A", "B", "C"], scores=[0.5, -0.25, np.nan])
     panels = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in panels] == [
         *("A measured", "A predicted, r = 0.50", "B measured", "B predicted, r = -0.25"),
@@ -73,7 +73,7 @@ def test_a_pair_of_panels_shares_one_scale() -> None:
 
 
 def test_a_saved_figure_is_whole_inked_and_uncut(tmp_path: Path) -> None:
-    figure = domains_figure(XY, TRUTH, PREDICTED, title="a slide with a title")
+    figure = draw_domains(XY, TRUTH, PREDICTED, title="a slide with a title")
     save_figure(figure, tmp_path / "domains.png")
     assert [file.name for file in tmp_path.iterdir()] == ["domains.png"]
     pixels = np.asarray(Image.open(tmp_path / "domains.png").convert("RGB"))
@@ -88,7 +88,7 @@ def test_a_saved_figure_is_whole_inked_and_uncut(tmp_path: Path) -> None:
 def test_twenty_long_names_stay_inside_the_picture(tmp_path: Path, span: tuple[int, int]) -> None:
     wide = XY / XY.max() * np.array(span) * 100
     truth = np.array([f"a rather long name of a layer {number:02d}" for number in range(20)])[np.arange(48) % 20]
-    save_figure(domains_figure(wide, truth, np.arange(48) % 20, title="wide"), tmp_path / "wide.png")
+    save_figure(draw_domains(wide, truth, np.arange(48) % 20, title="wide"), tmp_path / "wide.png")
     pixels = np.asarray(Image.open(tmp_path / "wide.png").convert("RGB"))
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     assert (border == 255).all()
@@ -110,17 +110,17 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
 def test_bad_pictures_are_refused() -> None:
     image = np.zeros((20, 30, 3), dtype=np.uint8)
     with pytest.raises(EvaluationError, match="bottom > top is expected"):
-        domains_figure(XY, TRUTH, PREDICTED, image, (0, 700, 0, 500))
+        draw_domains(XY, TRUTH, PREDICTED, image, (0, 700, 0, 500))
     with pytest.raises(EvaluationError, match="truth 47"):
-        domains_figure(XY, TRUTH[1:], PREDICTED)
+        draw_domains(XY, TRUTH[1:], PREDICTED)
     with pytest.raises(EvaluationError, match="21 domains; at most 20"):
-        domains_figure(XY, TRUTH, np.arange(48) % 21)
+        draw_domains(XY, TRUTH, np.arange(48) % 21)
     with pytest.raises(EvaluationError, match=r"13 genes.*1 to 12"):
-        expression_figure(XY, np.zeros((48, 13)), np.zeros((48, 13)), list("abcdefghijklm"))
+        draw_expression(XY, np.zeros((48, 13)), np.zeros((48, 13)), list("abcdefghijklm"))
     with pytest.raises(EvaluationError, match="1 scores for 2 genes"):
-        expression_figure(XY, np.zeros((48, 2)), np.zeros((48, 2)), ["a", "b"], scores=[0.1])
+        draw_expression(XY, np.zeros((48, 2)), np.zeros((48, 2)), ["a", "b"], scores=[0.1])
     with pytest.raises(EvaluationError, match="different places"):
-        domains_figure(XY * 0, TRUTH, PREDICTED)
+        draw_domains(XY * 0, TRUTH, PREDICTED)
 
 
 def test_a_note_stands_below_in_lines_that_fit() -> None:
@@ -129,12 +129,12 @@ def test_a_note_stands_below_in_lines_that_fit() -> None:
     )
     values = np.random.default_rng(0).random((48, 1))
     for figure in (
-        domains_figure(XY, TRUTH, PREDICTED, note=note),
-        expression_figure(XY, values, values, ["A"], note=note),
+        draw_domains(XY, TRUTH, PREDICTED, note=note),
+        draw_expression(XY, values, values, ["A"], note=note),
     ):
         assert figure.get_supxlabel().replace("\n", " ") == note
         figure.canvas.draw()
         box = figure._supxlabel.get_window_extent()
         assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
         assert box.y0 >= 0
-    assert domains_figure(XY, TRUTH, PREDICTED).get_supxlabel() == ""
+    assert draw_domains(XY, TRUTH, PREDICTED).get_supxlabel() == ""

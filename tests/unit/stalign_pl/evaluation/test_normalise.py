@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from stalign_pl.data.genes.normalise import log_normalised
+from stalign_pl.data.genes.normalise import log_normalise_rows
 from stalign_pl.evaluation.checks import EvaluationError
 from stalign_pl.evaluation.normalise import find_median_library, log_normalise_slide, sum_counts
 
@@ -46,7 +46,7 @@ def test_a_slide_without_counts_is_refused(target: float | None) -> None:
 @pytest.mark.parametrize("target", [400.0, 1e4])
 def test_arrays_and_tensors_are_normalised_alike(target: float) -> None:
     counts = draw_counts()
-    tensor = log_normalised(
+    tensor = log_normalise_rows(
         torch.tensor(counts, dtype=torch.float32), torch.full((30,), target), torch.ones(30, 40, dtype=torch.bool)
     )
     array = log_normalise_slide(sparse.csr_matrix(counts), target).toarray()

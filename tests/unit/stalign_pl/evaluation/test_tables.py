@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from stalign_pl.evaluation.checks import EvaluationError
-from stalign_pl.evaluation.results import Row, mean_over_slides, read_results, write_results
-from stalign_pl.evaluation.tables import markdown, table
+from stalign_pl.evaluation.results import Row, average_over_slides, read_results, write_results
+from stalign_pl.evaluation.tables import make_markdown, make_table
 
 NAN = float("nan")
 
@@ -79,7 +79,7 @@ def test_means_are_unweighted_and_their_sd_is_that_of_the_mean() -> None:
         ari("all_of_it", 0.1, "s1"),
         ari("all_of_it", 0, "s2"),
     ]
-    first, second = mean_over_slides([*rows, ari("pca", 9.0, "all")])
+    first, second = average_over_slides([*rows, ari("pca", 9.0, "all")])
     assert (first.slide, first.row, first.seeds) == ("all", "pca", 5)
     assert first.mean == pytest.approx(0.35)
     assert first.sd == pytest.approx(0.025)
@@ -91,14 +91,14 @@ def test_means_are_unweighted_and_their_sd_is_that_of_the_mean() -> None:
 def test_a_mean_over_fewer_slides_is_refused() -> None:
     rows = [ari("pca", 0.2, "s1"), ari("pca", 0.5, "s2"), ari("stalign", 0.6, "s1")]
     with pytest.raises(EvaluationError, match=r"row 'stalign' has no test ari on \['s2'\]"):
-        mean_over_slides(rows)
+        average_over_slides(rows)
     with pytest.raises(EvaluationError, match=r"slide 's1'.*'pca', test ari by tied_gmm occurs twice"):
-        mean_over_slides([rows[0], rows[0]])
-    assert np.isnan(mean_over_slides([rows[0], replace(rows[1], mean=NAN)])[0].mean)
+        average_over_slides([rows[0], rows[0]])
+    assert np.isnan(average_over_slides([rows[0], replace(rows[1], mean=NAN)])[0].mean)
 
 
 def test_markdown_orders_rows_and_marks_the_best_that_is_no_oracle() -> None:
-    text = markdown([*ROWS, ari("pca", 0.1, split="val")])
+    text = make_markdown([*ROWS, ari("pca", 0.1, split="val")])
     validation, test = text.split("### test")
     assert "| pca | **0.100 ± 0.020** |" in validation
     lines = [line for line in test.splitlines() if line.startswith("|")]
@@ -116,28 +116,28 @@ def test_markdown_orders_rows_and_marks_the_best_that_is_no_oracle() -> None:
 
 def test_given_means_are_used_and_missing_ones_made() -> None:
     rows = [ari("pca", 0.3), ari("pca", 0.7, "all"), ari("stalign", 0.4)]
-    text = markdown(rows)
+    text = make_markdown(rows)
     assert "| pca | **0.700" in text
     assert "| stalign | 0.400" in text
 
 
 def test_the_terminal_table_shows_the_same() -> None:
     console = Console(width=120, record=True, force_terminal=True, file=io.StringIO())
-    console.print(table(ROWS, "test"))
+    console.print(make_table(ROWS, "test"))
     plain = console.export_text(clear=False)
     assert plain.index("stalign") < plain.index("untrained") < plain.index("pca_smooth2") < plain.index("oracle")
     assert "0.500 ± 0.020" in plain
     assert "5 seeds" in plain
     assert "\x1b[1m0.500 ± 0.020" in console.export_text(styles=True)
-    assert table(ROWS, "val").row_count == 0
+    assert make_table(ROWS, "val").row_count == 0
 
 
 def test_marks_stand_under_every_table() -> None:
     marks = ["not disjoint by patient: the paper's split", "a slide stands for a patient in 2 of 3 [odd] slides"]
-    text = markdown([ari("pca", 0.3), ari("pca", 0.4, split="val")], marks)
+    text = make_markdown([ari("pca", 0.3), ari("pca", 0.4, split="val")], marks)
     assert text.count(f"bold: best but for an oracle; {marks[0]}; {marks[1]}\n") == 2
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(table(ROWS, "test", marks))
+    console.print(make_table(ROWS, "test", marks))
     plain = console.export_text()
     for mark in marks:
         assert mark in " ".join(plain.split())

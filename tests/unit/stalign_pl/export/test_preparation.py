@@ -13,7 +13,7 @@ from stalign_pl.batch.spot_batch import SpotBatch
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.pictures.colour import SlideColour
 from stalign_pl.errors import ConfigError
-from stalign_pl.export.preparation import Preparation, SlideSpots, panel_columns
+from stalign_pl.export.preparation import Preparation, SlideSpots, find_panel_columns
 from tests.support.panels import plain_panel
 from tests.support.shard_spots import as_user, read_rows
 
@@ -99,7 +99,7 @@ def test_what_is_not_given_is_none(tiny_data: STAlignData, preparation: Preparat
 def test_names_of_genes() -> None:
     panel = replace(plain_panel(3), symbols=("A", "B", "A"), ids=("ENSG01", "", "ENSG03"))
     names = ["A", "ENSG03.12", "B", "b", "ENSG01", ""]
-    assert panel_columns(panel, names).tolist() == [0, 2, 1, -1, 0, -1]
+    assert find_panel_columns(panel, names).tolist() == [0, 2, 1, -1, 0, -1]
 
 
 PICTURES = np.zeros((4, 9, 9, 3), np.uint8)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stalign_pl.batch.row_keys import RowKeys
-from stalign_pl.draws import uniform
+from stalign_pl.draws import draw_uniform
 from stalign_pl.models import (
     Frozen,
     GeneMLP,
@@ -33,7 +33,7 @@ def keys(seed: int = 5, epoch: int = 2, rows: slice | list[int] = slice(None)) -
 
 @pytest.mark.parametrize("seed", [5, -1, 2**63 + 11])
 def test_the_device_draws_what_the_host_draws(seed: int) -> None:
-    host = uniform(seed, 2, SLIDE.numpy(), SPOT.numpy(), 18, 1000)
+    host = draw_uniform(seed, 2, SLIDE.numpy(), SPOT.numpy(), 18, 1000)
     for chance in (0.1, 0.5, 0.999):
         np.testing.assert_array_equal(keys(seed).happens(chance, 18, 1000).numpy(), host < np.float32(chance))
 
@@ -44,7 +44,7 @@ def test_a_keyed_mask_is_the_formula_forward_and_backward() -> None:
     with keyed_dropout(layer, keys()):
         dropped = layer(values)
     dropped.sum().backward()
-    drawn = uniform(5, 2, SLIDE.numpy(), SPOT.numpy(), 19, 150).reshape(4, 3, 50)
+    drawn = draw_uniform(5, 2, SLIDE.numpy(), SPOT.numpy(), 19, 150).reshape(4, 3, 50)
     factor = torch.from_numpy(np.where(drawn < 0.3, 0, 1 / 0.7))
     torch.testing.assert_close(dropped, values * factor)
     torch.testing.assert_close(values.grad, factor)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stalign_pl.batch.features import Features
-from stalign_pl.models import GeneMLP, LastBlocks, TimmStream, cacheable_streams, fingerprint
+from stalign_pl.models import GeneMLP, LastBlocks, TimmStream, find_cacheable_streams, fingerprint_encoder
 from tests.support.panels import plain_panel
 
 
@@ -31,8 +31,8 @@ def test_only_frozen_streams_are_cacheable() -> None:
         spot_gene=GeneMLP(plain_panel(5), 2, 8),
         other=stream(),
     )
-    assert list(cacheable_streams(model)) == ["spot_image"]
-    assert cacheable_streams(Model(spot_image=stream(trains="all"), niche_gene=None)) == {}
+    assert list(find_cacheable_streams(model)) == ["spot_image"]
+    assert find_cacheable_streams(Model(spot_image=stream(trains="all"), niche_gene=None)) == {}
 
 
 def test_features_take_the_encoders_place() -> None:
@@ -62,6 +62,6 @@ def test_a_fingerprint_is_of_all_that_decides_the_features(
     """Independent of mode, projection and where the weights came from."""
     one, other = stream(), stream()
     change(one)
-    first, second = fingerprint(one), fingerprint(other)
+    first, second = fingerprint_encoder(one), fingerprint_encoder(other)
     assert (first.architecture != second.architecture) is architecture
     assert (first.weights != second.weights) is weights

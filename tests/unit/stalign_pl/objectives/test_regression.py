@@ -19,7 +19,7 @@ from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.errors import ConfigError
 from stalign_pl.objectives import GeneRegression, RegressionConfig
 from stalign_pl.objectives.three_level import LossTerms
-from stalign_pl.training.micro_batches import loss_by_parts, micro_batches
+from stalign_pl.training.micro_batches import compute_loss_by_parts, split_rows
 from tests.support.loss_reference import part
 from tests.support.towers import FIELDS, LOCAL, Towers, global_batch, outcome
 
@@ -63,7 +63,7 @@ class RegressingTowers(Towers):
         if self.size is None:
             return loss(embed(slice(None)))
         own = [*self.loss.parameters(), *self.regression.parameters()]
-        return loss_by_parts(embed, loss, own, micro_batches(len(ids), self.size), torch.Tensor.backward)
+        return compute_loss_by_parts(embed, loss, own, split_rows(len(ids), self.size), torch.Tensor.backward)
 
 
 def reference(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.runs.changes import FREE, TRAINER_DECIDES, Change, deciding_changes, refuse_changes
+from stalign_pl.runs.changes import FREE, TRAINER_DECIDES, Change, find_deciding_changes, refuse_changes
 
 
 def changed(key: str, old: object, new: object) -> list[str]:
@@ -21,7 +21,7 @@ def changed(key: str, old: object, new: object) -> list[str]:
             place = place.setdefault(part, {})
         place[name] = value
         configs.append(config)
-    return [change.key for change in deciding_changes(*configs)]
+    return [change.key for change in find_deciding_changes(*configs)]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_cannot_change_the_numbers_is_free(key: str) -> None:
 
 
 def test_absent_and_null_are_the_same_and_a_name_is_no_prefix() -> None:
-    assert deciding_changes({"data": {"stain": None}}, {"data": {}, "model": {"compile": None}}) == []
+    assert find_deciding_changes({"data": {"stain": None}}, {"data": {}, "model": {"compile": None}}) == []
     assert changed("data.shards_order", 1, 2) == ["data.shards_order"]
 
 
@@ -71,7 +71,7 @@ def test_a_changed_class_names_its_arguments_too() -> None:
     old = {"model": {"objective": {"class_path": "A", "init_args": {"scale": 1}}}}
     new = {"model": {"objective": {"class_path": "B", "init_args": {"chunk": 2}}}}
     above = "model.objective"
-    assert deciding_changes(old, new) == [
+    assert find_deciding_changes(old, new) == [
         Change(f"{above}.class_path", "A", "B"),
         Change(f"{above}.init_args.chunk", None, 2),
         Change(f"{above}.init_args.scale", 1, None),

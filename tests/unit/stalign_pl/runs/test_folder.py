@@ -10,7 +10,7 @@ import torch
 
 from stalign_pl.errors import ConfigError
 from stalign_pl.runs.checkpoint_io import AtomicCheckpointIO
-from stalign_pl.runs.folder import find_checkpoint, resume_point, set_aside_earlier_run
+from stalign_pl.runs.folder import find_checkpoint, find_resume_point, set_aside_earlier_run
 from stalign_pl.runs.loggers import MetricsCSV
 
 
@@ -80,11 +80,11 @@ def test_words_and_paths_of_checkpoints(tmp_path: Path) -> None:
 
 
 def test_only_last_may_be_missing_when_a_run_starts(tmp_path: Path) -> None:
-    assert resume_point(None, tmp_path) is None
-    assert resume_point("last", tmp_path) is None
+    assert find_resume_point(None, tmp_path) is None
+    assert find_resume_point("last", tmp_path) is None
     with pytest.raises(ConfigError, match="no checkpoint best"):
-        resume_point("best", tmp_path)
-    assert resume_point("last", checkpoint(tmp_path, "last").parents[1]) == tmp_path / "checkpoints" / "last.ckpt"
+        find_resume_point("best", tmp_path)
+    assert find_resume_point("last", checkpoint(tmp_path, "last").parents[1]) == tmp_path / "checkpoints" / "last.ckpt"
 
 
 def test_earlier_runs_are_kept_apart_one_by_one(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from data_prep.splits.schemes import SplitRequest, make_split
 from data_prep.splits.units import SplitSlide
-from stalign_pl.errors import ConfigError, listed
+from stalign_pl.errors import ConfigError, join_names
 from stalign_pl.shard_format.split import Split, read_split
 
 SLIDES = [SplitSlide(f"s{n}", f"P{n // 2}", study=f"study{n // 4}", spots=10) for n in range(8)]
@@ -95,4 +95,4 @@ def test_studies_belong_to_the_set_where_they_are_the_unit() -> None:
 
 
 def test_long_lists_are_cut() -> None:
-    assert listed(map(str, range(10))) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+    assert join_names(map(str, range(10))) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"

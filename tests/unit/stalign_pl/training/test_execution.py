@@ -14,7 +14,7 @@ from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.errors import ConfigError
 from stalign_pl.models import GeneMLP, NicheGeneTransformer, STAlign, TimmStream, keyed_dropout
 from stalign_pl.objectives import ThreeLevelLoss
-from stalign_pl.training.execution import Execution, prepare
+from stalign_pl.training.execution import Execution, apply_execution
 from tests.support.small_model import batch, small
 from tests.support.traced_backend import TRACED
 
@@ -49,7 +49,7 @@ def test_compiled_it_is_the_same_model() -> None:
     compiled = copy.deepcopy(plain)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    prepare(compiled, Execution(compile=True, backend=TRACED))
+    apply_execution(compiled, Execution(compile=True, backend=TRACED))
     assert compiled.state_dict().keys() == plain.state_dict().keys()
     expected, found = trained(plain), trained(compiled)
     assert len(expected) > 50
@@ -60,7 +60,7 @@ def test_compiled_it_is_the_same_model() -> None:
 def test_channels_last_gives_the_same_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = small(spot_image=partial(TimmStream, name="test_efficientnet_gn", size=32))
     other = copy.deepcopy(plain)
-    prepare(other, Execution(channels_last=True))
+    apply_execution(other, Execution(channels_last=True))
     met: list[bool] = []
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:

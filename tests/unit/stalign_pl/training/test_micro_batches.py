@@ -16,7 +16,7 @@ from torch import nn
 from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.errors import ConfigError
 from stalign_pl.objectives.three_level import LossTerms
-from stalign_pl.training.micro_batches import loss_by_parts, micro_batches
+from stalign_pl.training.micro_batches import compute_loss_by_parts, split_rows
 from tests.support.loss_reference import part
 from tests.support.towers import LOCAL, Towers, global_batch, outcome
 
@@ -44,8 +44,8 @@ class ByParts(Towers):
         def embed(rows: slice) -> SimpleNamespace:
             return SimpleNamespace(**{name: tower(features[rows]) for name, tower in self.towers.items()})
 
-        parts = micro_batches(len(ids), size)
-        return loss_by_parts(
+        parts = split_rows(len(ids), size)
+        return compute_loss_by_parts(
             embed, lambda all_: self.loss(all_, ids), self.loss.parameters(), parts, torch.Tensor.backward
         )
 
@@ -69,14 +69,14 @@ def test_any_micro_batch_has_the_gradient_of_the_whole_batch(size: int) -> None:
 def test_the_second_pass_repeats_the_first_ones_draws() -> None:
     """The reference keeps the graphs of all parts; torch's generator goes on as after a single pass."""
     features, ids = global_batch(2, padding=())
-    model, parts = DroppingTowers(), micro_batches(10, 2)
+    model, parts = DroppingTowers(), split_rows(10, 2)
     torch.manual_seed(3)
     embedded = [model.embed(features[rows]) for rows in parts]
     joined = {name: torch.cat([getattr(one, name) for one in embedded]) for name in vars(embedded[0])}
     expected, next_draw = outcome(model, model.loss(SimpleNamespace(**joined), ids)), torch.rand(1)
     again = DroppingTowers()
     torch.manual_seed(3)
-    terms = loss_by_parts(
+    terms = compute_loss_by_parts(
         lambda rows: again.embed(features[rows]),
         lambda embeddings: again.loss(embeddings, ids),
         again.loss.parameters(),
@@ -96,18 +96,20 @@ def test_a_model_whose_second_pass_differs_is_refused() -> None:
         return model.embed(features[rows] + torch.randn(6, generator=own, dtype=torch.float64))
 
     with pytest.raises(ConfigError, match=r"micro_batch: a second forward pass .* \(spot_image, spot_gene"):
-        loss_by_parts(embed, lambda all_: model.loss(all_, ids), [], micro_batches(10, 5), torch.Tensor.backward, True)
+        compute_loss_by_parts(
+            embed, lambda all_: model.loss(all_, ids), [], split_rows(10, 5), torch.Tensor.backward, True
+        )
 
 
 @pytest.mark.parametrize(("size", "near"), [(5, "4, 6"), (7, "6, 12"), (0, "1"), (13, "12"), (-2, "1")])
 def test_a_size_that_does_not_divide_is_refused_with_the_nearest_that_do(size: int, near: str) -> None:
     with pytest.raises(ConfigError, match=rf"micro_batch is {size}: .* the 12 rows .* nearest that do: {near}$"):
-        micro_batches(ROWS, size)
+        split_rows(ROWS, size)
 
 
 def test_parts_cover_the_rows_and_null_is_one() -> None:
-    assert micro_batches(ROWS, None) == [slice(0, 12)]
-    assert micro_batches(ROWS, 4) == [slice(0, 4), slice(4, 8), slice(8, 12)]
+    assert split_rows(ROWS, None) == [slice(0, 12)]
+    assert split_rows(ROWS, 4) == [slice(0, 4), slice(4, 8), slice(8, 12)]
 
 
 def run_rank(rank: int, size: int, folder: str, padding: Sequence[int]) -> None:

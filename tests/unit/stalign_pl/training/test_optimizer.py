@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.training.optimizer import OptimizerConfig, learning_rate, takes_fused, weight_decay
+from stalign_pl.training.optimizer import OptimizerConfig, choose_fused, compute_learning_rate, compute_weight_decay
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FULL, BF16 = Precision(), MixedPrecision("bf16-mixed", "cpu")
@@ -31,13 +31,13 @@ FP16 = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
 def test_fused_is_as_asked_or_by_the_device(
     asked: bool | None, device: torch.device, precision: Precision, clips: bool, fused: bool
 ) -> None:
-    assert takes_fused(asked, device, precision, clips) is fused
+    assert choose_fused(asked, device, precision, clips) is fused
 
 
 @pytest.mark.parametrize(("precision", "clips"), [(BF16, True), (FP16, False)])
 def test_fused_is_refused_where_gradients_are_looked_at_before_the_step(precision: Precision, clips: bool) -> None:
     with pytest.raises(ConfigError, match=rf"fused: true, and trainer\.precision {precision.precision}"):
-        takes_fused(True, GPU, precision, clips)
+        choose_fused(True, GPU, precision, clips)
 
 
 def test_the_peak_is_rescaled_by_the_batch_where_a_reference_is_given() -> None:
@@ -57,7 +57,7 @@ CONFIG = OptimizerConfig(lr=2e-3, final_lr=1e-5, warmup=0.1, weight_decay=0.04, 
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
-    rates = [learning_rate(CONFIG, step, STEPS) for step in range(STEPS)]
+    rates = [compute_learning_rate(CONFIG, step, STEPS) for step in range(STEPS)]
     assert rates[20] == max(rates) == pytest.approx(2e-3)
     assert all(0 < before < after for before, after in pairwise(rates[:21]))
     assert all(before > after for before, after in pairwise(rates[20:]))
@@ -68,7 +68,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
 
 
 def test_decay_goes_from_first_to_last() -> None:
-    decays = [weight_decay(CONFIG, step, STEPS) for step in range(STEPS)]
+    decays = [compute_weight_decay(CONFIG, step, STEPS) for step in range(STEPS)]
     assert decays[0] == pytest.approx(0.04)
     assert decays[-1] == pytest.approx(0.4)
     assert decays == sorted(decays)
@@ -77,7 +77,7 @@ def test_decay_goes_from_first_to_last() -> None:
 
 def test_nothing_divides_by_zero_in_the_shortest_runs() -> None:
     for steps in (1, 2):
-        rates = [learning_rate(CONFIG, step, steps) for step in range(steps + 1)]
+        rates = [compute_learning_rate(CONFIG, step, steps) for step in range(steps + 1)]
         assert all(0 < rate <= CONFIG.lr for rate in rates)
 
 

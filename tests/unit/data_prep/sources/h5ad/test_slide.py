@@ -12,7 +12,7 @@ from scipy import sparse
 
 from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
-from data_prep.check.check import check
+from data_prep.check.check import check_set
 from data_prep.slide.slide import SlideError
 from data_prep.sources import ReaderOptions, find_source
 from tests.support.data_prep.reading import read_one
@@ -171,7 +171,7 @@ def test_counts_of_a_normalised_file(tmp_path: Path, move: Callable[[AnnData], N
     assert slide.notes[0] == f"counts from {place}; X does not hold whole counts"
     report = build(BuildConfig((SourceEntry("anndata", path.parent),), slide_as_patient=True), tmp_path / "set")
     assert report.failed == {}
-    assert list(check(tmp_path / "set", deep=True)) == []
+    assert list(check_set(tmp_path / "set", deep=True)) == []
 
 
 def test_a_file_without_counts_is_told_where_was_looked(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
-from data_prep.check.check import check
+from data_prep.check.check import check_set
 from data_prep.slide.slide import Slide, SlideError
 from data_prep.sources import ReaderOptions, find_source
 from stalign_pl.errors import ConfigError
@@ -56,7 +56,7 @@ def spot_lines(header: str = "x\ty\tpixel_x\tpixel_y") -> list[str]:
 def built(folder: Path, out: Path) -> list[tuple[str, str, int]]:
     report = build(BuildConfig((SourceEntry("legacy_st", folder),), slide_as_patient=True), out)
     assert report.failed == {}
-    assert list(check(out, deep=True)) == []
+    assert list(check_set(out, deep=True)) == []
     return [(slide.name, slide.patient, slide.spots) for slide in report.manifest.slides]
 
 

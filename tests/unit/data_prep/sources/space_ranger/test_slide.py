@@ -19,7 +19,7 @@ from scipy.io import mmwrite
 
 from data_prep.build.build import BuildReport, build
 from data_prep.build.config import BuildConfig, SourceEntry
-from data_prep.check.check import check
+from data_prep.check.check import check_set
 from data_prep.slide.curation import Curation
 from data_prep.slide.slide import Slide
 from data_prep.sources import ReaderOptions, find_source
@@ -33,7 +33,7 @@ def build_all(folder: Path, out: Path, options: ReaderOptions | None = None) -> 
     entry = SourceEntry("space_ranger", folder, options=options or ReaderOptions())
     report = build(BuildConfig((entry,), curation=Curation(duplicates="keep"), slide_as_patient=True), out)
     if report.failed == {}:
-        assert list(check(out, deep=True)) == []
+        assert list(check_set(out, deep=True)) == []
     return report
 
 

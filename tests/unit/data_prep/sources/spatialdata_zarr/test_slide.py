@@ -13,7 +13,7 @@ import pytest
 
 from data_prep.build.build import build
 from data_prep.build.config import BuildConfig, SourceEntry
-from data_prep.check.check import check
+from data_prep.check.check import check_set
 from data_prep.slide.slide import SlideError
 from data_prep.sources import ReaderOptions, find_source
 from stalign_pl.errors import ConfigError
@@ -96,7 +96,7 @@ def test_a_visium_store_is_built(tmp_path: Path, full: bool, kind: str, scale: f
         assert np.array_equal(pixels, IMAGE)
     report = build(BuildConfig((SourceEntry("spatialdata", tmp_path / "in"),), slide_as_patient=True), tmp_path / "set")
     assert report.failed == {}
-    assert list(check(tmp_path / "set", deep=True)) == []
+    assert list(check_set(tmp_path / "set", deep=True)) == []
     (record,) = report.manifest.slides
     assert (record.spots, record.image, record.source) == (24, kind, "spatialdata")
 

@@ -14,11 +14,11 @@ from scipy import sparse
 
 from stalign_pl.cli.main import main
 from stalign_pl.data.datamodule import STAlignData
-from stalign_pl.data.epoch.clusters import read_clusters, with_pair_draws
+from stalign_pl.data.epoch.clusters import append_pair_draws, read_clusters
 from stalign_pl.data.pictures.augmentation import DRAWS, Augmentation
 from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.data.shards.shard_set import ShardSet
-from stalign_pl.draws import uniform
+from stalign_pl.draws import draw_uniform
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.clusters import cluster_spots
 
@@ -124,7 +124,7 @@ def test_options_out_of_range_are_refused(
 def test_clusters_and_draws_reach_the_ids_of_training_batches(tiny_shards: Path, table: Path) -> None:
     """Of two training slides, with padding; the draws differ between epochs and not with the row's batch."""
     module = data(tiny_shards, table, val_patients=["P1"], test_patients=[])
-    reader = BatchReader(module.train_slides, module.niche, with_pair_draws(Augmentation().draws(3), 3, 6))
+    reader = BatchReader(module.train_slides, module.niche, append_pair_draws(Augmentation().draws(3), 3, 6))
     numbers = np.array([*[number for number in module.train_slides for _ in range(5)], -1])
     ranks = np.array([*range(3, 8), *range(5), -1])
     batch = reader.read(numbers, ranks, epoch=2)
@@ -134,7 +134,7 @@ def test_clusters_and_draws_reach_the_ids_of_training_batches(tiny_shards: Path,
         slide = module.train_slides[int(ids.slide[row])]
         assert ids.cluster[row] == read.of(slide)[int(ids.spot[row])]
     assert ids.cluster[10] == -1
-    wanted = uniform(3, 2, numbers[:10], batch.spot[:10].numpy(), 2, 6)
+    wanted = draw_uniform(3, 2, numbers[:10], batch.spot[:10].numpy(), 2, 6)
     assert torch.equal(ids.draws[:10], torch.from_numpy(wanted))
     assert torch.equal(batch.draws[:, :DRAWS], reader.read(numbers, ranks, epoch=2).draws[:, :DRAWS])
     assert not torch.equal(ids.draws, module.transform(reader.read(numbers, ranks, 3), Augmentation()).ids.draws)

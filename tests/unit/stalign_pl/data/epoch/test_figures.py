@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from stalign_pl.cli.main import main
-from stalign_pl.data.epoch.figures import excluded_shares, excluded_spots, plan_figures
-from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
+from stalign_pl.data.epoch.figures import compute_figures, estimate_excluded_shares, read_excluded_spots
+from stalign_pl.data.epoch.plan import Composition, Plan, plan_training
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from tests.support.paths import REPOSITORY
@@ -47,10 +47,10 @@ def counted_by_rows(
 
 
 def test_figures_are_those_counted_row_by_row(shards: ShardSet) -> None:
-    plan = training_plan({number: len(slide) for number, slide in shards.slides.items()}, COMPOSITION, 0, 3)
-    excluded = {n: excluded_spots(slide, NICHE, np.arange(len(slide))) for n, slide in shards.slides.items()}
+    plan = plan_training({number: len(slide) for number, slide in shards.slides.items()}, COMPOSITION, 0, 3)
+    excluded = {n: read_excluded_spots(slide, NICHE, np.arange(len(slide))) for n, slide in shards.slides.items()}
     pairs, own, masked = counted_by_rows(plan, shards.slides, excluded)
-    figures = plan_figures(plan, 3, shards.slides, NICHE)
+    figures = compute_figures(plan, 3, shards.slides, NICHE)
     assert (figures.batches, figures.spots, figures.rows, figures.padding) == (5, 192, 40, 8)
     assert figures.partners == pytest.approx(own / 192)
     assert figures.masked == pytest.approx(masked / pairs)
@@ -58,7 +58,7 @@ def test_figures_are_those_counted_row_by_row(shards: ShardSet) -> None:
     a_batch = [len(set(row.tolist())) for row in plan.slide[:-1]]
     assert [figures.slides_min, figures.slides_max] == [min(a_batch), max(a_batch)]
     assert figures.slides_median == np.median(a_batch)
-    guess = plan_figures(plan, 3, shards.slides, excluded_shares(shards.slides, NICHE))
+    guess = compute_figures(plan, 3, shards.slides, estimate_excluded_shares(shards.slides, NICHE))
     assert guess.masked == pytest.approx(figures.masked, rel=0.2)
     assert not guess.exact
 
@@ -86,7 +86,7 @@ def test_the_command_prints_the_plan_and_writes_it(
     ):
         assert line in printed.splitlines()
     assert "(counted)" in printed
-    plan = training_plan({0: 64, 2: 64}, Composition(2, 10, 4), seed=0, epoch=2)
+    plan = plan_training({0: 64, 2: 64}, Composition(2, 10, 4), seed=0, epoch=2)
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 128

@@ -16,8 +16,8 @@ import torch
 from stalign_pl.batch.buffers import BatchBuffers
 from stalign_pl.batch.features import CachedFeatures
 from stalign_pl.data.features.cache import FeatureRows
-from stalign_pl.data.features.file import checksum, new_features, open_features
-from stalign_pl.data.features.settings import FeatureSettings, differences
+from stalign_pl.data.features.file import compute_checksum, create_features, open_features
+from stalign_pl.data.features.settings import FeatureSettings, describe_differences
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.pictures.augmentation import Augmentation
 from stalign_pl.data.reading import reader as reader_module
@@ -33,7 +33,7 @@ def rows_of(views: int, seed: int | None) -> FeatureRows:
     """A cache of one slide, number 4, whose features are 100 x view + spot."""
     values = 100 * np.arange(1 + views)[:, None, None] + np.arange(SPOTS)[None, :, None] + np.zeros((1, 1, 3))
     values = values.astype(np.float32)
-    checksums = np.array([[checksum(row) for row in view] for view in values])
+    checksums = np.array([[compute_checksum(row) for row in view] for view in values])
     file = SimpleNamespace(values=values, valid=np.arange(SPOTS) != 7, checksums=checksums)
     cache = SimpleNamespace(views={"niche_image": views}, widths={"niche_image": 3}, file=lambda stream, number: file)
     return FeatureRows(cache, seed)
@@ -70,7 +70,7 @@ def test_a_damaged_spot_is_known() -> None:
 def written(tmp_path: Path) -> Path:
     """A file of two views, ten spots and four numbers; spot 3's sample was damaged."""
     path = tmp_path / "features.h5"
-    with new_features(path, {"data.niche.k": 3}, 1, 10, 4) as new:
+    with create_features(path, {"data.niche.k": 3}, 1, 10, 4) as new:
         new.values[:] = np.random.default_rng(0).normal(size=(2, 10, 4))
         new.valid[3] = False
     return path
@@ -142,16 +142,16 @@ def test_a_group_in_a_datasets_place_is_refused(written: Path) -> None:
 
 def test_differences_name_what_differs_and_forgive_rounding() -> None:
     made = {"data.niche.k": 3, "colours": [0.5, 0.25], "shards": "a"}
-    assert differences(made, {**made, "colours": [0.5, 0.25 + 1e-6]}) == []
-    assert differences(made, {**made, "colours": [0.5, 0.26]}) == ["colours was [0.5, 0.25], is [0.5, 0.26]"]
-    assert differences({"a": 1}, {"b": None, "a": 2}) == ["a was 1, is 2"]
+    assert describe_differences(made, {**made, "colours": [0.5, 0.25 + 1e-6]}) == []
+    assert describe_differences(made, {**made, "colours": [0.5, 0.26]}) == ["colours was [0.5, 0.25], is [0.5, 0.26]"]
+    assert describe_differences({"a": 1}, {"b": None, "a": 2}) == ["a was 1, is 2"]
 
 
 def test_ring_weights_are_those_that_a_file_states() -> None:
     niche = NicheConfig(None, rings=2, weights=(0.5, 0.25))
     settings = FeatureSettings({}, None, {}, "", niche, Augmentation())._niche_settings("gene")
     assert settings["data.niche.weights"] == [0.5, 0.25]
-    assert differences(json.loads(json.dumps(settings)), settings) == []
+    assert describe_differences(json.loads(json.dumps(settings)), settings) == []
 
 
 @dataclass

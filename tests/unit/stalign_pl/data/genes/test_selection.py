@@ -17,8 +17,8 @@ from data_prep.build.config import BuildConfig, SourceEntry
 from data_prep.splits.inputs import read_slides
 from data_prep.splits.schemes import SplitRequest, make_split
 from stalign_pl.cli.main import main
-from stalign_pl.data.genes.selection import GeneSelection, choose_genes, detected_in, rank_genes
-from stalign_pl.data.genes.vocabulary import build_vocabulary, few_measured, measured_counts
+from stalign_pl.data.genes.selection import GeneSelection, choose_genes, count_detections, rank_genes
+from stalign_pl.data.genes.vocabulary import build_vocabulary, count_measured, report_few_measured
 from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
 from stalign_pl.errors import ConfigError
 from stalign_pl.shard_format import GeneTable
@@ -86,16 +86,16 @@ def test_a_gene_is_detected_where_a_spot_counts_it(training: tuple[list[SlideSha
     for slide in slides:  # from the h5ad, which the selection does not read
         adata = anndata.read_h5ad(slide.folder / slide.record.h5ad)
         times[adata.var["gene_index"].to_numpy()] += np.asarray((adata.X > 0).sum(axis=0)).ravel() > 0
-    assert detected_in(slides, table, spots=64).tolist() == times.tolist()
+    assert count_detections(slides, table, spots=64).tolist() == times.tolist()
     assert set(times) == {0, 1, 2}
     assert times[table.lookup(f"GENE{SILENT + 1}")] == 1
-    assert detected_in(slides, table, spots=1).sum() < times.sum()
+    assert count_detections(slides, table, spots=1).sum() < times.sum()
 
 
 def test_detection_is_a_share_of_all_training_slides(training: tuple[list[SlideShard], GeneTable]) -> None:
     """A slide that did not measure a gene counts as one without it."""
     slides, table = training
-    times = detected_in(slides, table, spots=2000)
+    times = count_detections(slides, table, spots=2000)
     for share, least in ((0.5, 1), (0.51, 2), (1.0, 2)):
         chosen = choose_genes(slides, table, GeneSelection(n=None, detected=share))
         assert sorted(chosen) == np.flatnonzero(times >= least).tolist()
@@ -181,13 +181,13 @@ def test_an_added_test_slide_changes_nothing(
 def test_slides_that_measured_few_genes_are_named(training: tuple[list[SlideShard], GeneTable]) -> None:
     slides, table = training
     vocabulary = build_vocabulary(slides, table, GeneSelection(n=None))
-    (line,) = few_measured(vocabulary, slides, table)
+    (line,) = report_few_measured(vocabulary, slides, table)
     absent = [name for name in symbols(vocabulary.ranked, table) if int(name[4:]) - 1 not in KEPT]
     assert line == f"tiny_2 measured 10 of 40 genes; not: {', '.join(absent[:8])} and 22 more"
-    assert measured_counts(vocabulary, slides) == {"tiny_2": 10}
+    assert count_measured(vocabulary, slides) == {"tiny_2": 10}
     shared = build_vocabulary(slides, table, GeneSelection(method="all", detected=1.0))
-    assert few_measured(shared, slides, table) == []
-    assert measured_counts(shared, slides) == {}
+    assert report_few_measured(shared, slides, table) == []
+    assert count_measured(shared, slides) == {}
 
 
 def test_the_genes_command_writes_the_file_of_a_run(

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.niches.config import NicheConfig
-from stalign_pl.data.niches.of_slide import niche_counts
+from stalign_pl.data.niches.of_slide import sum_niche_counts
 from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.errors import ConfigError
 
@@ -47,7 +47,7 @@ def test_as_the_training_reader(
     pairs = batch.niche_counts
     np.add.at(wanted, (batch.spot.numpy()[pairs.row.numpy()], pairs.gene.numpy()), pairs.count.numpy())
     wanted = wanted[:, data.var["gene_index"].to_numpy()]
-    found = niche_counts(kind(data.X.toarray()), distances(shard.xy, niche.rings + 0.1), niche).toarray()
+    found = sum_niche_counts(kind(data.X.toarray()), distances(shard.xy, niche.rings + 0.1), niche).toarray()
     share = found.sum(axis=1, keepdims=True) / wanted.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found, share * wanted, rtol=1e-6)
     assert set(np.unique(share)) <= {1.0, 16.0}  # sums that nothing weighs are read as they are
@@ -79,22 +79,22 @@ NEAR = distances(SPOTS, 2.1)
 )
 def test_what_is_refused(counts: object, apart: object, niche: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        niche_counts(counts, apart, NicheConfig(**{"k": None} | niche))
+        sum_niche_counts(counts, apart, NicheConfig(**{"k": None} | niche))
 
 
 @pytest.mark.parametrize("kind", ["float16", ">f4", ">i4", "uint8"])
 def test_counts_of_any_number_type(kind: str) -> None:
     counts = np.arange(15).reshape(3, 5)
-    wanted = niche_counts(counts, NEAR, NicheConfig(k=None))
-    assert (niche_counts(counts.astype(kind), NEAR, NicheConfig(k=None)) != wanted).nnz == 0
+    wanted = sum_niche_counts(counts, NEAR, NicheConfig(k=None))
+    assert (sum_niche_counts(counts.astype(kind), NEAR, NicheConfig(k=None)) != wanted).nnz == 0
 
 
 def test_another_niche_is_refused() -> None:
     with pytest.raises(ConfigError, match="niche is a dict; a NicheConfig"):
-        niche_counts(np.ones((3, 5)), NEAR, {"k": 3})
+        sum_niche_counts(np.ones((3, 5)), NEAR, {"k": 3})
 
 
 def test_a_pair_named_twice() -> None:
     twice = sparse.coo_matrix((np.ones(2), ([0, 0], [1, 1])), (3, 3))
     with pytest.raises(ConfigError, match="twice"):
-        niche_counts(np.ones((3, 5)), twice, NicheConfig(k=None))
+        sum_niche_counts(np.ones((3, 5)), twice, NicheConfig(k=None))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stalign_pl.batch.spot_batch import SpotBatch
-from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
+from stalign_pl.data.epoch.plan import Composition, Plan, plan_training
 from stalign_pl.data.niches.config import NicheConfig
 from stalign_pl.data.reading.loader import BatchLoader
 from stalign_pl.data.reading.reader import BatchReader
@@ -28,7 +28,7 @@ def loader(tiny_shards: Path) -> BatchLoader:
     sizes = {number: len(slide) for number, slide in slides.items()}
 
     def plan(epoch: int) -> Plan:
-        return training_plan(sizes, COMPOSITION, seed=1, epoch=epoch)
+        return plan_training(sizes, COMPOSITION, seed=1, epoch=epoch)
 
     return BatchLoader(BatchReader(slides, NicheConfig()), plan)
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stalign_pl.data.epoch.plan import Composition, Plan, training_plan
+from stalign_pl.data.epoch.plan import Composition, Plan, plan_training
 from stalign_pl.data.niches.config import NicheConfig
-from stalign_pl.data.niches.members import evened
+from stalign_pl.data.niches.members import normalise_depth
 from stalign_pl.data.reading.loader import BatchLoader
 from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.data.shards.shard_set import ShardSet
 from stalign_pl.errors import ConfigError
-from stalign_pl.shard_format import sample_key
+from stalign_pl.shard_format import make_sample_key
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def read_tar(shards: ShardSet, number: int) -> dict[str, bytes]:
 
 def plan_of(shards: ShardSet) -> Plan:
     sizes = {number: len(slide) for number, slide in shards.slides.items()}
-    return training_plan(sizes, Composition(3, 20, 8), seed=0, epoch=0)
+    return plan_training(sizes, Composition(3, 20, 8), seed=0, epoch=0)
 
 
 def test_pictures_are_those_of_the_tar(shards: ShardSet) -> None:
@@ -46,7 +46,7 @@ def test_pictures_are_those_of_the_tar(shards: ShardSet) -> None:
     members = {number: read_tar(shards, number) for number in shards.slides}
     for row in range(len(batch)):
         number, spot = int(batch.slide[row]), int(batch.spot[row])
-        record, key = shards.slides[number].record, sample_key(int(batch.slide[row]), spot)
+        record, key = shards.slides[number].record, make_sample_key(int(batch.slide[row]), spot)
         for kind, image, side in (
             (f"spot.{record.spot_format}", batch.spot_image, record.spot_px),
             (f"niche.{record.niche_format}", batch.niche_image, record.niche_px),
@@ -77,7 +77,7 @@ def test_niche_counts_are_the_members_sums(shards: ShardSet, niche: NicheConfig)
         counts[:, data.var["gene_index"].to_numpy()] = data.X.toarray()
         spot = int(batch.spot[row])
         members = read_tar(shards, slide.record.number)
-        key = sample_key(slide.record.number, spot)
+        key = make_sample_key(slide.record.number, spot)
         neighbors = np.load(io.BytesIO(members[f"{key}.neighbors.npy"]))
         ring = json.loads(members[f"{key}.meta.json"])["rings"][0]
         chosen = neighbors[:ring][: niche.k].tolist() + ([] if niche.leave_target_out else [spot])
@@ -96,7 +96,7 @@ def test_excluded_spots_cover_every_pair_of_niches_that_share_a_member(shards: S
     members = read_tar(shards, slide.record.number)
     sets = {}
     for spot in range(len(slide)):
-        key = sample_key(slide.record.number, spot)
+        key = make_sample_key(slide.record.number, spot)
         neighbors = np.load(io.BytesIO(members[f"{key}.neighbors.npy"]))
         meta = json.loads(members[f"{key}.meta.json"])
         sets[spot] = {spot, *niche.members(neighbors, meta["rings"]).tolist()}
@@ -219,8 +219,8 @@ def test_unknown_weights(weights: object, said: str) -> None:
 def test_evened_depth() -> None:
     """A niche of a deep, a middling and an empty spot, then one alone: mean depth over own, at most 4; in quarters."""
     weights, used = np.array([16, 8, 5, 16]), np.array([3, 1])
-    np.testing.assert_array_equal(evened(weights, np.array([6000, 3000, 0, 7]), used), [32, 32, 80, 64])
-    assert len(evened(weights[:0], weights[:0], used * 0)) == 0
+    np.testing.assert_array_equal(normalise_depth(weights, np.array([6000, 3000, 0, 7]), used), [32, 32, 80, 64])
+    assert len(normalise_depth(weights[:0], weights[:0], used * 0)) == 0
 
 
 def test_ranks_read_the_slices_of_the_same_batches(shards: ShardSet) -> None:

@@ -74,7 +74,7 @@ def test_batches_are_those_of_the_local_set(
     assert there.shard_set.folder == tmp_path / f"set-{here.shard_set.digest()[:12]}"
     there.teardown("fit")
     printed = capfd.readouterr()
-    assert "http" not in printed.out + printed.err
+    assert shards not in printed.out + printed.err
 
 
 def test_each_file_is_fetched_once_and_a_second_start_asks_for_the_manifest_alone(

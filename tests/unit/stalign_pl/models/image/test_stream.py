@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from stalign_pl.errors import ConfigError
-from stalign_pl.models import Frozen, TimmStream, frozen_prefixes, has_train_mode_batchnorm
+from stalign_pl.models import Frozen, TimmStream, find_frozen_prefixes, has_train_mode_batchnorm
 
 TINY = "test_convnext.r160_in1k"
 UNI = {"init_values": 1e-5, "dynamic_img_size": True}
@@ -155,7 +155,7 @@ def test_only_frozen_weights_with_a_source_may_leave_the_checkpoint(tmp_path: Pa
     assert len(dropped) == len(state_of_a_tiny_backbone())
     assert TimmStream(2, 4, name=TINY, size=32, trains="none").frozen_prefixes == ()
     assert TimmStream(2, 4, name=TINY, size=32, weights=str(path)).frozen_prefixes == ()
-    assert frozen_prefixes(nn.Sequential(nn.Linear(2, 2), Frozen(nn.Linear(2, 2), "a file"))) == ("1.",)
+    assert find_frozen_prefixes(nn.Sequential(nn.Linear(2, 2), Frozen(nn.Linear(2, 2), "a file"))) == ("1.",)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stalign_pl.models.scgpt.value_bins import TIE_BITS, value_bins
+from stalign_pl.models.scgpt.value_bins import TIE_BITS, bin_values
 from tests.support.paths import SCGPT
 
 
@@ -22,7 +22,7 @@ def test_bins_are_those_of_scgpt() -> None:
     vocabulary = (SCGPT / "vocab.json").read_text()
     known = [column for column in range(120) if f'"G{column}"' in vocabulary]
     values = spots["expression"][:, known]
-    assert torch.equal(value_bins(values, values > 0, 51, spots["tie"]), spots["bins"])
+    assert torch.equal(bin_values(values, values > 0, 51, spots["tie"]), spots["bins"])
     assert spots["bins"].max() == 50
 
 
@@ -33,7 +33,7 @@ def test_bins_follow_the_quantiles_of_a_rows_expressed_values(bins: int, kind: s
     values = random.gamma(1, 2, (40, 90)) if kind == "distinct" else random.poisson(1.5, (40, 90)).astype(float)
     expressed = (random.random((40, 90)) < random.random((40, 1))) & (values > 0)
     tie = random.integers(0, 2**TIE_BITS, 90)
-    found = value_bins(*map(torch.from_numpy, (values, expressed)), bins, torch.from_numpy(tie)).numpy()
+    found = bin_values(*map(torch.from_numpy, (values, expressed)), bins, torch.from_numpy(tie)).numpy()
     assert not found[~expressed].any()
     assert expressed.any(axis=1).sum() > 30
     wanted = [
@@ -52,7 +52,7 @@ def test_bins_of_counts_and_of_their_logarithms_are_the_same_and_a_row_without_g
     counts[3] = 0
     tie = torch.arange(60) * 2**18
     log = torch.log1p(counts * (1e4 / counts.sum(1, keepdim=True).clamp(min=1)))
-    found = value_bins(counts, counts > 0, 51, tie)
-    assert torch.equal(found, value_bins(log, counts > 0, 51, tie))
+    found = bin_values(counts, counts > 0, 51, tie)
+    assert torch.equal(found, bin_values(log, counts > 0, 51, tie))
     assert not found[3].any()
     assert found[0].any()
