@@ -31,14 +31,14 @@ class World:
         """Where this rank's `local` rows stand in the gathered batch."""
         return slice(self.rank * local, (self.rank + 1) * local)
 
-    def summed(self, tensor: Tensor) -> Tensor:
+    def sum_over_ranks(self, tensor: Tensor) -> Tensor:
         """The sum of `tensor` over all ranks, without gradient. A collective: every rank calls it."""
         total = tensor.detach().clone()
         if self.size > 1:
             dist.all_reduce(total)
         return total
 
-    def maximum(self, tensor: Tensor) -> Tensor:
+    def max_over_ranks(self, tensor: Tensor) -> Tensor:
         """The elementwise maximum of `tensor` over all ranks, without gradient. A collective: every rank calls it."""
         largest = tensor.detach().clone()
         if self.size > 1:
@@ -101,4 +101,4 @@ class _AllGather(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  (the decorator's type)
-        return ctx.world.summed(gradient.contiguous())[ctx.world.rows(ctx.local)], None
+        return ctx.world.sum_over_ranks(gradient.contiguous())[ctx.world.rows(ctx.local)], None

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-HUB = "https://huggingface.co"
+ENDPOINT = "https://huggingface.co"
 LOG_IN = "log in on this machine with `hf auth login`, or set HF_TOKEN to a token of an account that may read it"
 
-Kind = Literal["model", "dataset"]
+RepositoryKind = Literal["model", "dataset"]
 
 
 def explain_hub_error(
-    error: Exception, repository: str | None, kind: Kind = "model", endpoint: str = HUB, offline: str = ""
+    error: Exception,
+    repository: str | None,
+    kind: RepositoryKind = "model",
+    endpoint: str = ENDPOINT,
+    offline: str = "",
 ) -> str | None:
     """Explain an error of huggingface_hub's, or of its HTTP library. No explanation holds a token.
 

@@ -111,7 +111,7 @@ def build(
     manifest = Manifest(
         gene_table=plan.axis.table.digest(),
         genes=len(plan.axis.table),
-        settings=plan.described_settings(),
+        settings=plan.settings_to_json(),
         slides=tuple(read_record(out, state.slide) for _, state in sorted(states.items()) if state.status == "done"),
     )
     exclusions = (

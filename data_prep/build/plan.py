@@ -65,11 +65,11 @@ class Plan:
     axis: GeneAxis
     panels: tuple[np.ndarray, ...]
 
-    def described(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The plan as plan.json holds it: all that decides the set's content."""
         panels = [hashlib.sha256(panel.tobytes()).hexdigest()[:12] for panel in self.panels]
         described = {
-            "settings": self.described_settings(),
+            "settings": self.settings_to_json(),
             "gene_table": self.axis.table.digest(),
             "genes": len(self.axis.table),
             "slides": [
@@ -89,7 +89,7 @@ class Plan:
         }
         return _convert_as_json(described)
 
-    def described_settings(self) -> dict[str, Any]:
+    def settings_to_json(self) -> dict[str, Any]:
         """The settings as plan.json and the manifest hold them."""
         curation = {key: value for key, value in asdict(self.curation).items() if key != "exclude"}
         return _convert_as_json(
@@ -158,7 +158,7 @@ def claim_folder(out: Path, plan: Plan) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file; a folder is wanted")
     out.mkdir(parents=True, exist_ok=True)
-    path, described = out / PLAN, plan.described()
+    path, described = out / PLAN, plan.to_json()
     if path.is_file():
         held = json.loads(path.read_text())
         if held == described:

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from data_prep.splits.inputs import add_duplicates, read_mapping, read_slides
+from data_prep.splits.inputs import add_duplicates, read_slides, read_split_mapping
 from data_prep.splits.schemes import DEFAULT_SHARES, SCHEMES, By, SplitRequest, make_split
 from data_prep.splits.units import SplitSlide, UnitName
 from stalign_pl.shard_format.split import Split
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.duplicates is not None:
         slides = add_duplicates(slides, args.duplicates)
     names = ("scheme", "seed", "val", "test", "by", "unit", "hold_out_dlpfc")
-    mapping = None if args.mapping is None else read_mapping(args.mapping, slides)
+    mapping = None if args.mapping is None else read_split_mapping(args.mapping, slides)
     split = make_split(slides, SplitRequest(**{name: getattr(args, name) for name in names}, mapping=mapping))
     split.write(args.out)
     for line in format_table(split, slides):

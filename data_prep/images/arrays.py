@@ -59,7 +59,7 @@ class ArrayBlocks:
         y_end, x_end = min(y + self.block_height, self.height), min(x + self.block_width, self.width)
         window = slice(y, y_end), slice(x, x_end)
         where = f"{self.name}: rows {y} to {y_end}, columns {x} to {x_end}"
-        with self.place.decoding(f"{where} cannot be read"):
+        with self.place.explain_damage(f"{where} cannot be read"):
             values = np.asarray(self.array[(slice(None), *window) if self.channels_axis == 0 else window])
         if values.dtype.kind == "f":
             if not (np.min(values) >= 0 and np.max(values) <= 1):
@@ -106,7 +106,7 @@ def open_hdf5(place: ImagePlace, stack: ExitStack) -> list[ArrayBlocks]:
     """
     import h5py
 
-    with place.decoding("cannot be read as HDF5"):
+    with place.explain_damage("cannot be read as HDF5"):
         file = stack.enter_context(h5py.File(place.path, "r"))
         array = file.get(place.member)
     if not isinstance(array, h5py.Dataset):
@@ -122,14 +122,14 @@ def open_zarr(place: ImagePlace) -> list[ArrayBlocks]:
     """
     import zarr
 
-    with place.decoding("cannot be read as zarr"):
+    with place.explain_damage("cannot be read as zarr"):
         node = zarr.open(place.path, path=place.member or None, mode="r")
     if isinstance(node, zarr.Array):
         return [make_blocks(place, node, "the array")]
     images = _find_multiscales(node.attrs.asdict())
     if not images:
         raise place.error("is a group without `multiscales`; an array or an OME-Zarr image is wanted")
-    with place.decoding("has `multiscales` that cannot be read"):
+    with place.explain_damage("has `multiscales` that cannot be read"):
         axes, names = _read_pyramid(images)
         nodes = [node[name] for name in names]
     levels = []

@@ -47,7 +47,7 @@ def _open_pixels(place: ImagePlace, stack: ExitStack, cache_bytes: int) -> Pixel
     if place.member:
         return BlockPixels(open_hdf5(place, stack), cache_bytes)
     if is_gzipped(place.path):
-        with place.decoding("cannot be read as gzip"):
+        with place.explain_damage("cannot be read as gzip"):
             unpacked = stack.enter_context(unpack_plain(place.path))
         place = replace(place, path=unpacked, shown=place.path)
     with open(place.path, "rb") as file:

@@ -35,7 +35,7 @@ class ImagePlace:
         return SlideError(self.slide_name, f"{where} {what}")
 
     @contextmanager
-    def decoding(self, what: str) -> Iterator[None]:
+    def explain_damage(self, what: str) -> Iterator[None]:
         """Run a decoder. Whatever it raises is about the file: decoders meet damage with errors of every kind.
 
         Args:

@@ -25,7 +25,7 @@ def open_tiff(place: ImagePlace, stack: ExitStack) -> list[TiffBlocks]:
     """
     import tifffile
 
-    with place.decoding("cannot be read as TIFF"):
+    with place.explain_damage("cannot be read as TIFF"):
         file = stack.enter_context(tifffile.TiffFile(place.path))
         if file.is_ndpi:
             raise place.error("is in Hamamatsu's NDPI layout; convert it to a pyramidal TIFF (vips, bfconvert)")
@@ -37,7 +37,7 @@ def open_tiff(place: ImagePlace, stack: ExitStack) -> list[TiffBlocks]:
         levels = [planes, *_find_levels(pages, planes)]
     handle = os.open(place.path, os.O_RDONLY)
     stack.callback(os.close, handle)
-    with place.decoding("cannot be read as TIFF"):
+    with place.explain_damage("cannot be read as TIFF"):
         return [TiffBlocks(place, handle, number, pages) for number, pages in enumerate(levels)]
 
 

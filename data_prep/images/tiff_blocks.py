@@ -115,11 +115,11 @@ class TiffBlocks:
         if size > LARGE_BYTES and size > DECODED_A_BYTE * count:
             raise self.place.error(f"{where}: {count:,} bytes cannot hold {self.block_width} x {high} px: damaged")
         data = self._read_bytes(offset, count, where)
-        with self.place.decoding(f"{where} is damaged"):
+        with self.place.explain_damage(f"{where} is damaged"):
             return decode_samples(data, shape, self.kinds[plane % len(self.kinds)])
 
     def _read_bytes(self, offset: int, count: int, where: str) -> bytes:
-        with self.place.decoding(f"{where} cannot be read"):
+        with self.place.explain_damage(f"{where} cannot be read"):
             data = os.pread(self.handle, count, offset)
         if len(data) != count:
             raise self.place.error(f"{where}: the file ends within it: cut short")

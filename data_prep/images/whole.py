@@ -67,10 +67,10 @@ def open_jpeg(place: ImagePlace) -> ArrayPixels:
     import simplejpeg
 
     payload = place.path.read_bytes()
-    with place.decoding("cannot be read as an image"):
+    with place.explain_damage("cannot be read as an image"):
         height, width, _, _ = simplejpeg.decode_jpeg_header(payload)
     place.check_whole(int(width), int(height), len(payload), JPEG_PIXELS_A_BYTE)
-    with place.decoding("cannot be read as an image"):
+    with place.explain_damage("cannot be read as an image"):
         return ArrayPixels(simplejpeg.decode_jpeg(payload, colorspace="RGB", strict=True))
 
 
@@ -83,7 +83,7 @@ def open_pillow(place: ImagePlace) -> ArrayPixels | PillowPixels:
     image = _open_lazily(place)
     with image:  # closes the file, not the image
         place.check_whole(*image.size, os.path.getsize(place.path), PIXELS_A_BYTE)
-        with place.decoding("cannot be read as an image"):
+        with place.explain_damage("cannot be read as an image"):
             frames = getattr(image, "n_frames", 1)
         if frames != 1:
             raise place.error(f"holds {frames} frames; one image is wanted")
@@ -94,7 +94,7 @@ def open_pillow(place: ImagePlace) -> ArrayPixels | PillowPixels:
                 f"has pixels of mode {image.mode!r}{' of 16 bits a channel' if deep else ''}; 8-bit RGB or grey is "
                 f"wanted. Convert it by the range of values that its scanner meant"
             )
-        with place.decoding("cannot be read as an image"):
+        with place.explain_damage("cannot be read as an image"):
             if _is_usual_png(image):
                 return _decode_png(place.path)
             image.load()  # raises where the file is cut short, since Pillow's LOAD_TRUNCATED_IMAGES is False
@@ -120,7 +120,7 @@ def _open_lazily(place: ImagePlace) -> ImageFile.ImageFile:
     # Pillow's own limit of size is a warning, and one for the whole process: ours is checked by the caller.
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with place.decoding("cannot be read as an image"):
+        with place.explain_damage("cannot be read as an image"):
             return Image.open(place.path)
     finally:
         Image.MAX_IMAGE_PIXELS = before

@@ -16,7 +16,7 @@ NAMES_SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Share:
+class MeasuredShare:
     """`genes` of the table are measured by at least `slides` slides; `text` says so in words."""
 
     text: str
@@ -49,7 +49,7 @@ class GeneCoverage:
 
     genes: int
     with_id: int
-    shares: tuple[Share, ...]
+    shares: tuple[MeasuredShare, ...]
     panels: tuple[Panel, ...]
 
 
@@ -80,14 +80,14 @@ def count_gene_coverage(shard_set: ReportedSet) -> GeneCoverage:
     )
 
 
-def _count_shares(measured: np.ndarray, slides: int) -> tuple[Share, ...]:
+def _count_shares(measured: np.ndarray, slides: int) -> tuple[MeasuredShare, ...]:
     wanted = {}
     for share in SHARES if slides else ():
         text = "every slide" if share == 1 else f"at least {share:.0%} of the slides"
         wanted.setdefault(int(np.ceil(share * slides - 1e-9)), text)
     if slides:
         wanted.setdefault(1, "at least one slide")
-    return tuple(Share(text, least, int((measured >= least).sum())) for least, text in wanted.items())
+    return tuple(MeasuredShare(text, least, int((measured >= least).sum())) for least, text in wanted.items())
 
 
 def _load_panel(path: Path, table: GeneTable) -> np.ndarray:

@@ -72,7 +72,7 @@ def add_duplicates(slides: Sequence[SplitSlide], path: Path) -> list[SplitSlide]
     return [replace(slide, duplicates=(*slide.duplicates, *twins.get(slide.name, ()))) for slide in slides]
 
 
-def read_mapping(path: Path, slides: Sequence[SplitSlide]) -> Mappings:
+def read_split_mapping(path: Path, slides: Sequence[SplitSlide]) -> Mappings:
     """Read fold -> slide or patient -> part from a CSV (columns slide or patient, part, perhaps fold) or a split file.
 
     A split file is one made from other slides, a plan say: slides that are no longer there are left out.

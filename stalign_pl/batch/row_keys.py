@@ -39,7 +39,7 @@ class RowKeys:
     def __len__(self) -> int:
         return len(self.slide)
 
-    def happens(self, chance: float, stream: int, draws: int) -> Tensor:
+    def draw_events(self, chance: float, stream: int, draws: int) -> Tensor:
         """Draw events: `draws.uniform(...) < chance`.
 
         Args:

@@ -57,7 +57,7 @@ class SpotIds:
     def __len__(self) -> int:
         return len(self.slide)
 
-    def gathered(self, world: World) -> SpotIds:
+    def gather(self, world: World) -> SpotIds:
         """Gather the ids of all ranks' rows, in rank order; one collective. Draws stay: only their own rank reads them.
 
         Args:

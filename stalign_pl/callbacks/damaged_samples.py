@@ -7,8 +7,8 @@ from lightning import Callback, LightningModule, Trainer
 
 from stalign_pl.batch.damage import Damaged, make_damage_error
 from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.data.trainer import get_data, get_loader
 from stalign_pl.distributed import World, gather_objects
-from stalign_pl.runs.trainer import get_data, get_loader
 
 EVERY = 10
 """Batches between two looks of several ranks at each other: to read a sum off the device makes the host wait for it."""
@@ -93,6 +93,6 @@ class DamagedSamples(Callback):
 def _gather(trainer: Trainer, own: list[Damaged]) -> list[Damaged]:
     """Every rank's, in rank order, on every rank; one small sum where there is nothing new."""
     world = World.current()
-    if world.size > 1 and not world.summed(torch.tensor(len(own), device=trainer.strategy.root_device)).item():
+    if world.size > 1 and not world.sum_over_ranks(torch.tensor(len(own), device=trainer.strategy.root_device)).item():
         return []
     return [sample for part in gather_objects(own, world) for sample in part]

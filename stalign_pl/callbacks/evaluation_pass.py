@@ -13,10 +13,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from stalign_pl.callbacks.collected import Collected, Table
 from stalign_pl.data.datamodule import STAlignData
+from stalign_pl.data.trainer import get_data
 from stalign_pl.distributed import World, gather_objects
 from stalign_pl.evaluation.results import Row
 from stalign_pl.runs.results import describe_provenance, merge_results
-from stalign_pl.runs.trainer import get_data
 from stalign_pl.training.evaluation_step import EvaluationStep
 from stalign_pl.training.module import STAlignModule
 

@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 
 from stalign_pl.batch.features import Features
 from stalign_pl.batch.inputs import StepInputs
+from stalign_pl.data.trainer import get_data
 from stalign_pl.distributed import World, all_gather
 from stalign_pl.errors import ConfigError, TrainingError
-from stalign_pl.runs.trainer import get_data
 
 SLIDES, SPOTS = 3, 4
 """How many slides of a batch a message names, and how many spots of each."""
@@ -70,7 +70,7 @@ class NonFiniteSteps(Callback):
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         wrong = self._wrong | ~torch.nn.utils.get_total_norm(gradients).isfinite()
-        if World.current().summed(wrong.float()) == 0:  # every rank takes the step, or none
+        if World.current().sum_over_ranks(wrong.float()) == 0:  # every rank takes the step, or none
             self.in_a_row = 0
         else:
             self._skip(trainer, optimizer)

@@ -13,11 +13,11 @@ from stalign_pl.callbacks.gene_prediction import find_targets, predict_by_ridge
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.shards.section import read_section
 from stalign_pl.data.shards.shard_set import SlideShard
+from stalign_pl.data.trainer import get_data
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.domains import DomainResult, score_domains
 from stalign_pl.files import replace_file
 from stalign_pl.runs.results import describe_provenance
-from stalign_pl.runs.trainer import get_data
 from stalign_pl.training.evaluation_step import EvaluatedBatch
 
 

@@ -17,6 +17,7 @@ from stalign_pl.data.reading.niche_table import read_niche_sums
 from stalign_pl.data.reading.reader import BatchReader
 from stalign_pl.data.shards.section import Section, check_label, read_section
 from stalign_pl.data.shards.shard_set import SlideShard
+from stalign_pl.data.trainer import get_data
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.baselines import (
     MAX_ROUNDS,
@@ -29,8 +30,7 @@ from stalign_pl.evaluation.canvas import save_figure
 from stalign_pl.evaluation.domains import DomainResult, Readout, score_domains
 from stalign_pl.evaluation.figures import draw_domains
 from stalign_pl.evaluation.oracle import read_oracle
-from stalign_pl.evaluation.results import Row, Split
-from stalign_pl.runs.trainer import get_data
+from stalign_pl.evaluation.results import Row, SplitName
 
 PAIRS = ("spot_pair", "niche_pair")
 """Fields of `Evaluated` that are clustered in `test` alone, as `stalign_<field>`."""
@@ -212,7 +212,7 @@ def _name_row(name: str, rounds: int) -> str:
     return f"{name}_smooth{rounds}" if rounds else name
 
 
-def _make_rows(split: Split, slide: str, name: str, readout: Readout, result: DomainResult) -> list[Row]:
+def _make_rows(split: SplitName, slide: str, name: str, readout: Readout, result: DomainResult) -> list[Row]:
     seeds = len(result.ari)
     return [
         Row("spatial_domains", split, slide, name, readout, "ari", result.mean, result.sd, seeds),

@@ -10,9 +10,9 @@ from lightning import Callback, LightningModule, Trainer
 from stalign_pl.data.epoch.figures import compute_figures
 from stalign_pl.data.epoch.plan import PADDING
 from stalign_pl.data.genes.vocabulary import report_few_measured
+from stalign_pl.data.trainer import get_data, get_loader
 from stalign_pl.errors import join_names
 from stalign_pl.models import ScGPT
-from stalign_pl.runs.trainer import get_data, get_loader
 
 
 class DataRecord(Callback):
@@ -28,7 +28,7 @@ class DataRecord(Callback):
         table, vocabulary = data.shard_set.genes, data.vocabulary
         path = Path(trainer.default_root_dir) / "genes.tsv"
         vocabulary.write(path, table, data.division.split_sha256)
-        print(data.division.described())
+        print(data.division.describe())
         for mark in data.division.marks:
             print(f"note: {mark}")
         print(f"genes: {len(vocabulary):,} of {len(table):,}, selection {vocabulary.digest()[:12]}, in {path}")
@@ -52,7 +52,7 @@ class PlanRecord(Callback):
         """Not at `on_fit_start`: a run that goes on knows its epoch only from here."""
         if trainer.is_global_zero:
             data, epoch = get_data(trainer), trainer.current_epoch
-            lines = compute_figures(data.training_plan(epoch), epoch, data.train_slides).described()
+            lines = compute_figures(data.training_plan(epoch), epoch, data.train_slides).describe()
             print("the plan: " + "; ".join(f"{name}: {value}" for name, value in lines), flush=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:

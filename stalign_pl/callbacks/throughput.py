@@ -7,7 +7,7 @@ import time
 from lightning import Callback, LightningModule, Trainer
 
 from stalign_pl.batch.inputs import StepInputs
-from stalign_pl.runs.trainer import get_loader
+from stalign_pl.data.trainer import get_loader
 
 EVERY = 5
 

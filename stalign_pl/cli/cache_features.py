@@ -27,7 +27,6 @@ import torch
 from torch import nn
 
 from stalign_pl.batch.features import STREAMS
-from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.errors import ConfigError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -103,7 +102,7 @@ def _make_features(given: argparse.Namespace, of_fit: list[str]) -> int:
     from tqdm import tqdm
 
     from stalign_pl.cli.from_config import ConfiguredParts
-    from stalign_pl.data.feature_making import FeatureMaker
+    from stalign_pl.data.feature_making import FeatureMaker, choose_share
     from stalign_pl.models import find_cacheable_streams, fingerprint_encoder
 
     configs = [word for path in given.config for word in ("--config", path)]
@@ -158,22 +157,3 @@ def _choose_device(asked: str, task: int) -> str:
     if asked == "cuda" and not found:
         raise ConfigError("--device cuda, and torch sees no GPU")
     return "cpu" if asked == "cpu" or not found else f"cuda:{task % found}"
-
-
-def choose_share(slides: Sequence[SlideShard], task: int, tasks: int) -> list[SlideShard]:
-    """Choose a task's slides so that spots are spread evenly over the tasks.
-
-    The choice depends on the slides and the number of tasks alone, not on which features exist.
-
-    Args:
-        slides: of all tasks.
-        task: 0 to tasks - 1.
-        tasks: their number.
-    """
-    loads, mine = [0] * tasks, []
-    for slide in sorted(slides, key=lambda slide: (-len(slide), slide.record.number)):
-        least = loads.index(min(loads))
-        loads[least] += len(slide)
-        if least == task:
-            mine.append(slide)
-    return mine

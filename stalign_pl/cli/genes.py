@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     division = divide(shards, given.split, given.fold, None, None, None)
     vocabulary = build_vocabulary(list(division.train.values()), shards.genes, selection)
     vocabulary.write(given.out, shards.genes, division.split_sha256)
-    print(division.described())
+    print(division.describe())
     print(f"genes: {len(vocabulary):,} of {len(shards.genes):,}, selection {vocabulary.digest()[:12]}, in {given.out}")
     every = {**division.train, **division.val, **division.test}
     for line in report_few_measured(vocabulary, every.values(), shards.genes):

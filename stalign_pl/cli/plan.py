@@ -10,21 +10,19 @@ examples:
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, TypeVar
 
 from stalign_pl.data.epoch.division import divide
 from stalign_pl.data.epoch.figures import compute_figures, estimate_excluded_shares
-from stalign_pl.data.epoch.plan import PADDING, Composition, Plan, divide_rows, plan_training
+from stalign_pl.data.epoch.plan import Composition, divide_rows, plan_training, write_rows
 from stalign_pl.data.niches.config import NicheConfig
-from stalign_pl.data.shards.shard_set import ShardSet, SlideShard
+from stalign_pl.data.shards.shard_set import ShardSet
 from stalign_pl.errors import ConfigError
-from stalign_pl.files import parse_output_file, replace_file
+from stalign_pl.files import parse_output_file
 
-Section = TypeVar("Section", Composition, NicheConfig)
+Config = TypeVar("Config", Composition, NicheConfig)
 
 DIVISION = ("split", "fold", "val_patients", "test_patients", "train_patients")
 OPTIONS = {"composition": ("slides", "spots", "run"), "niche": ("k", "rings", "exclude_rings")}
@@ -50,13 +48,13 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"{name} is {value}; 0 or more is wanted")
     plan = plan_training(sizes, composition, seed, given.epoch)
     masked = niche if given.exact else estimate_excluded_shares(slides, niche)
-    lines = compute_figures(plan, given.epoch, slides, masked).described()
+    lines = compute_figures(plan, given.epoch, slides, masked).describe()
     lines.append((f"rows a rank on {ranks}", f"{rows:,}"))
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         print(f"{name:<{width}}  {value}")
     if given.out is not None:
-        _write_rows(given.out, plan, slides)
+        write_rows(given.out, plan, slides)
     return 0
 
 
@@ -124,7 +122,7 @@ def _override(data: dict[str, Any], given: argparse.Namespace) -> None:
         raise ConfigError("no shards: give --shards FOLDER, or --config FILE with data.shards")
 
 
-def _build_section(kind: type[Section], values: Mapping[str, Any], name: str) -> Section:
+def _build_section(kind: type[Config], values: Mapping[str, Any], name: str) -> Config:
     """Build a section's dataclass; raise ConfigError for an unknown key, or where an integer or flag is wanted."""
     known = [field.name for field in fields(kind)]
     unknown = sorted(set(values) - set(known))
@@ -139,16 +137,3 @@ def _build_section(kind: type[Section], values: Mapping[str, Any], name: str) ->
                 continue
             raise ConfigError(f"{name}.{key} is {value!r}; {type(example).__name__} is wanted")
     return kind(**values)
-
-
-def _write_rows(path: Path, plan: Plan, slides: Mapping[int, SlideShard]) -> None:
-    """Write batch, row, slide and spot of every row that is a spot, as CSV."""
-    with replace_file(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("batch", "row", "slide", "spot"))
-        for batch, (numbers, ranks) in enumerate(zip(plan.slide.tolist(), plan.rank.tolist(), strict=True)):
-            for row, (number, rank) in enumerate(zip(numbers, ranks, strict=True)):
-                if number != PADDING:
-                    shard = slides[number]
-                    writer.writerow((batch, row, shard.record.name, int(shard.spot_of_rank[rank])))
-    print(f"wrote {path}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,3 +163,22 @@ class FeatureMaker:
         if not isinstance(stream, FrozenStream):
             raise ConfigError(f"{name} is a {type(stream).__name__}, which has no features that could be cached")
         return stream
+
+
+def choose_share(slides: Sequence[SlideShard], task: int, tasks: int) -> list[SlideShard]:
+    """Choose a task's slides so that spots are spread evenly over the tasks.
+
+    The choice depends on the slides and the number of tasks alone, not on which features exist.
+
+    Args:
+        slides: of all tasks.
+        task: 0 to tasks - 1.
+        tasks: their number.
+    """
+    loads, mine = [0] * tasks, []
+    for slide in sorted(slides, key=lambda slide: (-len(slide), slide.record.number)):
+        least = loads.index(min(loads))
+        loads[least] += len(slide)
+        if least == task:
+            mine.append(slide)
+    return mine

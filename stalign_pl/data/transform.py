@@ -72,7 +72,7 @@ class BatchTransform(nn.Module):
         if augmentation is not None and augmentation.shuffle_pairs != "none":
             shown, targets = _shuffle_pairs(batch, shown, targets, everything=augmentation.shuffle_pairs == "all")
         if augmentation is not None and augmentation.mask_genes:
-            shown = _mask_genes(shown, augmentation.shown(measured, RowKeys(seed, epoch, ids.slide, ids.spot)))
+            shown = _mask_genes(shown, augmentation.mask_genes_of(measured, RowKeys(seed, epoch, ids.slide, ids.spot)))
         return StepInputs(shown, ids, targets)
 
     def _picture(

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from stalign_pl.evaluation.checks import EvaluationError
 from stalign_pl.files import write_json
 
-Split = Literal["val", "test"]
+SplitName = Literal["val", "test"]
 Task = Literal["spatial_domains", "gene_prediction"]
 
 ALL = "all"
@@ -36,7 +36,7 @@ class Row:
     """
 
     task: Task
-    split: Split
+    split: SplitName
     slide: str
     row: str
     readout: str
@@ -46,7 +46,7 @@ class Row:
     seeds: int
 
     def __post_init__(self) -> None:
-        for name, known in (("task", get_args(Task)), ("split", get_args(Split))):
+        for name, known in (("task", get_args(Task)), ("split", get_args(SplitName))):
             if getattr(self, name) not in known:
                 raise EvaluationError(f"a result's {name} is {getattr(self, name)!r}; choose from {list(known)}")
         if self.seeds < 1:

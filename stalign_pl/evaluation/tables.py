@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
-from stalign_pl.evaluation.results import ALL, Row, Split, average_over_slides
+from stalign_pl.evaluation.results import ALL, Row, SplitName, average_over_slides
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +33,7 @@ class _Grid:
         return f"{METRICS.get(metric, metric)} ({readout})"
 
 
-def make_table(rows: Sequence[Row], split: Split, marks: Sequence[str] = ()) -> Table:
+def make_table(rows: Sequence[Row], split: SplitName, marks: Sequence[str] = ()) -> Table:
     """Means over the slides of one split, for a terminal.
 
     Rows run from the model over its untrained self and the baselines to the oracle; columns are ARI, NMI, MSE and
@@ -66,7 +66,7 @@ def make_markdown(rows: Sequence[Row], marks: Sequence[str] = ()) -> str:
         EvaluationError: rows of one column that cover different slides.
     """
     parts = []
-    for split in get_args(Split):
+    for split in get_args(SplitName):
         grid = _make_grid(rows, split)
         if not grid.lines:
             continue
@@ -80,7 +80,7 @@ def make_markdown(rows: Sequence[Row], marks: Sequence[str] = ()) -> str:
     return "\n".join(parts)
 
 
-def _make_grid(rows: Sequence[Row], split: Split) -> _Grid:
+def _make_grid(rows: Sequence[Row], split: SplitName) -> _Grid:
     chosen = [row for row in rows if row.split == split]
     means = [row for row in chosen if row.slide == ALL]
     given = {(row.row, row.metric, row.readout) for row in means}

@@ -39,12 +39,12 @@ class PublishedEncoder(Protocol):
         """Return where the first weights come from; None if they are random."""
         ...
 
-    def detached(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def detach_weights(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments that build the stream without loading its weights."""
         ...
 
     @staticmethod
-    def attached(arguments: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    def attach_weights(arguments: Mapping[str, Any], source: Source) -> dict[str, Any]:
         """Return detached arguments with the weights of a source again."""
         ...
 
@@ -59,7 +59,7 @@ class PublishedFolder(Protocol):
     COMPANIONS: ClassVar[tuple[str, ...]]
 
     @staticmethod
-    def located(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    def set_folder(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """Return detached arguments with the folder of the files."""
         ...
 
@@ -76,7 +76,7 @@ def _find(cls: type[nn.Module], kinds: tuple[type[Kind], ...]) -> type[Kind] | N
 
 
 @dataclass(frozen=True)
-class Part:
+class PartSpec:
     """A class of the model and its arguments, as in JSON.
 
     Attributes:
@@ -117,7 +117,7 @@ class Part:
         return {"class_path": f"{PREFIX}{self.cls.__name__}", "init_args": self.arguments}
 
     @classmethod
-    def from_json(cls, value: object, known: tuple[type[nn.Module], ...], where: str) -> Part:
+    def from_json(cls, value: object, known: tuple[type[nn.Module], ...], where: str) -> PartSpec:
         """Read a part as in a configuration.
 
         Args:
@@ -149,7 +149,7 @@ class Architecture:
     """
 
     sizes: dict[str, Any]
-    parts: dict[str, Part | None]
+    parts: dict[str, PartSpec | None]
 
     def build(self, genes: GenePanel) -> STAlign:
         """Build the model, in train mode, with the weights of its encoders' sources, all others random.
@@ -181,12 +181,12 @@ class Architecture:
         Raises:
             ConfigError: another class than STAlign, a part that is missing, or one of a class that is not in ROLES.
         """
-        whole = Part.from_json(value, (STAlign,), "model")
+        whole = PartSpec.from_json(value, (STAlign,), "model")
         missing = sorted(ROLES.keys() - whole.arguments.keys())
         if missing:
             raise ConfigError(f"model: {', '.join(missing)} missing; a part that the model is without is null")
         parts = {
-            role: None if given is None else Part.from_json(given, known, f"model.{role}")
+            role: None if given is None else PartSpec.from_json(given, known, f"model.{role}")
             for role, known in ROLES.items()
             for given in (whole.arguments[role],)
         }
@@ -199,7 +199,7 @@ class Architecture:
             arguments: role -> all arguments of that part.
         """
         parts = {
-            role: part if part is None or role not in arguments else Part(part.cls, dict(arguments[role]))
+            role: part if part is None or role not in arguments else PartSpec(part.cls, dict(arguments[role]))
             for role, part in self.parts.items()
         }
         return Architecture(self.sizes, parts)

@@ -101,3 +101,10 @@ def _find_terms(source: Source) -> tuple[str, str]:
     if config is None:
         return "", ""
     return config.license or "", f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else ""
+
+
+def refuse_public(encoders: tuple[EncoderTerms, ...], name: str) -> None:
+    """Raise ConfigError if the export holds weights that may not be published."""
+    held = [f"{each.name} ({each.licence})" for each in encoders if each.restricted and each.holds != "left out"]
+    if held:
+        raise ConfigError(f"--push {name} without --private: the export holds weights of {', '.join(held)}")

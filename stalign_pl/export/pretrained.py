@@ -104,7 +104,7 @@ def save_pretrained(
         for stream in sorted({key.partition(".")[0] for key in left})
     }
     detached = {
-        role: getattr(model, role).detached(part.arguments)
+        role: getattr(model, role).detach_weights(part.arguments)
         for role, part in architecture.parts.items()
         if part is not None and part.encoder is not None
     }
@@ -228,7 +228,7 @@ def _attach(description: ModelDescription, sources: Mapping[str, str], folder: P
         known = ", ".join(description.left_out) or "none"
         raise ConfigError(f"sources names {', '.join(unknown)}; streams whose weights were left out: {known}")
     arguments = {
-        role: part.published_folder.located(part.arguments, folder / role)
+        role: part.published_folder.set_folder(part.arguments, folder / role)
         for role, part in description.architecture.parts.items()
         if part is not None and part.published_folder is not None
     }
@@ -242,7 +242,7 @@ def _attach(description: ModelDescription, sources: Mapping[str, str], folder: P
         part = description.architecture.parts[stream]
         if part is None or part.encoder is None:
             raise ConfigError(f"{folder}: left_out names {stream}, a part that never starts with published weights")
-        arguments[stream] = part.encoder.attached(part.arguments, source)
+        arguments[stream] = part.encoder.attach_weights(part.arguments, source)
     return description.architecture.with_arguments(arguments)
 
 

@@ -54,7 +54,7 @@ class SpotDropout(KeyedDropout, nn.Dropout):
             raise ValueError(
                 f"dropout of {len(values)} rows, within keyed_dropout of {0 if keys is None else len(keys)}"
             )
-        dropped = keys.happens(self.p, self.stream, values[0].numel()).view(values.shape)
+        dropped = keys.draw_events(self.p, self.stream, values[0].numel()).view(values.shape)
         return (values / (1 - self.p)).masked_fill(dropped, 0)
 
 

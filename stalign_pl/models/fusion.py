@@ -214,5 +214,5 @@ class ModalityDropout(KeyedDropout):
             drawn = torch.rand(len(image), 1, device=image.device)
             no_image, either = drawn < self.p / 2, drawn < self.p
         else:  # the same draw twice
-            no_image, either = (self.keys.happens(chance, self.stream, 1) for chance in (self.p / 2, self.p))
+            no_image, either = (self.keys.draw_events(chance, self.stream, 1) for chance in (self.p / 2, self.p))
         return image.masked_fill(no_image, 0), gene.masked_fill(either & ~no_image, 0)

@@ -13,7 +13,7 @@ from stalign_pl.errors import ConfigError
 WRAPPERS = ("state_dict", "model")
 """Keys under which training programs put the weights in a checkpoint."""
 
-SHOWN = 5
+KEYS_SHOWN = 5
 """Keys named in a message; the rest are counted."""
 
 
@@ -107,5 +107,5 @@ def _describe_fault(what: str, items: list[str]) -> str:
     """Return `what` and the first SHOWN items, "" without items."""
     if not items:
         return ""
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return f"{what} {', '.join(items[:SHOWN])}{more}"
+    more = f" and {len(items) - KEYS_SHOWN} more" if len(items) > KEYS_SHOWN else ""
+    return f"{what} {', '.join(items[:KEYS_SHOWN])}{more}"

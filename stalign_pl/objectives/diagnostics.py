@@ -68,6 +68,6 @@ def divide_shares(shares: Shares, world: World) -> dict[str, Tensor]:
 
     Not by torchmetrics: its metrics sum a state over ranks in three collectives, and wait for the device each time.
     """
-    packed = world.summed(torch.stack([torch.stack(share) for share in shares.values()]))
+    packed = world.sum_over_ranks(torch.stack([torch.stack(share) for share in shares.values()]))
     values = packed[:, 0] / packed[:, 1].clamp(min=1)
     return dict(zip(shares, values.unbind(), strict=True))

@@ -66,15 +66,15 @@ class ThreeLevelSigmoidLoss(ThreeLevelObjective):
     ) -> Contrast:
         return pairwise_sigmoid(a, b, self.log_scale[level], self.bias[level], pairs, retrieval)
 
-    def learned(self) -> dict[str, Tensor]:
-        return {**super().learned(), "bias": self.bias.detach()}
+    def get_learned(self) -> dict[str, Tensor]:
+        return {**super().get_learned(), "bias": self.bias.detach()}
 
 
 class ThreeLevelPairedLoss(ThreeLevelObjective):
     """The authors' code: paired negatives, one from each other cluster of the anchor's slide (`paired_info_nce`).
 
     Needs data.clusters. Logged besides: `substitute_negatives` and `absent_negatives`, shares of the places for
-    negatives for which the batch had no spot of the cluster, and no spot at all (`PairedNegatives.drawn`).
+    negatives for which the batch had no spot of the cluster, and no spot at all (`PairedNegatives.draw`).
 
     Args: as of `ThreeLevelObjective`, with the authors' values.
     """
@@ -92,11 +92,11 @@ class ThreeLevelPairedLoss(ThreeLevelObjective):
     ) -> None:
         super().__init__(spot_weight, niche_weight, temperature, learn_temperature, max_scale, 0.0, chunk)
 
-    def drawn(self, pairs: Pairs) -> PairedNegatives:
-        return PairedNegatives.drawn(pairs)
+    def draw_negatives(self, pairs: Pairs) -> PairedNegatives:
+        return PairedNegatives.draw(pairs)
 
     def contrast(
         self, level: int, a: Tensor, b: Tensor, pairs: Pairs, negatives: PairedNegatives | None, retrieval: Retrieval
     ) -> Contrast:
-        chosen = self.drawn(pairs) if negatives is None else negatives
+        chosen = self.draw_negatives(pairs) if negatives is None else negatives
         return paired_info_nce(a, b, self.log_scale[level], pairs, chosen, retrieval)

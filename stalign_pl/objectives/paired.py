@@ -28,7 +28,7 @@ class PairedNegatives:
     substitute: Tensor
 
     @classmethod
-    def drawn(cls, pairs: Pairs) -> PairedNegatives:
+    def draw(cls, pairs: Pairs) -> PairedNegatives:
         """Draw them; a function of the global batch's rows and of the anchors' draws, whatever the number of ranks.
 
         Candidates of a row are valid rows of its slide that are not its neighbours (`SpotIds.excluded`), in the order
@@ -109,7 +109,7 @@ def paired_info_nce(
     Where it differs from the authors: theirs draws the five spots from the whole slide and runs the model on them,
     five more forward passes a step for negatives that are anchors nowhere; here the negatives are rows that the global
     batch holds anyway, a sixth of the cost. So a cluster of which the batch has no spot is represented by another
-    (`PairedNegatives.drawn`; the more spots of a slide a batch has, the rarer), an embedding is a negative of several
+    (`PairedNegatives.draw`; the more spots of a slide a batch has, the rarer), an embedding is a negative of several
     anchors, and neighbours whose niches share members, which the authors' code may draw, are never negatives.
 
     Memory: [b, C, D]. Two collectives: a gather, and an all-reduce in backward.

@@ -53,7 +53,7 @@ class Pairs:
 
     def __init__(self, ids: SpotIds, world: World, other_slides: float = 1.0, chunk: int = CHUNK) -> None:
         self.ids, self.world, self.other_slides = ids, world, other_slides
-        self.everyone = ids.gathered(world)
+        self.everyone = ids.gather(world)
         self.valid = ids.valid
         self.valid_count = self.everyone.valid.sum().clamp(min=1).float()
         self.chunks = [slice(start, min(start + chunk, len(ids))) for start in range(0, len(ids), chunk)]

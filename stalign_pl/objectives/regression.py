@@ -124,11 +124,11 @@ class GeneRegression(nn.Module):
         if not self.heads:
             return terms
         world = World.current()
-        rows = world.summed(valid.sum()).clamp(min=1)
+        rows = world.sum_over_ranks(valid.sum()).clamp(min=1)
         with torch.autocast(valid.device.type, enabled=False):
             sums = [self._compute_squared_error(name, embeddings, targets, valid) for name in self.heads]
             local = world.size * torch.stack(sums) / rows
-        losses = world.summed(local) / world.size
+        losses = world.sum_over_ranks(local) / world.size
         share, value = self._weigh(local), self._weigh(losses)
         named = {f"loss_{name}": loss for name, loss in zip(self.heads, losses.unbind(), strict=True)}
         return replace(

@@ -48,7 +48,9 @@ class Retrieval:
         accuracy_across_slides_<level>: among rivals of other slides, of the rows that have one.
         """
         local = self.pairs.world.rows(len(self._own))
-        best = torch.stack((self._rows, self.pairs.world.maximum(self._columns)[:, local]))  # [direction, whose, b]
+        best = torch.stack(
+            (self._rows, self.pairs.world.max_over_ranks(self._columns)[:, local])
+        )  # [direction, whose, b]
         valid = self.pairs.valid.float()
         shares = {f"accuracy_{level}": ((self._own > best.amax(1)).float().mean(0) @ valid, valid.sum())}
         for name, among in (("in_slide", best[:, 0]), ("across_slides", best[:, 1])):

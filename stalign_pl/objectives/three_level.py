@@ -134,11 +134,11 @@ class ThreeLevelObjective(nn.Module, ABC):
     ) -> Contrast:
         """The contrast of one level (its number in CONTRASTS); must show every similarity to `retrieval`."""
 
-    def drawn(self, pairs: Pairs) -> PairedNegatives | None:
+    def draw_negatives(self, pairs: Pairs) -> PairedNegatives | None:
         """Negatives drawn once a batch, for all levels; None where all that `pairs` names are contrasted."""
         return None
 
-    def learned(self) -> dict[str, Tensor]:
+    def get_learned(self) -> dict[str, Tensor]:
         """Parameters to log: name -> [3], a value a level."""
         return {"temperature": (-self.log_scale).exp()}
 
@@ -150,7 +150,7 @@ class ThreeLevelObjective(nn.Module, ABC):
             ids: the same rows' ids.
         """
         pairs = Pairs(ids, World.current(), self.other_slides, self.chunk)
-        negatives = self.drawn(pairs)
+        negatives = self.draw_negatives(pairs)
         shares: Shares = {"masked_pairs": count_masked(pairs)}
         if negatives is not None:
             shares |= count_paired(negatives, pairs)
@@ -168,7 +168,7 @@ class ThreeLevelObjective(nn.Module, ABC):
             shares[f"alignment_{level}"] = sum_alignment(contrast, pairs)
             shares[f"uniformity_{first}"], shares[f"uniformity_{second}"] = sum_uniformity(contrast, pairs)
         local = torch.stack(losses)
-        world_losses = pairs.world.summed(local) / pairs.world.size
+        world_losses = pairs.world.sum_over_ranks(local) / pairs.world.size
         share, value = self._weigh(local), self._weigh(world_losses)
         by_level = {**dict.fromkeys(CONTRASTS), **dict(zip(self.levels, world_losses.unbind(), strict=True))}
         figures = self._compute_figures(shares, pairs.world)
@@ -186,6 +186,6 @@ class ThreeLevelObjective(nn.Module, ABC):
         for name in list(figures):
             if name.startswith("uniformity_"):
                 figures[name] = figures[name].clamp(min=math.exp(-8)).log()  # -8: the antipodes, the least there is
-        for name, values in self.learned().items():
+        for name, values in self.get_learned().items():
             figures |= {f"{name}_{level}": values[number] for level, number in self.levels.items()}
         return figures

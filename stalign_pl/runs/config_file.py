@@ -13,9 +13,9 @@ from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from stalign_pl.data.trainer import get_data
 from stalign_pl.files import replace_file, write_json
 from stalign_pl.runs.changes import Change, refuse_changes
-from stalign_pl.runs.trainer import get_data
 
 
 class RunConfigFile(SaveConfigCallback):

@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from stalign_pl.errors import ConfigError
 from stalign_pl.runs.loggers import MetricsCSV
-from stalign_pl.runs.trainer import is_fast_dev_run
 
 
 class LastCheckpoint(Checkpoint):
@@ -73,3 +72,8 @@ class LastCheckpoint(Checkpoint):
             return
         trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt", weights_only=False)
         self._saved = time.monotonic()
+
+
+def is_fast_dev_run(trainer: Trainer) -> bool:
+    """Whether Lightning runs a few batches only, as a trial, and nothing is to be saved."""
+    return bool(vars(trainer)["fast_dev_run"])

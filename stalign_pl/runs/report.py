@@ -7,10 +7,10 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from stalign_pl.data.trainer import get_data
 from stalign_pl.evaluation.results import ALL, Row, read_results
 from stalign_pl.evaluation.tables import LOWER_IS_BETTER, make_table
 from stalign_pl.files import replace_file
-from stalign_pl.runs.trainer import get_data
 
 
 class RunReport(Callback):

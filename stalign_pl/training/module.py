@@ -18,6 +18,7 @@ from stalign_pl.batch.inputs import StepInputs
 from stalign_pl.batch.row_keys import RowKeys
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.data.reading.loader import BatchLoader
+from stalign_pl.data.trainer import get_data
 from stalign_pl.errors import ConfigError
 from stalign_pl.models import STAlign, find_cacheable_streams, fingerprint_encoder, keyed_dropout
 from stalign_pl.objectives import GeneRegression, RegressionConfig, ThreeLevelObjective
@@ -78,15 +79,7 @@ class STAlignModule(LightningModule):
 
     @property
     def _data(self) -> STAlignData:
-        """The run's data; Lightning sets `trainer.datamodule` and does not declare it.
-
-        Raises:
-            TypeError: the trainer has no datamodule, or one of another class.
-        """
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, STAlignData):
-            raise TypeError(f"trainer.datamodule is {type(data).__name__}; STAlignData is wanted")
-        return data
+        return get_data(self.trainer)
 
     def training_step(self, inputs: StepInputs, batch_idx: int) -> Tensor:
         self.zero_grad()
@@ -166,7 +159,7 @@ class STAlignModule(LightningModule):
             streams = find_cacheable_streams(self.model)
             cache = self._data.open_features({name: fingerprint_encoder(of) for name, of in streams.items()})
             self._cached_streams = tuple(cache.views)
-            for line in cache.described() if self.trainer.is_global_zero else ():
+            for line in cache.describe() if self.trainer.is_global_zero else ():
                 print(line)
         if stage in ("test", "validate"):
             # In a tuple, so that it is not a submodule: not in the state dict, not wrapped by DDP.

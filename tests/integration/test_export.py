@@ -18,12 +18,11 @@ import yaml
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors.torch import load_file
 
-from stalign_pl.cli.export import _refuse_public
 from stalign_pl.data.datamodule import STAlignData
 from stalign_pl.errors import ConfigError
 from stalign_pl.evaluation.results import ALL, read_results
 from stalign_pl.export.architecture import Architecture
-from stalign_pl.export.licences import EncoderTerms, find_encoder_terms
+from stalign_pl.export.licences import EncoderTerms, find_encoder_terms, refuse_public
 from stalign_pl.export.pretrained import from_pretrained
 from stalign_pl.models import ABFN, GeneMLP, NicheGeneTransformer, STAlign, TimmStream
 from stalign_pl.objectives import ThreeLevelLoss
@@ -202,11 +201,11 @@ def test_an_encoders_licence() -> None:
     (found,) = terms({"niche_image"}, {}, **uni)
     assert "cc-by-nc-nd-4.0" in found.licence
     assert found.holds == "left out"
-    _refuse_public((found,), "me/model")
+    refuse_public((found,), "me/model")
     (found,) = terms(set(), {}, **uni)
     assert found.holds == "as published"
     with pytest.raises(ConfigError, match=r"without --private: .* weights of hf-hub:MahmoodLab/UNI \(cc-by-nc-nd"):
-        _refuse_public((found,), "me/model")
+        refuse_public((found,), "me/model")
     (found,) = terms(set(), {}, name="resnet50.a1_in1k", pretrained=True)
     assert (found.licence, found.restricted) == ("apache-2.0", False)
     with pytest.raises(ConfigError, match=r"weights of w.pth .* --encoder-licence niche_image=LICENCE"):

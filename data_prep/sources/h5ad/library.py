@@ -123,7 +123,7 @@ class LibraryPictures:
         for kind in KINDS:
             member = f"uns/spatial/{self.library}/images/{kind}"
             if self.library and member in file:
-                images[kind] = SlideImage(self.path, kind, factors.required(f"tissue_{kind}_scalef"), member)
+                images[kind] = SlideImage(self.path, kind, factors.require(f"tissue_{kind}_scalef"), member)
         return images
 
     def _read_beside(self) -> tuple[Path | None, Path | None, ScaleFactors | None]:

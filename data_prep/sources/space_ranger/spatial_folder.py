@@ -92,7 +92,7 @@ class ScaleFactors:
     origin: str
     values: Mapping[str, Any]
 
-    def required(self, key: str) -> float:
+    def require(self, key: str) -> float:
         """Returns a factor.
 
         Raises:
@@ -116,7 +116,7 @@ class ScaleFactors:
         Raises:
             SlideError: it is there, and no number above 0.
         """
-        return self.required(key) if key in self.values else None
+        return self.require(key) if key in self.values else None
 
 
 def read_scale_factors(path: Path, slide_name: str) -> ScaleFactors:
@@ -152,5 +152,5 @@ def find_tissue_image(
             continue
         if factors is None:
             raise SlideError(slide_name, f"scalefactors_json.json is missing, so the scale of {path} is unknown")
-        return SlideImage(path, kind, factors.required(f"tissue_{kind}_scalef"))
+        return SlideImage(path, kind, factors.require(f"tissue_{kind}_scalef"))
     return None

@@ -37,7 +37,7 @@ class Division:
     fold: str = ""
     split_sha256: str = ""
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """Describe the division in one line."""
         where = f"split {self.split}, fold {self.fold}" if self.split else "patients of the config"
         counts = [

@@ -51,7 +51,7 @@ class PlanFigures:
     masked: float | None
     exact: bool
 
-    def described(self) -> list[tuple[str, str]]:
+    def describe(self) -> list[tuple[str, str]]:
         """Describe the figures for people: (name, value) of each."""
         lines = [
             (f"epoch {self.epoch}", f"{self.spots:,} spots of {self.slides:,} slides"),

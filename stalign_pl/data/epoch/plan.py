@@ -11,12 +11,16 @@ once an epoch, every batch spans about S slides, only the last batch is padded, 
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from stalign_pl.data.shards.shard_set import SlideShard
 from stalign_pl.errors import ConfigError
+from stalign_pl.files import replace_file
 
 PADDING = -1
 
@@ -179,3 +183,16 @@ def plan_reading(ranks: Mapping[int, np.ndarray], batch: int) -> Plan:
         raise ConfigError("no spot to evaluate: the patients' list selects none")
     slide = np.concatenate([np.full(len(ranks[number]), number) for number in numbers])
     return _cut(slide, np.concatenate([np.sort(ranks[number]) for number in numbers]), batch)
+
+
+def write_rows(path: Path, plan: Plan, slides: Mapping[int, SlideShard]) -> None:
+    """Write batch, row, slide and spot of every row that is a spot, as CSV."""
+    with replace_file(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("batch", "row", "slide", "spot"))
+        for batch, (numbers, ranks) in enumerate(zip(plan.slide.tolist(), plan.rank.tolist(), strict=True)):
+            for row, (number, rank) in enumerate(zip(numbers, ranks, strict=True)):
+                if number != PADDING:
+                    shard = slides[number]
+                    writer.writerow((batch, row, shard.record.name, int(shard.spot_of_rank[rank])))
+    print(f"wrote {path}")

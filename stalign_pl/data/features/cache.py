@@ -100,7 +100,7 @@ class FeatureCache:
             )
         return next(iter(by_views), 0)
 
-    def described(self) -> list[str]:
+    def describe(self) -> list[str]:
         """Describe each stream in a line: where its features come from, and what is augmented."""
         return [
             f"{stream}: features from {self.folder}, "

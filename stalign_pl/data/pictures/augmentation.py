@@ -63,7 +63,7 @@ class Augmentation:
 
         return draw
 
-    def shown(self, measured: Tensor, keys: RowKeys) -> Tensor:
+    def mask_genes_of(self, measured: Tensor, keys: RowKeys) -> Tensor:
         """Mask genes at random.
 
         Args:
@@ -73,7 +73,7 @@ class Augmentation:
         Returns:
             bool [B, G]: the measured genes without the masked ones.
         """
-        return measured & ~keys.happens(self.mask_genes, GENE_MASK, measured.shape[1])
+        return measured & ~keys.draw_events(self.mask_genes, GENE_MASK, measured.shape[1])
 
     def boxes(self, box: Tensor, draws: Tensor) -> Tensor:
         """Zoom and shift boxes.

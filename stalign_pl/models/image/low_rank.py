@@ -58,7 +58,7 @@ class LowRankLinear(nn.Module):
         """[out], the base's."""
         return self.base.bias
 
-    def merged(self) -> nn.Linear:
+    def merge(self) -> nn.Linear:
         """Return one plain layer with the same output as this one in eval mode."""
         layer = nn.Linear(self.base.in_features, self.base.out_features, bias=self.bias is not None)
         layer.to(self.base.weight)

@@ -99,7 +99,7 @@ class TimmStream(nn.Module):
             raise ConfigError(f"image has shape {list(image.shape)}; should be [B, 3, {self.size}, {self.size}]")
         return self.backbone((image - self.mean) / self.std)
 
-    def detached(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def detach_weights(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments that build this stream without loading its weights: these come in a state dict.
 
         Name and options of the architecture replace a repository's name; mean and std, which go with the weights, are
@@ -127,7 +127,7 @@ class TimmStream(nn.Module):
         return Source(arguments["name"], on_hub=True) if arguments.get("pretrained") else None
 
     @staticmethod
-    def attached(arguments: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    def attach_weights(arguments: Mapping[str, Any], source: Source) -> dict[str, Any]:
         """Return detached arguments with the weights of a source again."""
         if source.on_hub:
             return {**arguments, "name": source.name, "pretrained": True}

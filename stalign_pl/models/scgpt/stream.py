@@ -98,12 +98,12 @@ class ScGPT(nn.Module):
         self.to_tokens = ToTokens(published.shape.width, tokens, width)
 
     @staticmethod
-    def detached(arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return arguments that build it without best_model.pt, see `TimmStream.detached`; COMPANIONS stay."""
+    def detach_weights(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments that build it without best_model.pt, see `TimmStream.detach_weights`; COMPANIONS stay."""
         return {**arguments, "folder": "", "pretrained": False}
 
     @staticmethod
-    def located(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    def set_folder(arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """Return detached arguments with the folder that has its COMPANIONS."""
         return {**arguments, "folder": str(folder)}
 
@@ -113,8 +113,8 @@ class ScGPT(nn.Module):
         return Source(arguments["folder"], on_hub=False) if arguments.get("pretrained", True) else None
 
     @staticmethod
-    def attached(arguments: Mapping[str, Any], source: Source) -> dict[str, Any]:
-        """Return detached arguments with a published folder again, see `TimmStream.attached`."""
+    def attach_weights(arguments: Mapping[str, Any], source: Source) -> dict[str, Any]:
+        """Return detached arguments with a published folder again, see `TimmStream.attach_weights`."""
         return {**arguments, "folder": source.name, "pretrained": True}
 
     @run_uncompiled  # the length depends on the data

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from stalign_pl.evaluation.results import ALL, Row, Split
+from stalign_pl.evaluation.results import ALL, Row, SplitName
 
 
-def mean_row(split: Split, row: str, readout: str, metric: str, mean: float) -> Row:
+def mean_row(split: SplitName, row: str, readout: str, metric: str, mean: float) -> Row:
     return Row("spatial_domains", split, ALL, row, readout, metric, mean, math.nan, 1)
 
 

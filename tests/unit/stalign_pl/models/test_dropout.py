@@ -35,7 +35,7 @@ def keys(seed: int = 5, epoch: int = 2, rows: slice | list[int] = slice(None)) -
 def test_the_device_draws_what_the_host_draws(seed: int) -> None:
     host = draw_uniform(seed, 2, SLIDE.numpy(), SPOT.numpy(), 18, 1000)
     for chance in (0.1, 0.5, 0.999):
-        np.testing.assert_array_equal(keys(seed).happens(chance, 18, 1000).numpy(), host < np.float32(chance))
+        np.testing.assert_array_equal(keys(seed).draw_events(chance, 18, 1000).numpy(), host < np.float32(chance))
 
 
 def test_a_keyed_mask_is_the_formula_forward_and_backward() -> None:

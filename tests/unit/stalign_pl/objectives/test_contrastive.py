@@ -29,7 +29,7 @@ def loss_of(name: str, given: list[torch.Tensor], pairs: Pairs) -> torch.Tensor:
         return symmetric_info_nce(a, b, log_scale, pairs).loss
     if name == "sigmoid":
         return pairwise_sigmoid(a, b, log_scale, bias, pairs).loss
-    return paired_info_nce(a, b, log_scale, pairs, PairedNegatives.drawn(pairs)).loss
+    return paired_info_nce(a, b, log_scale, pairs, PairedNegatives.draw(pairs)).loss
 
 
 def expected_of(name: str, given: list[torch.Tensor], ids: SpotIds, other_slides: float) -> torch.Tensor:
@@ -152,7 +152,7 @@ def test_paired_negatives_follow_the_rule_whatever_the_chunks() -> None:
     substitutes = empty = 0
     for seed in range(30):
         ids = batch_ids(14, seed, padding=(2,))
-        found = {chunk: PairedNegatives.drawn(Pairs(ids, World(), chunk=chunk)) for chunk in (100, 3)}
+        found = {chunk: PairedNegatives.draw(Pairs(ids, World(), chunk=chunk)) for chunk in (100, 3)}
         for negatives in found.values():
             for i in range(14):
                 wanted = reference.paired_columns(i, ids) if ids.valid[i] else []
@@ -176,7 +176,7 @@ def test_draws_decide_and_every_candidate_can_be_drawn() -> None:
     seen = set()
     for draw in torch.linspace(0, 1 - 2**-24, 41):
         drawn = SpotIds(ids.slide, ids.spot, ids.excluded, ids.valid, ids.cluster, draw.expand(rows, 3))
-        negatives = PairedNegatives.drawn(Pairs(drawn, World()))
+        negatives = PairedNegatives.draw(Pairs(drawn, World()))
         assert negatives.present.sum(1).tolist() == [2] * rows
         assert not negatives.substitute.any()
         seen.add(tuple(negatives.column[0][negatives.present[0]].tolist()))
@@ -188,4 +188,4 @@ def test_paired_negatives_without_clusters_are_refused_by_the_key_to_set(missing
     ids = batch_ids(6, 0)
     fields = {name: getattr(ids, name) for name in ("slide", "spot", "excluded", "valid", "cluster", "draws")}
     with pytest.raises(ConfigError, match=r"set data\.clusters to a file of `python -m stalign_pl clusters"):
-        PairedNegatives.drawn(Pairs(SpotIds(**{**fields, missing: None}), World()))
+        PairedNegatives.draw(Pairs(SpotIds(**{**fields, missing: None}), World()))

@@ -37,7 +37,7 @@ def test_a_fold_gives_what_the_lists_give(tiny_shards: Path, tmp_path: Path) -> 
     assert by_file.division.fold == "P3"
     assert by_file.division.split_sha256 == json.loads(Path(split).read_text())["sha256"]
     assert by_list.division.split_sha256 == ""
-    assert by_file.division.described().endswith(
+    assert by_file.division.describe().endswith(
         "split.json, fold P3: train 1 slides of 1 patients, val 1 slides of 1 patients, test 1 slides of 1 patients"
     )
 

@@ -77,7 +77,7 @@ def test_merged_adapters_have_the_same_output() -> None:
     for name, layer in list(stream.named_modules()):
         if isinstance(layer, LowRankLinear):
             parent, _, child = name.rpartition(".")
-            setattr(stream.get_submodule(parent), child, layer.merged())
+            setattr(stream.get_submodule(parent), child, layer.merge())
     assert not any(isinstance(part, LowRankLinear) for part in stream.modules())
     torch.testing.assert_close(stream.features(images().double()), unmerged, rtol=1e-9, atol=1e-9)
     assert not torch.allclose(unmerged, stream_of(VIT, "none").double().features(images().double()))

@@ -32,8 +32,3 @@ def get_loader(loader: object) -> BatchLoader:
     if not isinstance(loader, BatchLoader):
         raise TypeError(f"the trainer's loader is {type(loader).__name__}; BatchLoader is wanted")
     return loader
-
-
-def is_fast_dev_run(trainer: Trainer) -> bool:
-    """Whether Lightning runs a few batches only, as a trial, and nothing is to be saved."""
-    return bool(vars(trainer)["fast_dev_run"])
