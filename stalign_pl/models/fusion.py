@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from stalign_pl.batch.row_keys import RowKeys
 from stalign_pl.errors import ConfigError, check_sizes
 from stalign_pl.models.attention import Attention
+from stalign_pl.models.compilation import run_uncompiled
 from stalign_pl.models.dropout import KeyedDropout
 
 
@@ -213,6 +215,12 @@ class ModalityDropout(KeyedDropout):
         if self.keys is None:
             drawn = torch.rand(len(image), 1, device=image.device)
             no_image, either = drawn < self.p / 2, drawn < self.p
-        else:  # the same draw twice
-            no_image, either = (self.keys.draw_events(chance, self.stream, 1) for chance in (self.p / 2, self.p))
+        else:
+            no_image, either = self._draw(self.keys)
         return image.masked_fill(no_image, 0), gene.masked_fill(either & ~no_image, 0)
+
+    @run_uncompiled  # as of `SpotDropout`
+    def _draw(self, keys: RowKeys) -> tuple[Tensor, Tensor]:
+        """bool [B, 1] each: the rows without the first summary, and those without either one; the same draw twice."""
+        no_image, either = (keys.draw_events(chance, self.stream, 1) for chance in (self.p / 2, self.p))
+        return no_image, either

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stalign_pl.batch.row_keys import RowKeys
 from stalign_pl.batch.spot_ids import SpotIds
 from stalign_pl.errors import ConfigError
-from stalign_pl.models import GeneMLP, NicheGeneTransformer, STAlign, TimmStream, keyed_dropout
+from stalign_pl.models import Gated, GeneMLP, NicheGeneTransformer, STAlign, TimmStream, keyed_dropout
 from stalign_pl.objectives import ThreeLevelLoss
 from stalign_pl.training.execution import Execution, apply_execution
 from tests.support.small_model import batch, small
@@ -55,6 +55,15 @@ def test_compiled_it_is_the_same_model() -> None:
     assert len(expected) > 50
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+
+
+def test_compiled_gates_lose_the_same_modalities() -> None:
+    plain = small(fusion=partial(Gated, out=20, drop_modality=0.5))
+    compiled = copy.deepcopy(plain)
+    torch._dynamo.reset()
+    apply_execution(compiled, Execution(compile=True, backend=TRACED))
+    expected, found = trained(plain), trained(compiled)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_channels_last_gives_the_same_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
