@@ -1,7 +1,7 @@
 # make demo   simulate a cohort, shard it, pretrain on it, print the table          (about 5 minutes on two cores)
 # make lint   style, types, and which part may import which
 # make test   lint and test                                                         (under 15 minutes on two cores)
-# Both set up .venv first, from requirements.lock; nothing else has to be installed by hand.
+# All set up .venv first, from requirements.lock; nothing else has to be installed by hand.
 
 PYTHON ?= python3
 VENV   ?= .venv

@@ -160,7 +160,7 @@ def claim_folder(out: Path, plan: Plan) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path, described = out / PLAN, plan.to_json()
     if path.is_file():
-        held = json.loads(path.read_text())
+        held = _read_held(path)
         if held == described:
             return
         raise ShardError(
@@ -173,6 +173,17 @@ def claim_folder(out: Path, plan: Plan) -> None:
         )
     plan.axis.table.write(out / "genes.tsv")
     write_json(path, described)
+
+
+def _read_held(path: Path) -> dict[str, Any]:
+    """Read the plan of a set that is there; raise ShardError where it is none."""
+    try:
+        held = json.loads(path.read_text())
+        if isinstance(held["settings"], dict) and all(isinstance(slide["name"], str) for slide in held["slides"]):
+            return held
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ShardError(f"{path} is damaged, so the set cannot be added to. Give another --out, or remove {path.parent}")
 
 
 def _describe_difference(held: dict[str, Any], wanted: dict[str, Any]) -> str:

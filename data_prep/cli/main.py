@@ -1,4 +1,4 @@
-"""python -m data_prep COMMAND ...: slides in, shards out. A command is a module with add_arguments and run."""
+"""python -m data_prep COMMAND ...: slides in, shards out."""
 
 from __future__ import annotations
 

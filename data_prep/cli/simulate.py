@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write the cohort to")
     parser.add_argument(
-        "--seed", type=int, default=0, help="cohort seed (0-4: development; 100-104: the printed table)"
+        "--seed", type=int, default=0, help="cohort seed (0-4: development; 105-114: the printed tables)"
     )
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument(

@@ -14,7 +14,7 @@ from stalign_pl.shard_format import LOSSLESS_BELOW_PX, MAX_SIDE_PX
 JPEG_QUALITY = 92
 
 FRAME_PX = 600
-"""See border_colour."""
+"""See measure_border_colour."""
 
 
 @dataclass(frozen=True)

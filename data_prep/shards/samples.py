@@ -1,4 +1,4 @@
-"""A slide's spots as WebDataset samples: the payload of every member, in the form that shard_format.py states."""
+"""A slide's spots as WebDataset samples: the payload of every member, in the form that shard_format states."""
 
 from __future__ import annotations
 

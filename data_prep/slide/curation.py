@@ -56,7 +56,7 @@ class Curation:
         min_spot_counts: spots with fewer counts go.
         min_spot_genes: spots with fewer genes above zero go.
         min_spot_tissue: spots whose crop shows a smaller share of tissue (0 to 1) go.
-        min_sharpness: slides below go; see quality.sharpness.
+        min_sharpness: slides below go; see quality.measure_sharpness.
         max_um_per_px: slides whose image is coarser go; None keeps thumbnails.
         scale_tolerance: largest share by which a claimed scale may differ from the lattice's; None does not look.
         orientation: set slides aside whose positions fit the image better when turned, swapped or scaled.

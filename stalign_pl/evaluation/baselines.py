@@ -72,7 +72,7 @@ class TrainingPCA:
 
         Args:
             counts: [F, G] raw counts of each training slide's spots. Rows without any are left out.
-            panel: int [P], gene indices that all of them and the held-out slide measured (`shared_panel`).
+            panel: int [P], gene indices that all of them and the held-out slide measured (`intersect_panels`).
             target_sum: their median library where None. Sums over niches want that of spots: log1p of a niche's tens
                 of thousands of counts is another curve.
         """

@@ -128,7 +128,7 @@ class Preparation:
         spot_interpolation: for resizing spot images.
         niche_interpolation: for resizing niche images.
         colour: mean and sd to which every slide's colours are normalised; None keeps them.
-        share: float64 [G], see `data.genes.normalise.measured_share`.
+        share: float64 [G], see `data.genes.normalise.compute_measured_share`.
         total: target sum, before log1p, of a spot's counts if its slide measured the whole panel.
         niche: which neighbours are in a niche, and whether its image is their bounding box or the field of view.
         spot_um: smallest and largest side of the training slides' spot images, um.

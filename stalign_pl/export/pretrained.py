@@ -24,7 +24,7 @@ from stalign_pl.models.frozen import Source
 from stalign_pl.models.stalign import STAlign
 from stalign_pl.models.weights import load_tensors, read_tensors
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_NAME = re.compile(r"(?!.*(\.\.|--))[A-Za-z0-9]([\w.-]*\w)?/[A-Za-z0-9]([\w.-]*\w)?")
 
 
 @dataclass(frozen=True)

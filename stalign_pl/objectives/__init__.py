@@ -1,4 +1,4 @@
-"""The contrastive losses: tensors in, scalars out. They know the process group, no model, no trainer and no config."""
+"""The contrastive losses and gene regression: tensors in, scalars out. They know the process group, no model."""
 
 from stalign_pl.objectives.contrastive import Contrast
 from stalign_pl.objectives.info_nce import symmetric_info_nce

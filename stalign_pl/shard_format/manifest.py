@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 from stalign_pl.errors import ConfigError, ShardError
 from stalign_pl.files import write_json
 from stalign_pl.shard_format.address import is_remote, show_address
+from stalign_pl.typed import read_typed
 
 FORMAT_VERSION = 2
 
@@ -77,14 +79,19 @@ class SlideRecord:
         Raises:
             ShardError: keys that are missing or not known.
         """
+        if not isinstance(value, dict):
+            raise ShardError(f"{origin}: a slide's record is an object; this one is {value!r:.60}")
         known = {item.name for item in fields(cls)}
         missing, extra = sorted(known - value.keys()), sorted(value.keys() - known)
+        name = value.get("name", "?")
         if missing or extra:
-            raise ShardError(
-                f"{origin}: slide {value.get('name', '?')!r}: missing keys {missing}, unknown keys {extra}"
-            )
-        lists = {name: tuple(value[name]) for name in ("tars", "notes", "ring_members")}
-        return cls(**{**value, **lists})
+            raise ShardError(f"{origin}: slide {name!r}: missing keys {missing}, unknown keys {extra}")
+        hints = _read_hints()
+        try:
+            typed: dict[str, Any] = {key: read_typed(each, hints[key], key) for key, each in value.items()}
+            return cls(**typed)
+        except ConfigError as error:
+            raise ShardError(f"{origin}: slide {name!r}: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
         """Return the record's JSON."""
@@ -155,11 +162,26 @@ class Manifest:
             value = json.loads(text)
         except json.JSONDecodeError as error:
             raise ShardError(f"{path} is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise ShardError(f"{path} should be an object with the keys of a manifest, is {value!r:.60}")
         version = value.get("format_version")
         if version != FORMAT_VERSION:
             raise ShardError(
                 f"{place} has shard format version {version!r}, this program reads version {FORMAT_VERSION}. "
                 f"Build the set again with this version's data_prep, or install the version that wrote it."
             )
+        kinds = {"gene_table": str, "genes": int, "settings": dict, "slides": list}
+        wrong = [key for key, kind in kinds.items() if type(value.get(key)) is not kind]
+        extra = sorted(value.keys() - kinds.keys() - {"format_version"})
+        if wrong or extra:
+            raise ShardError(
+                f"{path} is not as `build` writes it: missing or of another type {wrong}, unknown keys {extra}. Give "
+                f"the build's command again"
+            )
         slides = tuple(SlideRecord.from_json(slide, path) for slide in value.pop("slides"))
         return cls(**value, slides=slides)
+
+
+@cache
+def _read_hints() -> dict[str, Any]:
+    return get_type_hints(SlideRecord)

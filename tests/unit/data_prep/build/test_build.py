@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.build.build import Share
+from data_prep.build.build import Share, build
+from data_prep.build.config import BuildConfig, SourceEntry
 from data_prep.cli.main import main
-from stalign_pl.errors import ConfigError
+from stalign_pl.errors import ConfigError, ShardError
 from stalign_pl.shard_format import Manifest
 from tests.support.paths import REPOSITORY
 
@@ -68,3 +69,10 @@ def test_task_without_tasks_is_a_wrong_call(
 ) -> None:
     assert main(_call(tiny_cohort, tmp_path / "set", "--task", "0")) == 2
     assert "--task and --tasks go together" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{", '{"settings": 1}'])
+def test_a_damaged_plan_is_named(tiny_cohort: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(ShardError, match=r"plan\.json is damaged, so the set cannot be added to"):
+        build(BuildConfig(sources=(SourceEntry("space_ranger", tiny_cohort),)), tmp_path)

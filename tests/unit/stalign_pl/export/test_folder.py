@@ -254,6 +254,12 @@ def test_an_architecture_without_the_source_of_the_models_encoder(tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["./nowhere", "../x", "-x/y", "a..b/c"])
+def test_a_path_that_is_not_there_is_no_name_on_the_hub(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"there is no folder .*; a name on the hub is OWNER/NAME"):
+        from_pretrained(name)
+
+
 def test_folders_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no exported model: it has no config.json"):
         from_pretrained(tmp_path)
