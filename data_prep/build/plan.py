@@ -160,7 +160,12 @@ def claim_folder(out: Path, plan: Plan) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path, described = out / PLAN, plan.to_json()
     if path.is_file():
-        held = _read_held(path)
+        try:
+            held = read_plan_file(path)
+        except ShardError as error:
+            raise ShardError(
+                f"{path} is damaged, so the set cannot be added to ({error}). Give another --out, or remove {out}"
+            ) from error
         if held == described:
             return
         raise ShardError(
@@ -175,15 +180,23 @@ def claim_folder(out: Path, plan: Plan) -> None:
     write_json(path, described)
 
 
-def _read_held(path: Path) -> dict[str, Any]:
-    """Read the plan of a set that is there; raise ShardError where it is none."""
+def read_plan_file(path: Path) -> dict[str, Any]:
+    """Read the plan of a set that is there.
+
+    Raises:
+        ShardError: it is not a plan.
+    """
     try:
-        held = json.loads(path.read_text())
-        if isinstance(held["settings"], dict) and all(isinstance(slide["name"], str) for slide in held["slides"]):
-            return held
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ShardError(f"{path} is damaged, so the set cannot be added to. Give another --out, or remove {path.parent}")
+        plan = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ShardError(f"{path} is not JSON: {error}") from error
+    if not isinstance(plan, dict) or not isinstance(plan.get("settings"), dict) or not _are_slides(plan.get("slides")):
+        raise ShardError(f"{path} should be an object with the keys settings and slides")
+    return plan
+
+
+def _are_slides(slides: object) -> bool:
+    return isinstance(slides, list) and all(isinstance(slide, dict) and "name" in slide for slide in slides)
 
 
 def _describe_difference(held: dict[str, Any], wanted: dict[str, Any]) -> str:

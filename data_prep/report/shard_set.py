@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.build.plan import read_plan_file
 from stalign_pl.errors import ShardError
 from stalign_pl.shard_format import GeneTable, Manifest, SlideRecord
 
@@ -67,12 +68,7 @@ def _read_plan(path: Path) -> dict[str, Any] | None:
     Raises:
         ShardError: it is not a plan.
     """
-    if not path.is_file():
-        return None
-    plan = read_json(path)
-    if not isinstance(plan, dict) or not {"settings", "slides"} <= plan.keys():
-        raise ShardError(f"{path} should be an object with the keys settings and slides")
-    return plan
+    return read_plan_file(path) if path.is_file() else None
 
 
 def _read_records(folder: Path) -> tuple[SlideRecord, ...]:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from data_prep.sources.hdf5 import open_dataset, open_group
 from stalign_pl.errors import ShardError
 from stalign_pl.shard_format import SlideRecord
 
 if TYPE_CHECKING:
-    import h5py
+    pass
 
 SPOT, TARGET, NEIGHBOUR, NICHE = (0, 190, 70, 255), (220, 0, 0, 255), (255, 140, 0, 255), (0, 60, 255, 255)
 """RGBA. Green, red, orange and blue tell themselves from the pinks and violets of H&E."""
@@ -133,37 +134,19 @@ def _draw_scale_bar(pen: ImageDraw.ImageDraw, size: tuple[int, int], um_per_px: 
     pen.text((x, y - unit * 2.6), text, font=font, fill=(0, 0, 0, 255))
 
 
-def _get_group(file: h5py.File, name: str) -> h5py.Group:
-    import h5py
-
-    node = file[name]
-    if not isinstance(node, h5py.Group):
-        raise KeyError(f"{name} is not a group")
-    return node
-
-
-def _get_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    import h5py
-
-    node = file[name]
-    if not isinstance(node, h5py.Dataset):
-        raise KeyError(f"{name} is not a dataset")
-    return node
-
-
 def _read_overlay(path: Path, record: SlideRecord, side_px: int) -> tuple[Image.Image, Overlay]:
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
-            library = f"uns/spatial/{next(iter(_get_group(file, 'uns/spatial')))}"
-            pixels = _get_dataset(file, f"{library}/images/lowres")[()]
-            scale = float(_get_dataset(file, f"{library}/scalefactors/tissue_lowres_scalef")[()])
-            spot_px = float(_get_dataset(file, f"{library}/scalefactors/spot_diameter_fullres")[()])
-            xy = _get_dataset(file, "obsm/spatial")[()]
+            library = f"uns/spatial/{next(iter(open_group(file, 'uns/spatial')))}"
+            pixels = open_dataset(file, f"{library}/images/lowres")[()]
+            scale = float(open_dataset(file, f"{library}/scalefactors/tissue_lowres_scalef")[()])
+            spot_px = float(open_dataset(file, f"{library}/scalefactors/spot_diameter_fullres")[()])
+            xy = open_dataset(file, "obsm/spatial")[()]
             boxed = choose_spots(xy)
-            low, high = _get_dataset(file, "obsp/spatial_connectivities/indptr")[boxed[0] : boxed[0] + 2]
-            spots = _get_dataset(file, "obsp/spatial_connectivities/indices")[low:high]
+            low, high = open_dataset(file, "obsp/spatial_connectivities/indptr")[boxed[0] : boxed[0] + 2]
+            spots = open_dataset(file, "obsp/spatial_connectivities/indices")[low:high]
             neighbours = tuple(int(spot) for spot in spots)
     except (OSError, KeyError, ValueError, StopIteration) as error:
         raise ShardError(f"{path} cannot be drawn: {error}") from error

@@ -66,7 +66,7 @@ def refuse_other_data(state: Mapping[str, Any], vocabulary: Vocabulary, held_out
             f"{state['vocabulary'][:12]}) than this configuration gives ({len(vocabulary)} genes, digest "
             f"{vocabulary.digest()[:12]}): use the same shards, training patients and data.genes"
         )
-    trained = sorted({slide.record.name for slide in held_out}.intersection(state.get("train_slides", ())))
+    trained = sorted({slide.record.name for slide in held_out}.intersection(state["train_slides"]))
     if trained:
         raise ConfigError(
             f"the checkpoint was trained on {len(trained)} slides that this configuration holds out: "

@@ -51,7 +51,7 @@ def fetch_manifest(source: ShardSource) -> tuple[bytes, Manifest]:
         manifest = Manifest.parse(data.decode(), place, f"{MANIFEST} of {place}")
         for record in manifest.slides:
             _refuse_files(record, place)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ShardError(
             f"{MANIFEST} of {place} is not the manifest of a shard set: {type(error).__name__}: {error}"
         ) from error
